@@ -1,0 +1,3 @@
+//! The seams between rooms: traits that one room calls and another gives.
+
+pub mod network;
