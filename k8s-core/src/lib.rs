@@ -3,5 +3,9 @@
 //! No I/O, no clock, no async runtime, no HTTP. What other rooms share is named here as traits ([`env`], [`seam`]).
 #![forbid(unsafe_code)]
 
+/// The typed Kubernetes API: the ecosystem's own types, at the version this workspace serves.
+pub use k8s_openapi as api;
+
 pub mod env;
 pub mod seam;
+pub mod status;
