@@ -9,3 +9,7 @@ pub use k8s_openapi as api;
 pub mod env;
 pub mod seam;
 pub mod status;
+pub mod object;
+pub mod request;
+pub mod resource;
+pub mod selector;

@@ -1,3 +1,5 @@
 //! The seams between rooms: traits that one room calls and another gives.
 
 pub mod network;
+pub mod node;
+pub mod transport;
