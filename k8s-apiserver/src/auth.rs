@@ -1,0 +1,151 @@
+//! Who asks, and whether they may.
+//!
+//! Authentication turns [`Credentials`] into a [`Caller`]; authorization turns a caller and what they want
+//! ([`Attributes`]) into a [`Decision`]. Both are chains of trait objects given at construction; there is no switch
+//! that turns either off.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_core::{
+    request::{Caller, Target, Verb},
+    status::ApiResult,
+};
+
+/// What a connection and its headers say of who asks.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// The client's certificate chain, leaf first, DER. The TLS layer has verified it against the client CA.
+    pub certificates: Vec<Vec<u8>>,
+    /// The token of `Authorization: Bearer`.
+    pub bearer: Option<String>,
+}
+
+/// One way to tell who asks. `Ok(None)` passes the question on; an error refuses outright.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// Tells who presents these credentials.
+    async fn authenticate(&self, credentials: &Credentials) -> ApiResult<Option<Caller>>;
+}
+
+/// What a caller wants to do, as rules see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The verb as rules name it (`get`, `create`, `impersonate`, `bind`, ...).
+    pub verb: &'a str,
+    /// What it is about: an object or collection, or a path that is no resource.
+    pub subject: Subject<'a>,
+}
+
+/// The two kinds of thing that rules speak of.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// A resource of the API.
+    Resource(&'a Target),
+    /// A path such as `/version`.
+    Path(&'a str),
+}
+
+impl<'a> Attributes<'a> {
+    /// A request on a resource.
+    pub fn on(caller: &'a Caller, verb: Verb, target: &'a Target) -> Self {
+        Self { caller, verb: verb.as_str(), subject: Subject::Resource(target) }
+    }
+
+    /// The resource, unless it is a path.
+    pub fn target(&self) -> Option<&'a Target> {
+        match self.subject {
+            Subject::Resource(target) => Some(target),
+            Subject::Path(_) => None,
+        }
+    }
+}
+
+/// The answer of an authorizer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes; nobody else is asked.
+    Allow,
+    /// No; nobody else is asked.
+    Deny(String),
+    /// Not mine to say; the next one is asked, and if nobody allows, it is forbidden. The text helps people.
+    NoOpinion(String),
+}
+
+/// One way to tell whether a caller may.
+#[async_trait]
+pub trait Authorizer: Send + Sync + 'static {
+    /// Decides. Must not block on anything but memory: it is asked for every request.
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// Asks several authorizers in order.
+pub struct Union(pub Vec<Arc<dyn Authorizer>>);
+
+#[async_trait]
+impl Authorizer for Union {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        let mut reasons = Vec::new();
+        for authorizer in &self.0 {
+            match authorizer.authorize(attributes).await {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        Decision::NoOpinion(reasons.join(", "))
+    }
+}
+
+/// Asks several authenticators in order; the first that knows the caller wins.
+pub struct Chain(pub Vec<Arc<dyn Authenticator>>);
+
+#[async_trait]
+impl Authenticator for Chain {
+    async fn authenticate(&self, credentials: &Credentials) -> ApiResult<Option<Caller>> {
+        for authenticator in &self.0 {
+            if let Some(caller) = authenticator.authenticate(credentials).await? {
+                return Ok(Some(caller));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What a bound token is asked for: the spec of a `TokenRequest`.
+#[derive(Debug, Clone, Default)]
+pub struct TokenClaims {
+    /// Namespace of the service account.
+    pub namespace: String,
+    /// Name of the service account.
+    pub service_account: String,
+    /// Uid of the service account.
+    pub uid: String,
+    /// Audiences; empty is the API server's own.
+    pub audiences: Vec<String>,
+    /// How long it is good for.
+    pub seconds: u64,
+    /// The pod it is bound to: name and uid.
+    pub pod: Option<(String, String)>,
+    /// The node of that pod: name and uid.
+    pub node: Option<(String, String)>,
+    /// The secret it is bound to: name and uid.
+    pub secret: Option<(String, String)>,
+}
+
+/// Makes service account tokens.
+pub trait TokenIssuer: Send + Sync + 'static {
+    /// Signs a token; answers it with its expiry as a Unix time in seconds.
+    fn issue(&self, claims: &TokenClaims) -> ApiResult<(String, i64)>;
+
+    /// The `iss` of every token.
+    fn issuer(&self) -> &str;
+
+    /// The audiences of a request that names none.
+    fn default_audiences(&self) -> &[String];
+
+    /// The public keys, as the JSON of a JWKS document.
+    fn jwks(&self) -> String;
+}
