@@ -1,0 +1,112 @@
+//! The endpoints of one Service port, gathered from its EndpointSlices, and which of them may be used.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use k8s_core::api::api::discovery::v1::{self, EndpointSlice};
+
+use super::{Protocol, Target};
+
+/// What the proxy needs to know of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Accepts new connections.
+    pub ready: bool,
+    /// Answers, though it may be on its way out.
+    pub serving: bool,
+    /// On its way out.
+    pub terminating: bool,
+    /// Runs on this node.
+    pub local: bool,
+}
+
+/// The endpoints of one Service port in one address family, by address.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints {
+    by_target: BTreeMap<Target, Endpoint>,
+}
+
+/// Which endpoints count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Cluster,
+    Node,
+}
+
+impl Endpoints {
+    /// Gathers the endpoints for the port named `port_name` (empty when unnamed) from a Service's slices.
+    ///
+    /// An endpoint that two slices list is ready if either says so: slices overlap while endpoints move.
+    pub(super) fn gather(
+        slices: &[&EndpointSlice],
+        port_name: &str,
+        protocol: Protocol,
+        ipv6: bool,
+        node: &str,
+    ) -> Self {
+        let mut gathered = Self::default();
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        for slice in slices.iter().filter(|slice| slice.address_type == family) {
+            let Some(port) = port_number(slice, port_name, protocol) else { continue };
+            for endpoint in slice.endpoints.iter().flatten() {
+                gathered.add(endpoint, port, ipv6, node);
+            }
+        }
+        gathered
+    }
+
+    fn add(&mut self, endpoint: &v1::Endpoint, port: u16, ipv6: bool, node: &str) {
+        // Further addresses of one endpoint have no meaning.
+        let Some(address) = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok()) else { return };
+        if address.is_ipv6() != ipv6 {
+            return;
+        }
+        let found = Endpoint::read(endpoint, node);
+        self.by_target
+            .entry(Target { address, port })
+            .and_modify(|known| {
+                if found.ready && !known.ready {
+                    *known = found;
+                }
+            })
+            .or_insert(found);
+    }
+
+    /// The endpoints that take new connections: the ready ones, or, when there are none, those that still serve
+    /// while they terminate.
+    pub(super) fn usable(&self, scope: Scope) -> Arc<[Target]> {
+        let in_scope = |endpoint: &Endpoint| scope == Scope::Cluster || endpoint.local;
+        let ready = self.select(|endpoint| in_scope(endpoint) && endpoint.ready);
+        if ready.is_empty() {
+            return self.select(|endpoint| in_scope(endpoint) && endpoint.serving && endpoint.terminating);
+        }
+        ready
+    }
+
+    fn select(&self, wanted: impl Fn(&Endpoint) -> bool) -> Arc<[Target]> {
+        self.by_target.iter().filter(|(_, endpoint)| wanted(endpoint)).map(|(target, _)| *target).collect()
+    }
+}
+
+impl Endpoint {
+    /// Absent conditions mean ready, and serving as far as ready, and not terminating.
+    fn read(endpoint: &v1::Endpoint, node: &str) -> Self {
+        let conditions = endpoint.conditions.as_ref();
+        let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+        Self {
+            ready,
+            serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
+            terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+            local: endpoint.node_name.as_deref() == Some(node),
+        }
+    }
+}
+
+fn port_number(slice: &EndpointSlice, name: &str, protocol: Protocol) -> Option<u16> {
+    slice
+        .ports
+        .iter()
+        .flatten()
+        .filter(|port| port.name.as_deref().unwrap_or("") == name)
+        .filter(|port| Protocol::of(port.protocol.as_deref()) == Some(protocol))
+        .find_map(|port| u16::try_from(port.port?).ok().filter(|port| *port != 0))
+}
