@@ -4,11 +4,19 @@
 //! ([`Attributes`]) into a [`Decision`]. Both are chains of trait objects given at construction; there is no switch
 //! that turns either off.
 
+pub mod bootstrap;
+pub mod node;
+pub mod rbac;
+pub mod token;
+pub mod x509;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_core::{
+    object::{Object, ObjectKey},
     request::{Caller, Target, Verb},
+    selector::FieldSelector,
     status::ApiResult,
 };
 
@@ -37,6 +45,8 @@ pub struct Attributes<'a> {
     pub verb: &'a str,
     /// What it is about: an object or collection, or a path that is no resource.
     pub subject: Subject<'a>,
+    /// The field selector of a list or watch: some callers may only ask for a part.
+    pub fields: Option<&'a FieldSelector>,
 }
 
 /// The two kinds of thing that rules speak of.
@@ -51,7 +61,17 @@ pub enum Subject<'a> {
 impl<'a> Attributes<'a> {
     /// A request on a resource.
     pub fn on(caller: &'a Caller, verb: Verb, target: &'a Target) -> Self {
-        Self { caller, verb: verb.as_str(), subject: Subject::Resource(target) }
+        Self { caller, verb: verb.as_str(), subject: Subject::Resource(target), fields: None }
+    }
+
+    /// A request for a path that is no resource.
+    pub fn on_path(caller: &'a Caller, verb: &'a str, path: &'a str) -> Self {
+        Self { caller, verb, subject: Subject::Path(path), fields: None }
+    }
+
+    /// The same, with the field selector of a list or watch.
+    pub fn with_fields(self, fields: &'a FieldSelector) -> Self {
+        Self { fields: Some(fields), ..self }
     }
 
     /// The resource, unless it is a path.
@@ -79,6 +99,17 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync + 'static {
     /// Decides. Must not block on anything but memory: it is asked for every request.
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// Sees every committed object of the kinds it follows, in revision order, as the cache applies it.
+///
+/// That is how authorizers and token checks stay true without a read per request. Called synchronously for each
+/// object at start and for each change after; must not block.
+pub trait Follower: Send + Sync + 'static {
+    /// Whether it follows this resource.
+    fn follows(&self, group: &str, plural: &str) -> bool;
+    /// One object is now `new`; `None` means gone.
+    fn changed(&self, group: &str, plural: &str, key: &ObjectKey, new: Option<&Arc<Object>>);
 }
 
 /// Asks several authorizers in order.
