@@ -1,2 +1,27 @@
-//! Placeholder.
+//! The storage contract and its backends. Bytes and keys, never objects.
 #![forbid(unsafe_code)]
+
+mod change;
+mod core;
+mod engine;
+mod entry;
+mod error;
+mod history;
+mod key;
+mod lease;
+mod memory;
+mod plan;
+mod state;
+mod store;
+mod transaction;
+mod watch;
+
+pub use change::{Change, ChangeEvent, WatchItem, WatchStream};
+pub use entry::{Attachment, Entry};
+pub use error::StoreError;
+pub use history::Retention;
+pub use key::{Key, LeaseId, Revision};
+pub use memory::Memory;
+pub use plan::MAX_TRANSACTION_BYTES;
+pub use store::{Digest, DiskStatistics, Listing, Page, Statistics, Store};
+pub use transaction::{Committed, Guard, Op, Transaction};
