@@ -1,2 +1,7 @@
-//! Placeholder.
-#![forbid(unsafe_code)]
+//! The node: what turns a Pod bound to this machine into running containers.
+//!
+//! [`runtime`] is the seam; [`native`] and [`hollow`] are given here. [`image`] keeps images for `native`, and
+//! [`shim`] is the small process beside each of its containers.
+#![deny(unsafe_code)]
+
+pub mod runtime;
