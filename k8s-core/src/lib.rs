@@ -10,6 +10,7 @@ pub mod env;
 pub mod seam;
 pub mod status;
 pub mod object;
+pub mod path;
 pub mod request;
 pub mod resource;
 pub mod selector;

@@ -172,6 +172,10 @@ pub struct Options {
     pub precondition_version: Option<u64>,
     /// The raw query of a [`Verb::Connect`], passed on as it came.
     pub connect_query: String,
+    /// What follows `proxy` in the path of a [`Verb::Connect`], with its leading slash, passed on as it came.
+    pub connect_path: String,
+    /// What a [`Verb::Connect`] is authorized as: `create` for what opens a shell or a tunnel, else by its method.
+    pub connect_as: Verb,
 }
 
 /// `resourceVersionMatch`.

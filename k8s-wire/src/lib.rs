@@ -1,2 +1,16 @@
-//! Placeholder.
+//! What speaks HTTP for everyone: TLS, accept and drain, WebSocket streams, health and metrics answers, the network
+//! transport and client configuration.
+//!
+//! This is the runtime shell of the workspace: [`env::System`] is the one place that asks the operating system for
+//! time and starts tasks. Nothing here knows what a Pod is.
 #![forbid(unsafe_code)]
+
+pub mod body;
+pub mod client;
+pub mod env;
+pub mod health;
+pub mod http1;
+pub mod pki;
+pub mod serve;
+pub mod tls;
+pub mod websocket;

@@ -1,0 +1,296 @@
+//! The accept loop: TLS, HTTP/2 and HTTP/1.1, limits on what a client may do before it is known, and a graceful end.
+//!
+//! A [`Server`] hands every request to one tower service, with the [`Peer`] among the request's extensions. It also
+//! serves single byte streams, so that a whole server can be reached without opening a port.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_core::env::{self, Env};
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+pub use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::body::{self, Body};
+
+/// What answers requests. Errors are answers, so the service itself never fails.
+pub trait Service:
+    tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Service for S where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Who is at the other end of a connection. Every request carries it, as an `Arc`, among its extensions.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The address, unless the connection is inside the process.
+    pub address: Option<SocketAddr>,
+    /// The client's certificate chain, leaf first, verified; empty if it presented none.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+/// What a client may do before anyone knows who it is, and how long the end may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For the TLS handshake, and again for the head of each request. Also how long an idle HTTP/1.1 connection is
+    /// kept.
+    pub head_timeout: Duration,
+    /// The head of an HTTP/1.1 request, and the header list of an HTTP/2 request, in bytes. A longer one is answered
+    /// with 431.
+    pub max_head_bytes: usize,
+    /// Connections at once; further ones wait unaccepted.
+    pub max_connections: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// How long requests in flight may take to end once the server stops; then they are cut off.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            max_head_bytes: 256 * 1024,
+            max_connections: 20_000,
+            max_streams: 250,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The version that a connection speaks. TLS negotiates it; a bare stream is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are HTTP's.
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves one tower service on listeners and streams. Cloning shares.
+#[derive(Clone)]
+pub struct Server<S> {
+    env: Env,
+    service: S,
+    limits: Limits,
+}
+
+impl<S: Service> Server<S> {
+    /// A server with the default [`Limits`].
+    pub fn new(env: Env, service: S) -> Self {
+        Self { env, service, limits: Limits::default() }
+    }
+
+    /// The same with other limits.
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Accepts connections until `stop`, then lets those there are finish within [`Limits::drain`].
+    ///
+    /// With `tls` every connection is encrypted and negotiates its protocol; without, it is plain HTTP/1.1.
+    /// Dropping the future stops accepting at once and leaves open connections to their own end.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.limits.max_connections));
+        let (tracker, cut) = (TaskTracker::new(), CancellationToken::new());
+        loop {
+            let accepted = async {
+                let place = places.clone().acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = accepted => accepted,
+            };
+            let Ok((socket, address)) = accepted else {
+                // Out of descriptors, most likely: they come back as connections end.
+                self.env.sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (server, tls, stop, cut) = (self.clone(), tls.clone(), stop.clone(), cut.clone());
+            let connection = tracker.track_future(async move {
+                let _place = place;
+                tokio::select! {
+                    biased;
+                    () = cut.cancelled() => {}
+                    () = server.socket(socket, address, tls, stop) => {}
+                }
+            });
+            self.env.spawn("connection", Box::pin(connection)).detach();
+        }
+        drop(listener);
+        tracker.close();
+        if env::timeout(&*self.env, self.limits.drain, tracker.wait()).await.is_none() {
+            cut.cancel();
+            tracker.wait().await;
+        }
+    }
+
+    async fn socket(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        stop: CancellationToken,
+    ) {
+        // Answers are written whole; waiting for more to send only delays them.
+        let _ = socket.set_nodelay(true);
+        let mut peer = Peer { address: Some(address), ..Peer::default() };
+        let Some(tls) = tls else {
+            return self.serve_stream(socket, peer, Protocol::Http1, stop).await;
+        };
+        let handshake = TlsAcceptor::from(tls).accept(socket);
+        let stream = match env::timeout(&*self.env, self.limits.head_timeout, handshake).await {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake"),
+            None => return tracing::debug!(%address, "TLS handshake took too long"),
+        };
+        let session = stream.get_ref().1;
+        peer.certificates = session.peer_certificates().map(|chain| owned(chain)).unwrap_or_default();
+        let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+        self.serve_stream(stream, peer, protocol, stop).await;
+    }
+
+    /// Serves one connection until it ends, or until requests in flight have ended after `stop`.
+    pub async fn serve_stream<IO>(&self, io: IO, peer: Peer, protocol: Protocol, stop: CancellationToken)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let began = Arc::new(AtomicBool::new(false));
+        let service = self.connection_service(Arc::new(peer), began.clone());
+        let io = TokioIo::new(io);
+        match protocol {
+            Protocol::Http1 => {
+                let connection = self.http1().serve_connection(io, service).with_upgrades();
+                self.drive(connection, |connection| connection.graceful_shutdown(), &began, stop).await;
+            }
+            Protocol::Http2 => {
+                let connection = self.http2().serve_connection(io, service);
+                self.drive(connection, |connection| connection.graceful_shutdown(), &began, stop).await;
+            }
+        }
+    }
+
+    fn connection_service(
+        &self,
+        peer: Arc<Peer>,
+        began: Arc<AtomicBool>,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    > + 'static {
+        let service = self.service.clone();
+        hyper::service::service_fn(move |request: Request<Incoming>| {
+            began.store(true, Ordering::Relaxed);
+            let mut request = request.map(body::boxed);
+            request.extensions_mut().insert(peer.clone());
+            service.clone().oneshot(request)
+        })
+    }
+
+    fn http1(&self) -> hyper::server::conn::http1::Builder {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_timeout)
+            .max_header_size(self.limits.max_head_bytes);
+        builder
+    }
+
+    fn http2(&self) -> hyper::server::conn::http2::Builder<Executor> {
+        let mut builder = hyper::server::conn::http2::Builder::new(Executor(self.env.clone()));
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.max_streams)
+            .max_header_list_size(u32::try_from(self.limits.max_head_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(2 * 1024 * 1024)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(15));
+        builder
+    }
+
+    /// Runs a connection. One that has not asked anything in time is closed: HTTP/2 has no such timer of its own.
+    async fn drive<C>(&self, connection: C, finish: fn(Pin<&mut C>), began: &AtomicBool, stop: CancellationToken)
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        tokio::pin!(connection);
+        let first = async {
+            self.env.sleep(self.limits.head_timeout).await;
+            if began.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                finish(connection.as_mut());
+                connection.await
+            }
+            () = first => return tracing::debug!("connection closed: nothing was asked in time"),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}
+
+fn owned(chain: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
+    chain.iter().map(|certificate| certificate.clone().into_owned()).collect()
+}
+
+/// Lets hyper start its tasks in the environment.
+#[derive(Clone)]
+pub(crate) struct Executor(pub(crate) Env);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        let quiet = async move {
+            future.await;
+        };
+        self.0.spawn("http", Box::pin(quiet)).detach();
+    }
+}
