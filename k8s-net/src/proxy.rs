@@ -3,12 +3,13 @@
 //! [`plan`] decides and never acts; a [`ServiceBackend`] acts and never decides. [`Proxy`] joins the two. The work of
 //! upstream's kube-proxy.
 
+mod conntrack;
 mod endpoints;
-pub mod nftables;
+mod nftables;
 mod plan;
 mod rules;
 
-pub use endpoints::{Endpoint, Endpoints};
+pub use nftables::{Nftables, NftablesConfig};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};
 

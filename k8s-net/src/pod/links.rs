@@ -33,16 +33,29 @@ pub(super) fn prepare_host(netlink: &mut Netlink, gateways: &[IpAddr]) -> io::Re
 
 /// Connects the namespace. Repeating it mends what is missing.
 pub(super) fn connect(netlink: &mut Netlink, id: &str, netns: &File, legs: &[Leg], mtu: u32) -> io::Result<()> {
-    let (near, far) = (name(id), mac(id, 1));
+    let near = name(id);
     let link = match create(netlink, id, netns, mtu) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => reuse_or_replace(netlink, id, netns, mtu)?,
         Err(error) => return Err(error),
         Ok(()) => existing(netlink, &near)?,
     };
     in_namespace(netns, || set_up_inside(legs, mac(id, 0)))?;
+    route(netlink, id, &link, legs)
+}
+
+/// Restores the node's side of a connected namespace: its routes go when the gateway address does.
+pub(super) fn restore(netlink: &mut Netlink, id: &str, legs: &[Leg]) -> io::Result<()> {
+    match netlink.link(&name(id))? {
+        Some(link) => route(netlink, id, &link, legs),
+        // The namespace is gone; the agent will detach it.
+        None => Ok(()),
+    }
+}
+
+fn route(netlink: &mut Netlink, id: &str, link: &Link, legs: &[Leg]) -> io::Result<()> {
     let mut requests = Vec::new();
     for leg in legs {
-        requests.push(Request::neighbour(link.index, leg.pod, far));
+        requests.push(Request::neighbour(link.index, leg.pod, mac(id, 1)));
         requests.push(Request::host_route(link.index, leg.pod, leg.gateway)?);
     }
     netlink.run(requests)
@@ -87,7 +100,7 @@ fn existing(netlink: &mut Netlink, name: &str) -> io::Result<Link> {
 fn set_up_inside(legs: &[Leg], gateway_mac: Mac) -> io::Result<()> {
     let mut netlink = Netlink::open()?;
     let link = existing(&mut netlink, INSIDE)?;
-    let mut requests = vec![Request::up(LOOPBACK)];
+    let mut requests = vec![Request::up(LOOPBACK), Request::up(link.index)];
     for leg in legs {
         requests.push(Request::address(link.index, leg.pod));
         requests.push(Request::neighbour(link.index, leg.gateway, gateway_mac));

@@ -152,12 +152,15 @@ impl Link {
 }
 
 impl Request {
-    /// Creates a veth pair, both ends up: `near` here, `far` in the namespace behind `netns`.
+    /// Creates a veth pair: `near` here and up, `far` in the namespace behind `netns` and still down, because the
+    /// kernel creates it first and a lone end cannot be up.
     pub(super) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32, alias: &str) -> Self {
-        let end = |end: &End<'_>| {
-            LinkMessageBuilder::<LinkUnspec>::new().name(end.name).address(end.mac.to_vec()).mtu(mtu).up()
-        };
-        let peer = end(far).setns_by_fd(netns).build();
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(far.name)
+            .address(far.mac.to_vec())
+            .mtu(mtu)
+            .setns_by_fd(netns)
+            .build();
         let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
             .name(near.name)
             .address(near.mac.to_vec())

@@ -86,7 +86,7 @@ impl Routed {
     }
 
     /// Restores what the node needs for all pods, should somebody have removed it: forwarding, gateway addresses,
-    /// table. Links are restored by attaching again.
+    /// routes, table. A link is restored by attaching again.
     pub async fn ensure(&self) -> Result<(), NetworkError> {
         let mut state = self.blocking("prepare the node", |state, config| state.prepare_host(config)).await?.0;
         state.table_is_current = false;
@@ -172,7 +172,11 @@ impl State {
                 IpNet::V6(_) => "/proc/sys/net/ipv6/conf/all/forwarding",
             })?;
         }
-        links::prepare_host(&mut self.netlink, &self.gateways)
+        links::prepare_host(&mut self.netlink, &self.gateways)?;
+        for (id, lease) in self.leases.iter() {
+            links::restore(&mut self.netlink, id, &legs(&self.gateways, lease))?;
+        }
+        Ok(())
     }
 
     fn attach(&mut self, attachment: &Attachment, ports: Vec<Port>, config: &RoutedConfig) -> io::Result<Lease> {
@@ -185,7 +189,7 @@ impl State {
         if before.as_ref().map_or(&[][..], |before| &before.ports) != lease.ports {
             self.table_is_current = false;
         }
-        let legs = self.legs(&lease);
+        let legs = legs(&self.gateways, &lease);
         let outcome = links::connect(&mut self.netlink, id, &netns, &legs, config.mtu);
         match outcome {
             Ok(()) => Ok(lease),
@@ -207,12 +211,12 @@ impl State {
         }
         self.leases.give_back(id)
     }
+}
 
-    /// Pairs each address with the gateway of its family. The CIDRs may have changed since it was leased.
-    fn legs(&self, lease: &Lease) -> Vec<Leg> {
-        let gateway = |pod: &IpAddr| self.gateways.iter().copied().find(|gateway| gateway.is_ipv4() == pod.is_ipv4());
-        lease.addresses.iter().filter_map(|pod| Some(Leg { pod: *pod, gateway: gateway(pod)? })).collect()
-    }
+/// Pairs each address with the gateway of its family. The CIDRs may have changed since it was leased.
+fn legs(gateways: &[IpAddr], lease: &Lease) -> Vec<Leg> {
+    let gateway = |pod: &IpAddr| gateways.iter().copied().find(|gateway| gateway.is_ipv4() == pod.is_ipv4());
+    lease.addresses.iter().filter_map(|pod| Some(Leg { pod: *pod, gateway: gateway(pod)? })).collect()
 }
 
 /// Sets a kernel switch unless it is set: in a container the file may be right and not writable.

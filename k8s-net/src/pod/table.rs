@@ -38,7 +38,7 @@ pub(super) fn script(contents: &Contents<'_>) -> String {
     jump host-ports
   }}
   chain output {{
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     jump host-ports
   }}
   chain postrouting {{

@@ -8,20 +8,20 @@ use super::{Protocol, Target};
 
 /// What the proxy needs to know of one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Endpoint {
+struct Endpoint {
     /// Accepts new connections.
-    pub ready: bool,
+    ready: bool,
     /// Answers, though it may be on its way out.
-    pub serving: bool,
+    serving: bool,
     /// On its way out.
-    pub terminating: bool,
+    terminating: bool,
     /// Runs on this node.
-    pub local: bool,
+    local: bool,
 }
 
 /// The endpoints of one Service port in one address family, by address.
 #[derive(Debug, Clone, Default)]
-pub struct Endpoints {
+pub(super) struct Endpoints {
     by_target: BTreeMap<Target, Endpoint>,
 }
 

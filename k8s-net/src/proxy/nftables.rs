@@ -1,1 +1,121 @@
-//! The nftables backend.
+//! The nftables backend: one table, flat maps, one atomic transaction for each change.
+
+mod script;
+mod sticky;
+mod table;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use self::table::Table;
+use super::{Applied, ProxyError, Rules, ServiceBackend, conntrack};
+use crate::nft::Nft;
+
+/// Marks the table as made here.
+const MARK: &str = "k8s-net service proxy";
+
+/// What an [`Nftables`] backend is called and runs.
+#[derive(Debug, Clone)]
+pub struct NftablesConfig {
+    /// The name of the `inet` table. Two backends with different names do not see each other.
+    pub table: String,
+    /// The `nft` program: a path, or a name to look for.
+    pub nft: PathBuf,
+}
+
+impl Default for NftablesConfig {
+    fn default() -> Self {
+        Self { table: "k8s-services".into(), nft: "nft".into() }
+    }
+}
+
+/// Applies [`Rules`] to the packet filter of this process's network namespace, through the `nft` program.
+///
+/// A new connection costs one or two hash look-ups however many Services there are: an address, protocol and port
+/// leads to a chain for that *number* of endpoints, which draws one number and looks up the endpoint under it.
+/// Needs a tokio runtime, `CAP_NET_ADMIN`, and `nft` 1.0.6 or later.
+pub struct Nftables {
+    nft: Nft,
+    table: String,
+    claimed: bool,
+    /// What is in force; `None` when unknown, so that the next call replaces everything.
+    applied: Option<(Rules, Table)>,
+}
+
+impl Nftables {
+    /// A backend that has applied nothing yet.
+    pub fn new(config: NftablesConfig) -> Self {
+        Self { nft: Nft::new(config.nft), table: config.table, claimed: false, applied: None }
+    }
+
+    async fn claim(&mut self) -> Result<(), ProxyError> {
+        if !self.claimed {
+            self.nft.claim(&self.table, MARK).await?;
+            self.claimed = true;
+        }
+        Ok(())
+    }
+
+    /// Sends the difference if there is something to differ from and the kernel takes it, else everything.
+    async fn send(&self, before: Option<&Table>, table: &Table) -> Result<Applied, ProxyError> {
+        if let Some(change) = before.and_then(|before| script::change(&self.table, before, table)) {
+            if change.elements == 0 {
+                return Ok(Applied { full: false, changes: 0 });
+            }
+            match self.nft.apply(&change.text).await {
+                Ok(()) => return Ok(Applied { full: false, changes: change.elements }),
+                // Usually somebody flushed or edited the table.
+                Err(error) => tracing::warn!(%error, table = self.table, "replacing the whole table"),
+            }
+        }
+        self.nft.apply(&script::full(&self.table, MARK, table)).await?;
+        Ok(Applied { full: true, changes: table.elements.len() })
+    }
+
+    /// Ends what outlives a rule: remembered clients, and connections without an end that still go to the old
+    /// endpoint. Failing at it is reported and leaves the rules in force.
+    async fn settle(&self, applied: Applied, before: Option<&Rules>, rules: &Rules) {
+        if let Some(before) = before.filter(|_| !applied.full)
+            && let Err(error) = sticky::forget_departed(&self.nft, &self.table, before, rules).await
+        {
+            tracing::warn!(%error, "clients may keep going to endpoints that are gone");
+        }
+        let stale = conntrack::stale(before, rules);
+        if stale.is_empty() {
+            return;
+        }
+        let outcome = tokio::task::spawn_blocking(move || conntrack::end(&stale)).await;
+        let outcome = outcome.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "UDP clients may keep going to endpoints that are gone");
+        }
+    }
+}
+
+#[async_trait]
+impl ServiceBackend for Nftables {
+    async fn apply(&mut self, rules: Rules) -> Result<Applied, ProxyError> {
+        self.claim().await?;
+        let table = Table::of(&rules);
+        // Taken out, so that dropping this future half-way leaves "unknown" behind.
+        let before = self.applied.take();
+        let applied = self.send(before.as_ref().map(|(_, table)| table), &table).await?;
+        if applied.full || applied.changes > 0 {
+            self.settle(applied, before.as_ref().map(|(rules, _)| rules), &rules).await;
+        }
+        self.applied = Some((rules, table));
+        Ok(applied)
+    }
+
+    fn forget(&mut self) {
+        self.applied = None;
+    }
+
+    async fn cleanup(&mut self) -> Result<(), ProxyError> {
+        self.claim().await?;
+        self.applied = None;
+        let table = &self.table;
+        Ok(self.nft.apply(&format!("add table inet {table}\ndelete table inet {table}\n")).await?)
+    }
+}

@@ -124,6 +124,13 @@ impl Backends {
     }
 }
 
+impl Destination {
+    /// Every target that some client may reach, some of them twice.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        self.backends.targets().iter().chain(self.outside.iter().flat_map(Backends::targets)).copied()
+    }
+}
+
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol.as_str())

@@ -1,0 +1,54 @@
+//! Which flows count as astray.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::proxy::{Backends, Destination, Masquerade};
+
+fn frontend(port: u16, protocol: Protocol) -> Frontend {
+    Frontend { address: "10.96.0.1".parse().unwrap(), protocol, port }
+}
+
+fn target(last: u8) -> Target {
+    Target { address: IpAddr::from([10, 1, 0, last]), port: 53 }
+}
+
+fn rules(frontends: &[(Frontend, &[u8])]) -> Rules {
+    let destination = |targets: &[u8]| Destination {
+        service: "ns/dns:".into(),
+        backends: match targets {
+            [] => Backends::Reject,
+            targets => Backends::Balance(targets.iter().map(|last| target(*last)).collect::<Arc<[_]>>()),
+        },
+        outside: None,
+        masquerade: Masquerade::OffCluster,
+        affinity: None,
+        sources: None,
+    };
+    let frontends = frontends.iter().map(|(frontend, targets)| (*frontend, destination(targets))).collect();
+    Rules { frontends, ..Rules::default() }
+}
+
+#[test]
+fn only_udp_frontends_that_lost_a_target_or_gained_the_first_are_looked_at() {
+    let udp = |port| frontend(port, Protocol::Udp);
+    let before = rules(&[
+        (udp(1), &[1, 2]),
+        (udp(2), &[1]),
+        (udp(3), &[]),
+        (udp(4), &[1]),
+        (frontend(1, Protocol::Tcp), &[1, 2]),
+    ]);
+    let after = rules(&[
+        (udp(1), &[2]),
+        (udp(2), &[1, 2]),
+        (udp(3), &[1]),
+        (udp(5), &[1]),
+        (frontend(1, Protocol::Tcp), &[2]),
+    ]);
+    let looked_at = stale(Some(&before), &after);
+    assert_eq!(looked_at.keys().map(|frontend| frontend.port).collect::<Vec<_>>(), [1, 3, 4, 5]);
+    assert_eq!(looked_at[&udp(1)], [target(2)].into());
+    assert_eq!(looked_at[&udp(4)], BTreeSet::new());
+    assert_eq!(stale(None, &after).len(), 4, "after a restart every UDP frontend is suspect");
+}

@@ -1,0 +1,117 @@
+//! Makes the packet filter forget clients whose endpoint is gone.
+//!
+//! The kernel remembers clients by itself, so only it knows them: they are listed and removed one by one. Happens
+//! only when a Service with affinity loses an endpoint.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use serde_json::Value;
+
+use super::table::family;
+use crate::{
+    nft::{Nft, NftError},
+    proxy::{Frontend, Protocol, Rules, Target},
+};
+
+/// How often to try again when a client came or went between listing and removing.
+const TRIES: usize = 3;
+
+/// One remembered client.
+#[derive(Debug, PartialEq, Eq)]
+struct Memory {
+    client: IpAddr,
+    frontend: Frontend,
+    target: Target,
+}
+
+/// Removes what is remembered of targets that `before` offered to sticky clients and `rules` does not.
+pub(super) async fn forget_departed(nft: &Nft, table: &str, before: &Rules, rules: &Rules) -> Result<(), NftError> {
+    let departed: BTreeSet<_> = offered(before).difference(&offered(rules)).copied().collect();
+    for ipv6 in [false, true] {
+        if departed.iter().any(|(frontend, _)| frontend.address.is_ipv6() == ipv6) {
+            forget(nft, table, ipv6, &departed).await?;
+        }
+    }
+    Ok(())
+}
+
+fn offered(rules: &Rules) -> BTreeSet<(Frontend, Target)> {
+    let sticky = rules.frontends.iter().filter(|(_, destination)| destination.affinity.is_some());
+    sticky.flat_map(|(frontend, destination)| destination.targets().map(|target| (*frontend, target))).collect()
+}
+
+async fn forget(
+    nft: &Nft,
+    table: &str,
+    ipv6: bool,
+    departed: &BTreeSet<(Frontend, Target)>,
+) -> Result<(), NftError> {
+    let map = format!("affinity{}", family(ipv6));
+    let mut outcome = Ok(());
+    for _ in 0..TRIES {
+        let listing = nft.query(&["-j", "-n", "list", "map", "inet", table, &map]).await?;
+        let mut memories = read(&listing);
+        memories.retain(|memory| departed.contains(&(memory.frontend, memory.target)));
+        if memories.is_empty() {
+            return Ok(());
+        }
+        outcome = nft.apply(&removal(table, &map, &memories)).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Adds before it removes, so that a client whose time ran out meanwhile does not fail the transaction.
+fn removal(table: &str, map: &str, memories: &[Memory]) -> String {
+    let key = |Memory { client, frontend: Frontend { address, protocol, port }, .. }: &Memory| {
+        format!("{client} . {address} . {} . {port}", protocol.as_str())
+    };
+    let add: Vec<_> =
+        memories.iter().map(|m| format!("{} : {} . {}", key(m), m.target.address, m.target.port)).collect();
+    let delete: Vec<_> = memories.iter().map(key).collect();
+    format!(
+        "add element inet {table} {map} {{ {} }}\ndelete element inet {table} {map} {{ {} }}\n",
+        add.join(", "),
+        delete.join(", ")
+    )
+}
+
+/// Reads `nft`'s JSON listing of an affinity map. What it does not understand it passes over.
+fn read(listing: &str) -> Vec<Memory> {
+    let listing: Value = serde_json::from_str(listing).unwrap_or_default();
+    let objects = listing["nftables"].as_array().into_iter().flatten();
+    let elements = objects.filter_map(|object| object["map"]["elem"].as_array()).flatten();
+    elements.filter_map(memory).collect()
+}
+
+/// An element is a pair of key and value; the key is wrapped with its timeout.
+fn memory(element: &Value) -> Option<Memory> {
+    let key = &element[0];
+    let key = if key["elem"].is_null() { key } else { &key["elem"]["val"] };
+    let [client, address, protocol, port] = key["concat"].as_array()?.as_slice() else { return None };
+    let [target, target_port] = element[1]["concat"].as_array()?.as_slice() else { return None };
+    Some(Memory {
+        client: ip(client)?,
+        frontend: Frontend { address: ip(address)?, protocol: transport(protocol)?, port: number(port)? },
+        target: Target { address: ip(target)?, port: number(target_port)? },
+    })
+}
+
+fn ip(value: &Value) -> Option<IpAddr> {
+    value.as_str()?.parse().ok()
+}
+
+fn number(value: &Value) -> Option<u16> {
+    u16::try_from(value.as_u64()?).ok()
+}
+
+fn transport(value: &Value) -> Option<Protocol> {
+    match (value.as_str(), value.as_u64()) {
+        (Some("tcp"), _) | (_, Some(6)) => Some(Protocol::Tcp),
+        (Some("udp"), _) | (_, Some(17)) => Some(Protocol::Udp),
+        (Some("sctp"), _) | (_, Some(132)) => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
