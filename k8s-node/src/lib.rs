@@ -4,4 +4,5 @@
 //! [`shim`] is the small process beside each of its containers.
 #![deny(unsafe_code)]
 
+pub mod image;
 pub mod runtime;
