@@ -262,6 +262,9 @@ impl TarWriter {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(content.len() as u64);
         let named = header.set_path(path.trim_start_matches('/'));
         let linked = if target.is_empty() { Ok(()) } else { header.set_link_name_literal(target) };

@@ -238,10 +238,12 @@ fn attributes(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Attributes> {
         }
     }
     let header = entry.header();
-    let time = Timespec { tv_sec: i64::try_from(header.mtime()?).unwrap_or(0), tv_nsec: 0 };
+    // Archives in the wild leave these fields empty; that means zero.
+    let number = |field: io::Result<u64>| field.unwrap_or(0);
+    let time = Timespec { tv_sec: i64::try_from(number(header.mtime())).unwrap_or(0), tv_nsec: 0 };
     Ok(Attributes {
-        uid: header.uid()? as u32,
-        gid: header.gid()? as u32,
+        uid: number(header.uid()) as u32,
+        gid: number(header.gid()) as u32,
         mode: Mode::from_raw_mode(header.mode()? & 0o7777),
         times: Timestamps { last_access: time, last_modification: time },
         xattrs,
