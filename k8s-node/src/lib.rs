@@ -4,5 +4,7 @@
 //! [`shim`] is the small process beside each of its containers.
 #![deny(unsafe_code)]
 
-pub mod image;
 pub mod runtime;
+pub mod image;
+pub mod logs;
+pub mod hollow;

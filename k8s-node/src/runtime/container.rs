@@ -134,6 +134,20 @@ pub struct Resources {
     pub oom_score_adj: Option<i32>,
 }
 
+impl Resources {
+    /// Takes over what `change` names.
+    pub fn update(&mut self, change: Resources) {
+        self.cpu_shares = change.cpu_shares.or(self.cpu_shares);
+        self.cpu_quota_us = change.cpu_quota_us.or(self.cpu_quota_us);
+        self.cpu_period_us = change.cpu_period_us.or(self.cpu_period_us);
+        self.memory_limit_bytes = change.memory_limit_bytes.or(self.memory_limit_bytes);
+        self.pids_limit = change.pids_limit.or(self.pids_limit);
+        self.cpuset_cpus = change.cpuset_cpus.or(self.cpuset_cpus.take());
+        self.cpuset_mems = change.cpuset_mems.or(self.cpuset_mems.take());
+        self.oom_score_adj = change.oom_score_adj.or(self.oom_score_adj);
+    }
+}
+
 /// How a container is confined.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
