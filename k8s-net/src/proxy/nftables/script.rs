@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{Chain, Element, Pick, Set, Table, Value, family};
+use super::table::{Chain, Element, Memory, Pick, Set, Table, Value, family};
 use crate::proxy::Protocol;
 
 /// A transaction and how many elements and chains it touches.
@@ -13,7 +13,7 @@ pub(super) struct Change {
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
-/// Clients that affinity remembers at most, for each address family: a bound on memory in the kernel. Beyond it new
+/// Clients that one map remembers at most: a bound on memory in the kernel. Beyond it new
 /// clients are balanced anew with each connection.
 const REMEMBERED: u32 = 262_144;
 
@@ -24,8 +24,12 @@ pub(super) fn full(name: &str, mark: &str, table: &Table) -> String {
     for ipv6 in [false, true] {
         define_sets(&mut script, table, ipv6);
     }
+    let _ = writeln!(script, "  map {} {{ {} }}", Memory::Shared, remembering(Memory::Shared));
     fixed_chains(&mut script);
     script.push_str("}\n");
+    for memory in table.memories() {
+        define_memory(&mut script, name, memory);
+    }
     for chain in &table.chains {
         define_chain(&mut script, name, *chain);
     }
@@ -44,6 +48,10 @@ pub(super) fn change(name: &str, before: &Table, after: &Table) -> Option<Change
     let gone: Vec<_> = before.elements.iter().filter(|(key, value)| after.elements.get(key) != Some(value)).collect();
     let new: Vec<_> = after.elements.iter().filter(|(key, value)| before.elements.get(key) != Some(value)).collect();
     let mut text = String::new();
+    let (had, has) = (before.memories(), after.memories());
+    for memory in has.difference(&had) {
+        define_memory(&mut text, name, *memory);
+    }
     for chain in after.chains.difference(&before.chains) {
         define_chain(&mut text, name, *chain);
     }
@@ -51,6 +59,9 @@ pub(super) fn change(name: &str, before: &Table, after: &Table) -> Option<Change
     elements(&mut text, "add", name, new.iter().copied());
     for chain in before.chains.difference(&after.chains) {
         let _ = writeln!(text, "flush chain inet {name} {chain}\ndelete chain inet {name} {chain}");
+    }
+    for memory in had.difference(&has) {
+        let _ = writeln!(text, "delete map inet {name} {memory}");
     }
     Some(Change { text, elements: gone.len() + new.len() })
 }
@@ -99,11 +110,6 @@ fn define_sets(script: &mut String, table: &Table, ipv6: bool) {
         };
         let _ = writeln!(script, "  {word} {}{n} {{ {definition} }}", set.name());
     }
-    let _ = writeln!(
-        script,
-        "  map affinity{n} {{ type {address} . {frontend} : {address} . inet_service; size {REMEMBERED}; \
-         flags dynamic,timeout; }}"
-    );
     let nets = table.pod_cidrs.iter().filter(|net| net.addr().is_ipv6() == ipv6);
     let nets: Vec<_> = nets.map(|net| net.trunc().to_string()).collect();
     let nets = if nets.is_empty() { String::new() } else { format!(" elements = {{ {} }}", nets.join(", ")) };
@@ -124,7 +130,7 @@ fn fixed_chains(script: &mut String) {
     let refused = each(&format!("{frontend} vmap @refused#"));
     let refused_outside = each(&format!("{from_outside} {frontend} vmap @refused-outside#"));
     let restricted = each(&format!("{frontend} @restricted# {frontend} . ip_saddr != @allowed# drop"));
-    let unknown_port = each("ct state new ip_daddr @cluster-ips# goto reject");
+    let unknown_port = each("ct state new ip_daddr @cluster-ips# goto unreachable");
     let outside = each(&format!("{from_outside} {frontend} vmap @outside#"));
     let services = each(&format!("{frontend} vmap @services#"));
     let hairpin = each("ip_saddr . ip_daddr @hairpin# masquerade fully-random");
@@ -142,7 +148,7 @@ fn fixed_chains(script: &mut String) {
 
     let _ = write!(
         script,
-        "  chain reject {{
+        "  chain unreachable {{
     reject with icmpx type port-unreachable
   }}
   chain refuse-outside {{
@@ -195,34 +201,62 @@ fn fixed_chains(script: &mut String) {
     );
 }
 
+fn define_memory(script: &mut String, table: &str, memory: Memory) {
+    let _ = writeln!(script, "add map inet {table} {memory} {{ {} }}", remembering(memory));
+}
+
+fn remembering(memory: Memory) -> String {
+    let types = match memory {
+        Memory::Shared => "ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
+        Memory::Own(_) => "ipv6_addr : ipv6_addr . inet_service",
+    };
+    format!("type {types}; size {REMEMBERED}; flags dynamic,timeout;")
+}
+
 fn define_chain(script: &mut String, table: &str, chain: Chain) {
     let _ = writeln!(script, "add chain inet {table} {chain}\nflush chain inet {table} {chain}");
     let mut rule = |rule: String| {
         let _ = writeln!(script, "add rule inet {table} {chain} {rule}");
     };
     match chain {
-        Chain::Pick(Pick { outside, protocol, ipv6, count, sticky }) => {
-            let (n, ip) = (family(ipv6), if ipv6 { "ip6" } else { "ip" });
-            if sticky {
-                rule(format!("dnat {ip} to {ip} saddr . {ip} daddr . meta l4proto . th dport map @affinity{n}"));
+        Chain::Pick(pick) => {
+            if let Some(memory) = pick.memory {
+                rule(recall(memory));
             }
-            let set = if outside { Set::OutsideEndpoints(protocol) } else { Set::Endpoints(protocol) };
-            let (protocol, name) = (protocol.as_str(), set.name());
-            let key = format!("{ip} daddr . {protocol} dport . numgen random mod {count}");
-            rule(format!("dnat {ip} to {key} map @{name}{n}"));
+            rule(draw(pick));
         }
-        Chain::Remember(seconds) => {
+        Chain::Remember { seconds, memory: Memory::Shared } => {
             for protocol in PROTOCOLS.map(Protocol::as_str) {
-                for (n, ip) in [('4', "ip"), ('6', "ip6")] {
-                    // Here, after the translation, the destination is the endpoint.
-                    let client = format!("ct original {ip} saddr . ct original {ip} daddr");
-                    let key = format!("{client} . meta l4proto . ct original proto-dst timeout {seconds}s");
-                    let update = format!("update @affinity{n} {{ {key} : {ip} daddr . th dport }}");
-                    rule(format!("meta l4proto {protocol} {update}"));
-                }
+                // Here, after the translation, the destination is the endpoint.
+                rule(format!(
+                    "meta l4proto {protocol} update @affinity4 {{ ct original ip saddr . ct original ip daddr . meta l4proto \
+                     . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}"
+                ));
             }
+        }
+        Chain::Remember { seconds, memory: memory @ Memory::Own(frontend) } => {
+            let port = format!("{} dport", frontend.protocol.as_str());
+            rule(format!("update @{memory} {{ ct original ip6 saddr timeout {seconds}s : ip6 daddr . {port} }}"));
         }
     }
+}
+
+/// The rule that goes where the client went before.
+fn recall(memory: Memory) -> String {
+    match memory {
+        Memory::Shared => "dnat ip to ip saddr . ip daddr . meta l4proto . th dport map @affinity4".into(),
+        Memory::Own(frontend) => {
+            format!("meta l4proto {} dnat ip6 to ip6 saddr map @{memory}", frontend.protocol.as_str())
+        }
+    }
+}
+
+/// The rule that draws a number and goes to the endpoint of that number.
+fn draw(Pick { outside, protocol, ipv6, count, .. }: Pick) -> String {
+    let (n, ip) = (family(ipv6), if ipv6 { "ip6" } else { "ip" });
+    let set = if outside { Set::OutsideEndpoints(protocol) } else { Set::Endpoints(protocol) };
+    let key = format!("{ip} daddr . {} dport . numgen random mod {count}", protocol.as_str());
+    format!("dnat {ip} to {key} map @{}{n}", set.name())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use serde_json::Value;
 
-use super::table::family;
+use super::table::Memory;
 use crate::{
     nft::{Nft, NftError},
     proxy::{Frontend, Protocol, Rules, Target},
@@ -18,44 +18,45 @@ const TRIES: usize = 3;
 
 /// One remembered client.
 #[derive(Debug, PartialEq, Eq)]
-struct Memory {
-    client: IpAddr,
+struct Client {
+    address: IpAddr,
     frontend: Frontend,
     target: Target,
 }
 
+type Offers = BTreeSet<(Frontend, Target)>;
+
 /// Removes what is remembered of targets that `before` offered to sticky clients and `rules` does not.
 pub(super) async fn forget_departed(nft: &Nft, table: &str, before: &Rules, rules: &Rules) -> Result<(), NftError> {
-    let departed: BTreeSet<_> = offered(before).difference(&offered(rules)).copied().collect();
-    for ipv6 in [false, true] {
-        if departed.iter().any(|(frontend, _)| frontend.address.is_ipv6() == ipv6) {
-            forget(nft, table, ipv6, &departed).await?;
-        }
+    let departed: Offers = offers(before).difference(&offers(rules)).copied().collect();
+    // A map that belongs to a frontend which is not sticky any more went with the chains.
+    let exists = |frontend: &Frontend| {
+        let destination = rules.frontends.get(frontend);
+        frontend.address.is_ipv4() || destination.is_some_and(|destination| destination.affinity.is_some())
+    };
+    let frontends = departed.iter().map(|(frontend, _)| frontend).filter(|frontend| exists(frontend));
+    let memories: BTreeSet<_> = frontends.map(|frontend| Memory::of(*frontend)).collect();
+    for memory in memories {
+        forget(nft, table, memory, &departed).await?;
     }
     Ok(())
 }
 
-fn offered(rules: &Rules) -> BTreeSet<(Frontend, Target)> {
+fn offers(rules: &Rules) -> Offers {
     let sticky = rules.frontends.iter().filter(|(_, destination)| destination.affinity.is_some());
     sticky.flat_map(|(frontend, destination)| destination.targets().map(|target| (*frontend, target))).collect()
 }
 
-async fn forget(
-    nft: &Nft,
-    table: &str,
-    ipv6: bool,
-    departed: &BTreeSet<(Frontend, Target)>,
-) -> Result<(), NftError> {
-    let map = format!("affinity{}", family(ipv6));
+async fn forget(nft: &Nft, table: &str, memory: Memory, departed: &Offers) -> Result<(), NftError> {
     let mut outcome = Ok(());
     for _ in 0..TRIES {
-        let listing = nft.query(&["-j", "-n", "list", "map", "inet", table, &map]).await?;
-        let mut memories = read(&listing);
-        memories.retain(|memory| departed.contains(&(memory.frontend, memory.target)));
-        if memories.is_empty() {
+        let listing = nft.query(&["-j", "-n", "list", "map", "inet", table, &memory.to_string()]).await?;
+        let mut clients = read(&listing, memory);
+        clients.retain(|client| departed.contains(&(client.frontend, client.target)));
+        if clients.is_empty() {
             return Ok(());
         }
-        outcome = nft.apply(&removal(table, &map, &memories)).await;
+        outcome = nft.apply(&removal(table, memory, &clients)).await;
         if outcome.is_ok() {
             break;
         }
@@ -64,39 +65,46 @@ async fn forget(
 }
 
 /// Adds before it removes, so that a client whose time ran out meanwhile does not fail the transaction.
-fn removal(table: &str, map: &str, memories: &[Memory]) -> String {
-    let key = |Memory { client, frontend: Frontend { address, protocol, port }, .. }: &Memory| {
-        format!("{client} . {address} . {} . {port}", protocol.as_str())
+fn removal(table: &str, memory: Memory, clients: &[Client]) -> String {
+    let key = |client: &Client| match memory {
+        Memory::Shared => {
+            let Frontend { address, protocol, port } = client.frontend;
+            format!("{} . {address} . {} . {port}", client.address, protocol.as_str())
+        }
+        Memory::Own(_) => client.address.to_string(),
     };
     let add: Vec<_> =
-        memories.iter().map(|m| format!("{} : {} . {}", key(m), m.target.address, m.target.port)).collect();
-    let delete: Vec<_> = memories.iter().map(key).collect();
+        clients.iter().map(|c| format!("{} : {} . {}", key(c), c.target.address, c.target.port)).collect();
+    let delete: Vec<_> = clients.iter().map(key).collect();
     format!(
-        "add element inet {table} {map} {{ {} }}\ndelete element inet {table} {map} {{ {} }}\n",
+        "add element inet {table} {memory} {{ {} }}\ndelete element inet {table} {memory} {{ {} }}\n",
         add.join(", "),
         delete.join(", ")
     )
 }
 
-/// Reads `nft`'s JSON listing of an affinity map. What it does not understand it passes over.
-fn read(listing: &str) -> Vec<Memory> {
+/// Reads `nft`'s JSON listing of a map. What it does not understand it passes over.
+fn read(listing: &str, memory: Memory) -> Vec<Client> {
     let listing: Value = serde_json::from_str(listing).unwrap_or_default();
     let objects = listing["nftables"].as_array().into_iter().flatten();
     let elements = objects.filter_map(|object| object["map"]["elem"].as_array()).flatten();
-    elements.filter_map(memory).collect()
+    elements.filter_map(|element| client(element, memory)).collect()
 }
 
-/// An element is a pair of key and value; the key is wrapped with its timeout.
-fn memory(element: &Value) -> Option<Memory> {
+/// An element is a pair of key and value; the key is wrapped together with its timeout.
+fn client(element: &Value, memory: Memory) -> Option<Client> {
     let key = &element[0];
     let key = if key["elem"].is_null() { key } else { &key["elem"]["val"] };
-    let [client, address, protocol, port] = key["concat"].as_array()?.as_slice() else { return None };
+    let (address, frontend) = match memory {
+        Memory::Shared => {
+            let [client, address, protocol, port] = key["concat"].as_array()?.as_slice() else { return None };
+            (client, Frontend { address: ip(address)?, protocol: transport(protocol)?, port: number(port)? })
+        }
+        Memory::Own(frontend) => (key, frontend),
+    };
     let [target, target_port] = element[1]["concat"].as_array()?.as_slice() else { return None };
-    Some(Memory {
-        client: ip(client)?,
-        frontend: Frontend { address: ip(address)?, protocol: transport(protocol)?, port: number(port)? },
-        target: Target { address: ip(target)?, port: number(target_port)? },
-    })
+    let target = Target { address: ip(target)?, port: number(target_port)? };
+    Some(Client { address: ip(address)?, frontend, target })
 }
 
 fn ip(value: &Value) -> Option<IpAddr> {

@@ -1,7 +1,7 @@
 //! What stands in the proxy's table, as a sorted map of elements. Pure.
 //!
 //! The number of chains depends on how many different endpoint counts and affinity timeouts there are, never on how
-//! many Services.
+//! many Services; except that an IPv6 frontend with affinity has chains of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -86,8 +86,17 @@ pub(super) enum Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Chain {
     Pick(Pick),
-    /// Remembers clients for so many seconds.
-    Remember(u64),
+    /// Remembers which endpoint a client has, for so many seconds after its last new connection.
+    Remember { seconds: u64, memory: Memory },
+}
+
+/// The map in which clients are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Memory {
+    /// One for all IPv4 frontends, keyed by client and frontend.
+    Shared,
+    /// One for this IPv6 frontend, keyed by client: `nft` 1.0.6 cannot write a key longer than 16 bytes from a rule.
+    Own(Frontend),
 }
 
 /// Picks one of `count` endpoints.
@@ -97,14 +106,23 @@ pub(super) struct Pick {
     pub(super) protocol: Protocol,
     pub(super) ipv6: bool,
     pub(super) count: u32,
-    /// The endpoint remembered for the client comes first.
-    pub(super) sticky: bool,
+    /// Where to look first for an endpoint remembered for the client.
+    pub(super) memory: Option<Memory>,
 }
 
-pub(super) const REJECT: Value = Value::Fixed("goto reject");
+pub(super) const REJECT: Value = Value::Fixed("goto unreachable");
 pub(super) const DROP: Value = Value::Fixed("drop");
 
 impl Table {
+    /// The maps that exist besides the fixed ones.
+    pub(super) fn memories(&self) -> BTreeSet<Memory> {
+        let memories = self.chains.iter().filter_map(|chain| match chain {
+            Chain::Remember { memory: memory @ Memory::Own(_), .. } => Some(*memory),
+            _ => None,
+        });
+        memories.collect()
+    }
+
     /// Lowers the rules.
     pub(super) fn of(rules: &Rules) -> Self {
         let mut table = Self { pod_cidrs: rules.pod_cidrs.clone(), ..Self::default() };
@@ -116,7 +134,8 @@ impl Table {
             table.masquerade(*frontend, destination.masquerade);
             table.restrict(*frontend, destination.sources.as_deref());
             if let Some(affinity) = destination.affinity {
-                table.chain(Set::Sticky, *frontend, Chain::Remember(affinity.as_secs()));
+                let chain = Chain::Remember { seconds: affinity.as_secs(), memory: Memory::of(*frontend) };
+                table.chain(Set::Sticky, *frontend, chain);
             }
         }
         for address in &rules.cluster_ips {
@@ -145,7 +164,7 @@ impl Table {
             protocol: frontend.protocol,
             ipv6: frontend.address.is_ipv6(),
             count: targets.len() as u32,
-            sticky: destination.affinity.is_some(),
+            memory: destination.affinity.map(|_| Memory::of(frontend)),
         };
         self.chain(services, frontend, Chain::Pick(pick));
     }
@@ -235,11 +254,11 @@ impl Set {
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Remember(seconds) => write!(f, "remember-{seconds}"),
-            Self::Pick(Pick { outside, protocol, ipv6, count, sticky }) => {
+            Self::Remember { seconds, memory } => write!(f, "remember-{seconds}-in-{memory}"),
+            Self::Pick(Pick { outside, protocol, ipv6, count, memory }) => {
                 let place = if *outside { "-outside" } else { "" };
-                let sticky = if *sticky { "-sticky" } else { "" };
-                write!(f, "pick{place}{sticky}-{}{}-{count}", protocol.as_str(), family(*ipv6))
+                write!(f, "pick{place}-{}{}-{count}", protocol.as_str(), family(*ipv6))?;
+                memory.iter().try_for_each(|memory| write!(f, "-by-{memory}"))
             }
         }
     }
@@ -268,9 +287,29 @@ impl fmt::Display for Value {
             Self::Member => Ok(()),
             Self::Fixed(verdict) => write!(f, " : {verdict}"),
             // Chains of the last kind are called, so that the source address is decided about afterwards.
-            Self::Chain(chain @ Chain::Remember(_)) => write!(f, " : jump {chain}"),
+            Self::Chain(chain @ Chain::Remember { .. }) => write!(f, " : jump {chain}"),
             Self::Chain(chain) => write!(f, " : goto {chain}"),
             Self::Target(target) => write!(f, " : {} . {}", target.address, target.port),
+        }
+    }
+}
+
+impl Memory {
+    /// Where the clients of `frontend` are remembered.
+    pub(super) fn of(frontend: Frontend) -> Self {
+        if frontend.address.is_ipv4() { Self::Shared } else { Self::Own(frontend) }
+    }
+}
+
+/// The name of the map. A colon cannot stand in a name.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shared => f.write_str("affinity4"),
+            Self::Own(Frontend { address, protocol, port }) => {
+                let address = address.to_string().replace(':', "_");
+                write!(f, "affinity6-{address}-{}-{port}", protocol.as_str())
+            }
         }
     }
 }
