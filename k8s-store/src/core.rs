@@ -2,7 +2,7 @@
 //!
 //! Readers see only what was published, and a backend publishes only what is durable.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, task::Waker};
 
 use k8s_core::env::Env;
 use parking_lot::{Mutex, RwLock};
@@ -113,23 +113,15 @@ impl Core {
     /// Makes the effects visible, in order, and wakes the watches that they concern.
     ///
     /// If an effect breaks an invariant, it and the rest stay invisible and the store takes no more writes.
-    pub(crate) fn publish<'a>(&self, effects: impl Iterator<Item = &'a Effect>) -> Result<(), StoreError> {
+    pub(crate) fn publish<'a>(&self, effects: impl IntoIterator<Item = &'a Effect>) -> Result<(), StoreError> {
         let mut published = self.published.write();
         let mut watches = self.watches.lock();
-        for effect in effects {
-            if let Some(change) = &effect.change {
-                published.take(change)?;
-                watches.note(change);
-            }
-            if let Some(revision) = effect.compact {
-                published.history.compact(revision);
-            }
-        }
+        let outcome = effects.into_iter().try_for_each(|effect| published.take(effect, &mut watches));
         let wakers = watches.take_wakers();
         drop(watches);
         drop(published);
-        wakers.into_iter().for_each(|waker| waker.wake());
-        Ok(())
+        wakers.into_iter().for_each(Waker::wake);
+        outcome
     }
 
     /// Takes no more writes from now on (or, if closed, nothing at all). The first fault stays, but closing wins.
@@ -141,7 +133,7 @@ impl Core {
         }
         let wakers = self.watches.lock().wake_all();
         drop(published);
-        wakers.into_iter().for_each(|waker| waker.wake());
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// The newest entries and their revision.
@@ -190,15 +182,24 @@ impl Published {
         }
     }
 
-    fn take(&mut self, change: &Arc<Change>) -> Result<(), StoreError> {
-        if let Err(broken) = self.state.apply(change) {
-            let reason = format!("an invariant is broken: {broken}");
-            tracing::error!(reason, "the store takes no more writes");
-            self.fault = Some(Fault::ReadOnly(reason.clone()));
-            return Err(StoreError::ReadOnly { reason });
+    fn take(&mut self, effect: &Effect, watches: &mut Watches) -> Result<(), StoreError> {
+        self.writable()?;
+        if let Some(change) = &effect.change {
+            self.state.apply(change).map_err(|broken| self.refuse(&broken))?;
+            self.history.push(change.clone());
+            watches.note(change);
         }
-        self.history.push(change.clone());
+        if let Some(revision) = effect.compact {
+            self.history.compact(revision);
+        }
         Ok(())
+    }
+
+    fn refuse(&mut self, broken: &str) -> StoreError {
+        let reason = format!("an invariant is broken: {broken}");
+        tracing::error!(reason, "the store takes no more writes");
+        self.fault = Some(Fault::ReadOnly(reason.clone()));
+        StoreError::ReadOnly { reason }
     }
 }
 

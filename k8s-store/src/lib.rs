@@ -3,6 +3,7 @@
 
 mod change;
 mod core;
+mod embedded;
 mod engine;
 mod entry;
 mod error;
@@ -17,6 +18,7 @@ mod transaction;
 mod watch;
 
 pub use change::{Change, ChangeEvent, WatchItem, WatchStream};
+pub use embedded::{Embedded, EmbeddedOptions};
 pub use entry::{Attachment, Entry};
 pub use error::StoreError;
 pub use history::Retention;
