@@ -151,9 +151,8 @@ impl Map {
     }
 
     fn reindex(&mut self) {
-        self.index = (self.fields.len() > LINEAR).then(|| {
-            Box::new(self.fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect())
-        });
+        self.index = (self.fields.len() > LINEAR)
+            .then(|| Box::new(self.fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect()));
     }
 }
 

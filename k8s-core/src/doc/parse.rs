@@ -297,7 +297,11 @@ impl Parser<'_> {
         let code = if (0xd800..0xdc00).contains(&first) && self.bytes[self.at..].starts_with(b"\\u") {
             self.at += 1;
             let second = self.unit()?;
-            if (0xdc00..0xe000).contains(&second) { 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00) } else { first }
+            if (0xdc00..0xe000).contains(&second) {
+                0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
+            } else {
+                first
+            }
         } else {
             first
         };

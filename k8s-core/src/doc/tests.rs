@@ -62,10 +62,7 @@ fn reports_duplicates_with_their_paths() {
     let doc = Doc::parse_with(text.as_bytes(), &mut found).unwrap();
     assert_eq!(doc.to_string(), r#"{"kind":"B","spec":{"x":{"y":1},"c":[{"n":1},{"n":3}]}}"#);
     let said: Vec<String> = found.iter().map(Duplicate::to_string).collect();
-    assert_eq!(
-        said,
-        [r#"duplicate field "spec.c[1].n""#, r#"duplicate field "spec.x""#, r#"duplicate field "kind""#]
-    );
+    assert_eq!(said, [r#"duplicate field "spec.c[1].n""#, r#"duplicate field "spec.x""#, r#"duplicate field "kind""#]);
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! Where structs live: a table of them, each decoded when first reached, so that structs may refer to one another.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{IntFormat, Rules};
+use crate::doc::Text;
+
+/// The number of a struct in its [`Arena`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StructId(pub(super) u32);
+
+/// What may stand at a place; see [`super::Kind`] for the meaning of each.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // As `Kind`.
+pub enum Shape {
+    Struct(StructId),
+    Map(Box<NodeDef>),
+    List(Box<NodeDef>),
+    String,
+    Integer(IntFormat),
+    Number,
+    Boolean,
+    IntOrString,
+    Quantity,
+    Time,
+    MicroTime,
+    Bytes,
+    AnyObject,
+    Any,
+}
+
+/// A shape with its rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeDef {
+    /// What may stand here.
+    pub shape: Shape,
+    /// The rules, if there are any.
+    pub rules: Option<Box<Rules>>,
+}
+
+impl NodeDef {
+    /// The rules; [`Rules::default`] if there are none.
+    pub fn rules(&self) -> &Rules {
+        self.rules.as_deref().unwrap_or(Rules::NONE)
+    }
+
+    /// The rules, to change.
+    pub fn rules_mut(&mut self) -> &mut Rules {
+        self.rules.get_or_insert_default()
+    }
+}
+
+impl From<Shape> for NodeDef {
+    fn from(shape: Shape) -> Self {
+        Self { shape, rules: None }
+    }
+}
+
+/// One field of a struct.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Its name in JSON.
+    pub name: Text,
+    /// What it holds.
+    pub node: NodeDef,
+    /// Whether validation refuses an object without it.
+    pub required: bool,
+    /// Its number in protobuf; 0 where it has none.
+    pub proto: u32,
+}
+
+/// An object with known fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StructDef {
+    /// Its name, such as `io.k8s.api.core.v1.Container`, or empty.
+    pub name: Text,
+    /// Invariant: sorted by name, each name once.
+    pub fields: Vec<Field>,
+    /// Whether server-side apply owns it as a whole.
+    pub atomic: bool,
+    /// Whether unknown fields are kept.
+    pub preserve_unknown: bool,
+    /// Whether it is an embedded object with `apiVersion`, `kind` and `metadata` of its own.
+    pub embedded_resource: bool,
+    /// The schema of the fields that are not listed.
+    pub additional: Option<NodeDef>,
+}
+
+impl StructDef {
+    /// The field `name`.
+    pub fn find(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|field| field.name.as_str().cmp(name)).ok().map(|at| &self.fields[at])
+    }
+}
+
+/// The structs of one schema, or of all built-in ones.
+///
+/// A custom kind's arena stands on the built-in one, whose structs (`ObjectMeta`, for one) it may name.
+pub struct Arena {
+    base: Option<Arc<Arena>>,
+    first: u32,
+    slots: Vec<OnceLock<StructDef>>,
+    source: Source,
+}
+
+/// Where structs that were not reached yet come from.
+pub(super) enum Source {
+    /// The blob made at build time.
+    Builtin,
+    /// Nowhere: all are there.
+    Complete,
+}
+
+impl Arena {
+    pub(super) fn builtin(count: usize) -> Self {
+        let slots = (0..count).map(|_| OnceLock::new()).collect();
+        Self { base: None, first: 0, slots, source: Source::Builtin }
+    }
+
+    /// The struct with this number.
+    ///
+    /// # Panics
+    /// If the number comes from another arena.
+    pub fn get(&self, id: StructId) -> &StructDef {
+        match &self.base {
+            Some(base) if id.0 < self.first => base.get(id),
+            _ => {
+                let place = id.0 - self.first;
+                self.slots[place as usize].get_or_init(|| match self.source {
+                    Source::Builtin => super::builtin::decode(id),
+                    // Invariant: `ArenaBuilder::finish` fills every slot of a complete arena.
+                    Source::Complete => StructDef::default(),
+                })
+            }
+        }
+    }
+
+    /// The name of a struct.
+    pub fn name(&self, id: StructId) -> &str {
+        &self.get(id).name
+    }
+
+    fn end(&self) -> u32 {
+        self.first + self.slots.len() as u32
+    }
+}
+
+/// Builds the arena of a custom kind.
+pub struct ArenaBuilder {
+    base: Option<Arc<Arena>>,
+    first: u32,
+    structs: Vec<StructDef>,
+}
+
+impl ArenaBuilder {
+    /// An empty arena on top of `base`, whose struct numbers stay valid in it.
+    pub fn new(base: Option<Arc<Arena>>) -> Self {
+        let first = base.as_ref().map_or(0, |base| base.end());
+        Self { base, first, structs: Vec::new() }
+    }
+
+    /// Adds a struct; its fields are put in order. Of fields with one name the last is kept.
+    pub fn add(&mut self, mut def: StructDef) -> StructId {
+        def.fields.reverse();
+        def.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        def.fields.dedup_by(|a, b| a.name == b.name);
+        self.structs.push(def);
+        StructId(self.first + self.structs.len() as u32 - 1)
+    }
+
+    /// The finished arena.
+    pub fn finish(self) -> Arc<Arena> {
+        let slots = self.structs.into_iter().map(OnceLock::from).collect();
+        Arc::new(Arena { base: self.base, first: self.first, slots, source: Source::Complete })
+    }
+}

@@ -1,0 +1,93 @@
+//! What an overlay line (or a custom kind's schema) says about a place beyond its shape.
+
+use crate::doc::{Doc, Text};
+
+/// The rules about one place. All absent by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// What stands here when nothing was said.
+    pub default: Option<Doc>,
+    /// The permitted values; empty means any.
+    pub allowed: Vec<Doc>,
+    /// The least number.
+    pub min: Option<f64>,
+    /// The greatest number.
+    pub max: Option<f64>,
+    /// Whether `min` itself is excluded.
+    pub exclusive_min: bool,
+    /// Whether `max` itself is excluded.
+    pub exclusive_max: bool,
+    /// What numbers must be a multiple of.
+    pub multiple_of: Option<f64>,
+    /// The least length of a string (in characters), list or map.
+    pub min_length: Option<u64>,
+    /// The greatest length of a string (in characters), list or map.
+    pub max_length: Option<u64>,
+    /// The regular expression (as written) that a string must match.
+    pub pattern: Option<Text>,
+    /// The named format of a string, such as `date-time`.
+    pub format: Option<Text>,
+    /// Whether updates may not change it.
+    pub immutable: bool,
+    /// Whether `null` is a value of its own, not the same as absence.
+    pub nullable: bool,
+    /// Whether a map or object is owned as a whole by server-side apply.
+    pub atomic: bool,
+    /// How a list is identified and merged by server-side apply.
+    pub list: ListType,
+    /// The fields that identify an item of a `Map` list.
+    pub keys: Vec<Text>,
+    /// How strategic merge patch treats this place.
+    pub patch: PatchStrategy,
+    /// The field by which strategic merge patch identifies an item.
+    pub merge_key: Option<Text>,
+}
+
+impl Rules {
+    /// No rule at all.
+    pub(super) const NONE: &'static Self = &Self {
+        default: None,
+        allowed: Vec::new(),
+        min: None,
+        max: None,
+        exclusive_min: false,
+        exclusive_max: false,
+        multiple_of: None,
+        min_length: None,
+        max_length: None,
+        pattern: None,
+        format: None,
+        immutable: false,
+        nullable: false,
+        atomic: false,
+        list: ListType::Atomic,
+        keys: Vec::new(),
+        patch: PatchStrategy { merge: false, replace: false, retain_keys: false },
+        merge_key: None,
+    };
+}
+
+/// `x-kubernetes-list-type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListType {
+    /// Owned and replaced as a whole.
+    #[default]
+    Atomic,
+    /// Scalars, each at most once.
+    Set,
+    /// Objects identified by key fields.
+    Map,
+}
+
+/// `x-kubernetes-patch-strategy`: how strategic merge patch treats a list or an object.
+///
+/// Without any flag a list is replaced and an object merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PatchStrategy {
+    /// A list's items are merged by the merge key (or as a set of scalars without one).
+    pub merge: bool,
+    /// An object is replaced, not merged.
+    pub replace: bool,
+    /// Fields that the patch does not name are cleared (of an object, or of a merged item).
+    pub retain_keys: bool,
+}

@@ -1,0 +1,129 @@
+//! One struct as a text record: the form in which the build script hands built-in structs over.
+//!
+//! The first line is the struct, the others its fields: name, shape and rules, separated by tabs.
+//!
+//! | Shape | Meaning |
+//! |---|---|
+//! | `#N` | the struct with number N |
+//! | `[]SHAPE`, `{}SHAPE` | a list, a map |
+//! | `string`, `int32`, `int64`, `number`, `boolean`, `bytes`, `intOrString`, `quantity`, `time`, `microTime` | scalars |
+//! | `object`, `any`, `empty` | any object, any value, an object without fields |
+//!
+//! | Rule | Meaning |
+//! |---|---|
+//! | `N` | the number in protobuf |
+//! | `required` | validation refuses an object without the field |
+//! | `default=JSON` | what defaulting sets (JSON without spaces) |
+//! | `enum=A,B` | the permitted strings |
+//! | `min=N`, `max=N` | the range of a number |
+//! | `immutable` | updates may not change it |
+//! | `list=atomic/set/map`, `keys=A,B` | server-side apply |
+//! | `atomic` | an object or map that server-side apply owns as a whole |
+//! | `patch=merge,replace,retainKeys`, `key=A` | strategic merge patch |
+
+use super::{Field, IntFormat, ListType, NodeDef, Rules, Shape, StructDef, StructId};
+use crate::doc::{Doc, Text};
+
+/// Reads one record.
+pub(super) fn parse(record: &str) -> Result<StructDef, String> {
+    let mut lines = record.lines();
+    let (name, _, rules) = columns(lines.next().unwrap_or(""))?;
+    let mut def = StructDef { name: name.into(), ..StructDef::default() };
+    for word in rules.split_whitespace() {
+        match word {
+            "atomic" => def.atomic = true,
+            other => return Err(format!("unknown rule {other} about a struct")),
+        }
+    }
+    def.fields = lines.map(|line| field(line).map_err(|why| format!("{line}: {why}"))).collect::<Result<_, _>>()?;
+    def.fields.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(def)
+}
+
+fn columns(line: &str) -> Result<(&str, &str, &str), String> {
+    let mut parts = line.split('\t');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(name), Some(shape), Some(rules), None) => Ok((name, shape, rules)),
+        _ => Err(format!("expected three columns in {line:?}")),
+    }
+}
+
+fn field(line: &str) -> Result<Field, String> {
+    let (name, written, words) = columns(line)?;
+    let mut field = Field { name: name.into(), node: shape(written)?.into(), required: false, proto: 0 };
+    let mut rules = Rules::default();
+    for word in words.split_whitespace() {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match (key, value) {
+            ("required", "") => field.required = true,
+            (number, "") if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                field.proto = number.parse().map_err(|why| format!("{number}: {why}"))?;
+            }
+            _ => rule(&mut rules, key, value)?,
+        }
+    }
+    if rules != Rules::default() {
+        field.node.rules = Some(Box::new(rules));
+    }
+    Ok(field)
+}
+
+fn shape(written: &str) -> Result<Shape, String> {
+    if let Some(item) = written.strip_prefix("[]") {
+        return Ok(Shape::List(Box::new(NodeDef::from(shape(item)?))));
+    }
+    if let Some(value) = written.strip_prefix("{}") {
+        return Ok(Shape::Map(Box::new(NodeDef::from(shape(value)?))));
+    }
+    if let Some(number) = written.strip_prefix('#') {
+        return number.parse().map(|number| Shape::Struct(StructId(number))).map_err(|why| format!("{written}: {why}"));
+    }
+    Ok(match written {
+        "string" => Shape::String,
+        "int32" => Shape::Integer(IntFormat::Int32),
+        "int64" => Shape::Integer(IntFormat::Int64),
+        "number" => Shape::Number,
+        "boolean" => Shape::Boolean,
+        "bytes" => Shape::Bytes,
+        "intOrString" => Shape::IntOrString,
+        "quantity" => Shape::Quantity,
+        "time" => Shape::Time,
+        "microTime" => Shape::MicroTime,
+        "object" | "empty" => Shape::AnyObject,
+        "any" => Shape::Any,
+        other => return Err(format!("unknown shape {other}")),
+    })
+}
+
+fn rule(rules: &mut Rules, key: &str, value: &str) -> Result<(), String> {
+    let names = || value.split(',').map(Text::from).collect::<Vec<Text>>();
+    let number = || value.parse::<f64>().map(Some).map_err(|why| format!("{key}={value}: {why}"));
+    match (key, value) {
+        ("default", json) => {
+            let default = Doc::parse(json.as_bytes()).map_err(|why| format!("default={json}: {why}"))?;
+            rules.default = Some(default);
+        }
+        ("enum", _) => rules.allowed = names().into_iter().map(Doc::from).collect(),
+        ("min", _) => rules.min = number()?,
+        ("max", _) => rules.max = number()?,
+        ("immutable", "") => rules.immutable = true,
+        ("atomic", "") => rules.atomic = true,
+        ("list", "atomic") => rules.list = ListType::Atomic,
+        ("list", "set") => rules.list = ListType::Set,
+        ("list", "map") => rules.list = ListType::Map,
+        ("keys", _) => rules.keys = names(),
+        ("key", _) => rules.merge_key = Some(value.into()),
+        ("patch", _) => {
+            for strategy in value.split(',') {
+                match strategy {
+                    "merge" => rules.patch.merge = true,
+                    "replace" => rules.patch.replace = true,
+                    "retainKeys" => rules.patch.retain_keys = true,
+                    other => return Err(format!("unknown patch strategy {other}")),
+                }
+            }
+        }
+        _ => return Err(format!("unknown rule {key}={value}")),
+    }
+    Ok(())
+}
