@@ -1,5 +1,6 @@
 //! The nftables backend: one table, flat maps, one atomic transaction for each change.
 
+mod own;
 mod script;
 mod sticky;
 mod table;

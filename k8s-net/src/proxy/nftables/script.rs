@@ -1,8 +1,11 @@
 //! The table as text for `nft`: all of it, or the difference between two. Pure.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
-use super::table::{Chain, Element, Memory, Pick, Set, Table, Value, family};
+use super::{
+    own,
+    table::{Chain, Element, Pick, Set, Table, Value, family},
+};
 use crate::proxy::Protocol;
 
 /// A transaction and how many elements and chains it touches.
@@ -15,7 +18,7 @@ const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
 /// Clients that one map remembers at most: a bound on memory in the kernel. Beyond it new
 /// clients are balanced anew with each connection.
-const REMEMBERED: u32 = 262_144;
+pub(super) const REMEMBERED: u32 = 262_144;
 
 /// Replaces the table `name`, whatever it held.
 pub(super) fn full(name: &str, mark: &str, table: &Table) -> String {
@@ -24,15 +27,17 @@ pub(super) fn full(name: &str, mark: &str, table: &Table) -> String {
     for ipv6 in [false, true] {
         define_sets(&mut script, table, ipv6);
     }
-    let _ = writeln!(script, "  map {} {{ {} }}", Memory::Shared, remembering(Memory::Shared));
+    let _ = writeln!(
+        script,
+        "  map affinity4 {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; \
+         size {REMEMBERED}; flags dynamic,timeout; }}"
+    );
     fixed_chains(&mut script);
     script.push_str("}\n");
-    for memory in table.memories() {
-        define_memory(&mut script, name, memory);
-    }
     for chain in &table.chains {
         define_chain(&mut script, name, *chain);
     }
+    own::define(&mut script, name, &BTreeMap::new(), &table.own);
     elements(&mut script, "add", name, table.elements.iter());
     script
 }
@@ -48,22 +53,17 @@ pub(super) fn change(name: &str, before: &Table, after: &Table) -> Option<Change
     let gone: Vec<_> = before.elements.iter().filter(|(key, value)| after.elements.get(key) != Some(value)).collect();
     let new: Vec<_> = after.elements.iter().filter(|(key, value)| before.elements.get(key) != Some(value)).collect();
     let mut text = String::new();
-    let (had, has) = (before.memories(), after.memories());
-    for memory in has.difference(&had) {
-        define_memory(&mut text, name, *memory);
-    }
     for chain in after.chains.difference(&before.chains) {
         define_chain(&mut text, name, *chain);
     }
+    let own = own::define(&mut text, name, &before.own, &after.own);
     elements(&mut text, "delete", name, gone.iter().map(|(key, _)| (*key, &Value::Member)));
     elements(&mut text, "add", name, new.iter().copied());
     for chain in before.chains.difference(&after.chains) {
         let _ = writeln!(text, "flush chain inet {name} {chain}\ndelete chain inet {name} {chain}");
     }
-    for memory in had.difference(&has) {
-        let _ = writeln!(text, "delete map inet {name} {memory}");
-    }
-    Some(Change { text, elements: gone.len() + new.len() })
+    own::remove(&mut text, name, &before.own, &after.own);
+    Some(Change { text, elements: gone.len() + new.len() + own })
 }
 
 /// One command for each run of elements of one set.
@@ -201,18 +201,6 @@ fn fixed_chains(script: &mut String) {
     );
 }
 
-fn define_memory(script: &mut String, table: &str, memory: Memory) {
-    let _ = writeln!(script, "add map inet {table} {memory} {{ {} }}", remembering(memory));
-}
-
-fn remembering(memory: Memory) -> String {
-    let types = match memory {
-        Memory::Shared => "ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
-        Memory::Own(_) => "ipv6_addr : ipv6_addr . inet_service",
-    };
-    format!("type {types}; size {REMEMBERED}; flags dynamic,timeout;")
-}
-
 fn define_chain(script: &mut String, table: &str, chain: Chain) {
     let _ = writeln!(script, "add chain inet {table} {chain}\nflush chain inet {table} {chain}");
     let mut rule = |rule: String| {
@@ -220,12 +208,12 @@ fn define_chain(script: &mut String, table: &str, chain: Chain) {
     };
     match chain {
         Chain::Pick(pick) => {
-            if let Some(memory) = pick.memory {
-                rule(recall(memory));
+            if pick.sticky {
+                rule("dnat ip to ip saddr . ip daddr . meta l4proto . th dport map @affinity4".into());
             }
             rule(draw(pick));
         }
-        Chain::Remember { seconds, memory: Memory::Shared } => {
+        Chain::Remember(seconds) => {
             for protocol in PROTOCOLS.map(Protocol::as_str) {
                 // Here, after the translation, the destination is the endpoint.
                 rule(format!(
@@ -234,20 +222,7 @@ fn define_chain(script: &mut String, table: &str, chain: Chain) {
                 ));
             }
         }
-        Chain::Remember { seconds, memory: memory @ Memory::Own(frontend) } => {
-            let port = format!("{} dport", frontend.protocol.as_str());
-            rule(format!("update @{memory} {{ ct original ip6 saddr timeout {seconds}s : ip6 daddr . {port} }}"));
-        }
-    }
-}
-
-/// The rule that goes where the client went before.
-fn recall(memory: Memory) -> String {
-    match memory {
-        Memory::Shared => "dnat ip to ip saddr . ip daddr . meta l4proto . th dport map @affinity4".into(),
-        Memory::Own(frontend) => {
-            format!("meta l4proto {} dnat ip6 to ip6 saddr map @{memory}", frontend.protocol.as_str())
-        }
+        Chain::Own(_) => {} // Its rules depend on more than its name.
     }
 }
 

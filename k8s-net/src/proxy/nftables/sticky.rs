@@ -1,4 +1,4 @@
-//! Makes the packet filter forget clients whose endpoint is gone.
+//! Makes the packet filter forget IPv4 clients whose endpoint is gone.
 //!
 //! The kernel remembers clients by itself, so only it knows them: they are listed and removed one by one. Happens
 //! only when a Service with affinity loses an endpoint.
@@ -7,11 +7,13 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use serde_json::Value;
 
-use super::table::Memory;
 use crate::{
     nft::{Nft, NftError},
     proxy::{Frontend, Protocol, Rules, Target},
 };
+
+/// The map in which they are remembered.
+const MAP: &str = "affinity4";
 
 /// How often to try again when a client came or went between listing and removing.
 const TRIES: usize = 3;
@@ -29,34 +31,25 @@ type Offers = BTreeSet<(Frontend, Target)>;
 /// Removes what is remembered of targets that `before` offered to sticky clients and `rules` does not.
 pub(super) async fn forget_departed(nft: &Nft, table: &str, before: &Rules, rules: &Rules) -> Result<(), NftError> {
     let departed: Offers = offers(before).difference(&offers(rules)).copied().collect();
-    // A map that belongs to a frontend which is not sticky any more went with the chains.
-    let exists = |frontend: &Frontend| {
-        let destination = rules.frontends.get(frontend);
-        frontend.address.is_ipv4() || destination.is_some_and(|destination| destination.affinity.is_some())
-    };
-    let frontends = departed.iter().map(|(frontend, _)| frontend).filter(|frontend| exists(frontend));
-    let memories: BTreeSet<_> = frontends.map(|frontend| Memory::of(*frontend)).collect();
-    for memory in memories {
-        forget(nft, table, memory, &departed).await?;
-    }
-    Ok(())
+    if departed.is_empty() { Ok(()) } else { forget(nft, table, &departed).await }
 }
 
 fn offers(rules: &Rules) -> Offers {
-    let sticky = rules.frontends.iter().filter(|(_, destination)| destination.affinity.is_some());
+    let ipv4 = rules.frontends.iter().filter(|(frontend, _)| frontend.address.is_ipv4());
+    let sticky = ipv4.filter(|(_, destination)| destination.affinity.is_some());
     sticky.flat_map(|(frontend, destination)| destination.targets().map(|target| (*frontend, target))).collect()
 }
 
-async fn forget(nft: &Nft, table: &str, memory: Memory, departed: &Offers) -> Result<(), NftError> {
+async fn forget(nft: &Nft, table: &str, departed: &Offers) -> Result<(), NftError> {
     let mut outcome = Ok(());
     for _ in 0..TRIES {
-        let listing = nft.query(&["-j", "-n", "list", "map", "inet", table, &memory.to_string()]).await?;
-        let mut clients = read(&listing, memory);
+        let listing = nft.query(&["-j", "-n", "list", "map", "inet", table, MAP]).await?;
+        let mut clients = read(&listing);
         clients.retain(|client| departed.contains(&(client.frontend, client.target)));
         if clients.is_empty() {
             return Ok(());
         }
-        outcome = nft.apply(&removal(table, memory, &clients)).await;
+        outcome = nft.apply(&removal(table, &clients)).await;
         if outcome.is_ok() {
             break;
         }
@@ -65,46 +58,39 @@ async fn forget(nft: &Nft, table: &str, memory: Memory, departed: &Offers) -> Re
 }
 
 /// Adds before it removes, so that a client whose time ran out meanwhile does not fail the transaction.
-fn removal(table: &str, memory: Memory, clients: &[Client]) -> String {
-    let key = |client: &Client| match memory {
-        Memory::Shared => {
-            let Frontend { address, protocol, port } = client.frontend;
-            format!("{} . {address} . {} . {port}", client.address, protocol.as_str())
-        }
-        Memory::Own(_) => client.address.to_string(),
+fn removal(table: &str, clients: &[Client]) -> String {
+    let key = |Client { address: client, frontend: Frontend { address, protocol, port }, .. }: &Client| {
+        format!("{client} . {address} . {} . {port}", protocol.as_str())
     };
     let add: Vec<_> =
         clients.iter().map(|c| format!("{} : {} . {}", key(c), c.target.address, c.target.port)).collect();
     let delete: Vec<_> = clients.iter().map(key).collect();
     format!(
-        "add element inet {table} {memory} {{ {} }}\ndelete element inet {table} {memory} {{ {} }}\n",
+        "add element inet {table} {MAP} {{ {} }}\ndelete element inet {table} {MAP} {{ {} }}\n",
         add.join(", "),
         delete.join(", ")
     )
 }
 
-/// Reads `nft`'s JSON listing of a map. What it does not understand it passes over.
-fn read(listing: &str, memory: Memory) -> Vec<Client> {
+/// Reads `nft`'s JSON listing of the map. What it does not understand it passes over.
+fn read(listing: &str) -> Vec<Client> {
     let listing: Value = serde_json::from_str(listing).unwrap_or_default();
     let objects = listing["nftables"].as_array().into_iter().flatten();
     let elements = objects.filter_map(|object| object["map"]["elem"].as_array()).flatten();
-    elements.filter_map(|element| client(element, memory)).collect()
+    elements.filter_map(client).collect()
 }
 
 /// An element is a pair of key and value; the key is wrapped together with its timeout.
-fn client(element: &Value, memory: Memory) -> Option<Client> {
+fn client(element: &Value) -> Option<Client> {
     let key = &element[0];
     let key = if key["elem"].is_null() { key } else { &key["elem"]["val"] };
-    let (address, frontend) = match memory {
-        Memory::Shared => {
-            let [client, address, protocol, port] = key["concat"].as_array()?.as_slice() else { return None };
-            (client, Frontend { address: ip(address)?, protocol: transport(protocol)?, port: number(port)? })
-        }
-        Memory::Own(frontend) => (key, frontend),
-    };
+    let [client, address, protocol, port] = key["concat"].as_array()?.as_slice() else { return None };
     let [target, target_port] = element[1]["concat"].as_array()?.as_slice() else { return None };
-    let target = Target { address: ip(target)?, port: number(target_port)? };
-    Some(Client { address: ip(address)?, frontend, target })
+    Some(Client {
+        address: ip(client)?,
+        frontend: Frontend { address: ip(address)?, protocol: transport(protocol)?, port: number(port)? },
+        target: Target { address: ip(target)?, port: number(target_port)? },
+    })
 }
 
 fn ip(value: &Value) -> Option<IpAddr> {

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -18,8 +19,24 @@ use crate::proxy::{Backends, Destination, Frontend, Masquerade, Protocol, Rules,
 pub(super) struct Table {
     pub(super) elements: BTreeMap<Element, Value>,
     pub(super) chains: BTreeSet<Chain>,
+    /// IPv6 frontends with affinity.
+    pub(super) own: BTreeMap<Place, Sticky>,
     /// Changes with the node's configuration only, and then everything is replaced.
     pub(super) pod_cidrs: Vec<IpNet>,
+}
+
+/// A frontend, as seen by insiders or by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) frontend: Frontend,
+    pub(super) outside: bool,
+}
+
+/// Where clients go and for how long they keep going there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sticky {
+    pub(super) seconds: u64,
+    pub(super) targets: Arc<[Target]>,
 }
 
 /// One element: where it stands and under which key.
@@ -86,17 +103,10 @@ pub(super) enum Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Chain {
     Pick(Pick),
-    /// Remembers which endpoint a client has, for so many seconds after its last new connection.
-    Remember { seconds: u64, memory: Memory },
-}
-
-/// The map in which clients are remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Memory {
-    /// One for all IPv4 frontends, keyed by client and frontend.
-    Shared,
-    /// One for this IPv6 frontend, keyed by client: `nft` 1.0.6 cannot write a key longer than 16 bytes from a rule.
-    Own(Frontend),
+    /// Remembers IPv4 clients for so many seconds.
+    Remember(u64),
+    /// Serves one IPv6 frontend with affinity.
+    Own(Place),
 }
 
 /// Picks one of `count` endpoints.
@@ -106,23 +116,14 @@ pub(super) struct Pick {
     pub(super) protocol: Protocol,
     pub(super) ipv6: bool,
     pub(super) count: u32,
-    /// Where to look first for an endpoint remembered for the client.
-    pub(super) memory: Option<Memory>,
+    /// The endpoint remembered for the client comes first. IPv4 only.
+    pub(super) sticky: bool,
 }
 
 pub(super) const REJECT: Value = Value::Fixed("goto unreachable");
 pub(super) const DROP: Value = Value::Fixed("drop");
 
 impl Table {
-    /// The maps that exist besides the fixed ones.
-    pub(super) fn memories(&self) -> BTreeSet<Memory> {
-        let memories = self.chains.iter().filter_map(|chain| match chain {
-            Chain::Remember { memory: memory @ Memory::Own(_), .. } => Some(*memory),
-            _ => None,
-        });
-        memories.collect()
-    }
-
     /// Lowers the rules.
     pub(super) fn of(rules: &Rules) -> Self {
         let mut table = Self { pod_cidrs: rules.pod_cidrs.clone(), ..Self::default() };
@@ -134,8 +135,7 @@ impl Table {
             table.masquerade(*frontend, destination.masquerade);
             table.restrict(*frontend, destination.sources.as_deref());
             if let Some(affinity) = destination.affinity {
-                let chain = Chain::Remember { seconds: affinity.as_secs(), memory: Memory::of(*frontend) };
-                table.chain(Set::Sticky, *frontend, chain);
+                table.remember(*frontend, affinity.as_secs());
             }
         }
         for address in &rules.cluster_ips {
@@ -159,14 +159,29 @@ impl Table {
             self.put(endpoints, Key::Numbered(frontend, number), Value::Target(*target));
             self.put(Set::Hairpin, Key::Twice(target.address), Value::Member);
         }
-        let pick = Pick {
-            outside,
-            protocol: frontend.protocol,
-            ipv6: frontend.address.is_ipv6(),
-            count: targets.len() as u32,
-            memory: destination.affinity.map(|_| Memory::of(frontend)),
+        let ipv6 = frontend.address.is_ipv6();
+        let chain = match destination.affinity {
+            Some(affinity) if ipv6 => {
+                let place = Place { frontend, outside };
+                self.own.insert(place, Sticky { seconds: affinity.as_secs(), targets: Arc::clone(targets) });
+                Chain::Own(place)
+            }
+            affinity => {
+                let count = targets.len() as u32;
+                Chain::Pick(Pick { outside, protocol: frontend.protocol, ipv6, count, sticky: affinity.is_some() })
+            }
         };
-        self.chain(services, frontend, Chain::Pick(pick));
+        self.chains.insert(chain);
+        self.put(services, Key::Frontend(frontend), Value::Chain(chain));
+    }
+
+    fn remember(&mut self, frontend: Frontend, seconds: u64) {
+        // IPv6 frontends see to it themselves.
+        if frontend.address.is_ipv4() {
+            let chain = Chain::Remember(seconds);
+            self.chains.insert(chain);
+            self.put(Set::Sticky, Key::Frontend(frontend), Value::Chain(chain));
+        }
     }
 
     fn masquerade(&mut self, frontend: Frontend, masquerade: Masquerade) {
@@ -186,11 +201,6 @@ impl Table {
         for net in sources.iter().filter(|net| net.addr().is_ipv6() == frontend.address.is_ipv6()) {
             self.put(Set::Allowed, Key::Source(frontend, *net), Value::Member);
         }
-    }
-
-    fn chain(&mut self, set: Set, frontend: Frontend, chain: Chain) {
-        self.chains.insert(chain);
-        self.put(set, Key::Frontend(frontend), Value::Chain(chain));
     }
 
     fn put(&mut self, set: Set, key: Key, value: Value) {
@@ -254,11 +264,12 @@ impl Set {
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Remember { seconds, memory } => write!(f, "remember-{seconds}-in-{memory}"),
-            Self::Pick(Pick { outside, protocol, ipv6, count, memory }) => {
+            Self::Remember(seconds) => write!(f, "remember-{seconds}"),
+            Self::Own(place) => write!(f, "own-{place}"),
+            Self::Pick(Pick { outside, protocol, ipv6, count, sticky }) => {
                 let place = if *outside { "-outside" } else { "" };
-                write!(f, "pick{place}-{}{}-{count}", protocol.as_str(), family(*ipv6))?;
-                memory.iter().try_for_each(|memory| write!(f, "-by-{memory}"))
+                let sticky = if *sticky { "-sticky" } else { "" };
+                write!(f, "pick{place}{sticky}-{}{}-{count}", protocol.as_str(), family(*ipv6))
             }
         }
     }
@@ -287,30 +298,19 @@ impl fmt::Display for Value {
             Self::Member => Ok(()),
             Self::Fixed(verdict) => write!(f, " : {verdict}"),
             // Chains of the last kind are called, so that the source address is decided about afterwards.
-            Self::Chain(chain @ Chain::Remember { .. }) => write!(f, " : jump {chain}"),
+            Self::Chain(chain @ Chain::Remember(_)) => write!(f, " : jump {chain}"),
             Self::Chain(chain) => write!(f, " : goto {chain}"),
             Self::Target(target) => write!(f, " : {} . {}", target.address, target.port),
         }
     }
 }
 
-impl Memory {
-    /// Where the clients of `frontend` are remembered.
-    pub(super) fn of(frontend: Frontend) -> Self {
-        if frontend.address.is_ipv4() { Self::Shared } else { Self::Own(frontend) }
-    }
-}
-
-/// The name of the map. A colon cannot stand in a name.
-impl fmt::Display for Memory {
+/// As part of a name, where no colon can stand.
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shared => f.write_str("affinity4"),
-            Self::Own(Frontend { address, protocol, port }) => {
-                let address = address.to_string().replace(':', "_");
-                write!(f, "affinity6-{address}-{}-{port}", protocol.as_str())
-            }
-        }
+        let Frontend { address, protocol, port } = self.frontend;
+        let place = if self.outside { "outside-" } else { "" };
+        write!(f, "{place}{}-{}-{port}", address.to_string().replace(':', "_"), protocol.as_str())
     }
 }
 
