@@ -7,6 +7,7 @@
 mod delete;
 mod encode;
 mod fence;
+mod patch;
 mod query;
 
 #[cfg(test)]

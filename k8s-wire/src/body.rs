@@ -1,9 +1,9 @@
 //! One type of HTTP body for requests and answers of every origin.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, TryStreamExt};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 
 /// Any error that ends a body early.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,19 +49,27 @@ pub enum ReadError {
 }
 
 /// Reads a body to its end, up to `limit` bytes.
-pub async fn read<B>(body: B, limit: usize) -> Result<Bytes, ReadError>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    if body.size_hint().lower() > limit as u64 {
+pub async fn read(body: Body, limit: usize) -> Result<Bytes, ReadError> {
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
         return Err(ReadError::TooLarge { limit });
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ReadError::TooLarge { limit }),
-        Err(error) => Err(ReadError::Broken(error)),
+    let (mut body, mut first, mut whole) = (body, Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > limit {
+            return Err(ReadError::TooLarge { limit });
+        }
+        // Most bodies are one piece, which is then not copied.
+        match (first.is_empty(), whole.is_empty()) {
+            (true, true) => first = data,
+            (false, _) => {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+                whole.extend_from_slice(&data);
+            }
+            (true, false) => whole.extend_from_slice(&data),
+        }
     }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 impl std::fmt::Display for ReadError {

@@ -1,1 +1,17 @@
-//! Network clients.
+//! Network clients: where a cluster is and who we are there, and the transports over it.
+
+mod answer;
+mod config;
+mod dial;
+mod kubeconfig;
+mod transport;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    config::{Config, ConfigError, Token},
+    dial::{Dialer, HttpNodeDialer},
+    transport::HttpTransport,
+};

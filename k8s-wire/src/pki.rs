@@ -205,6 +205,13 @@ impl Identity {
     }
 }
 
+/// Never shows the key.
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("certificate_pem", &self.certificate_pem).finish_non_exhaustive()
+    }
+}
+
 /// Reads every certificate of a PEM text; at least one must be there. `what` names the text in errors.
 pub fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let failed = |why: String| PkiError::Pem { what: what.into(), why };

@@ -20,6 +20,7 @@ pub const API_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 pub const UPGRADE_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
 
 /// What a client believes of servers.
+#[derive(Clone, Copy)]
 pub enum ServerTrust<'a> {
     /// Certificates that one of these authorities issued, DER.
     Authorities(&'a [CertificateDer<'static>]),
