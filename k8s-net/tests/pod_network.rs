@@ -2,7 +2,7 @@
 
 mod node;
 
-use std::time::Instant;
+use std::{future::poll_fn, task::Poll, time::Instant};
 
 use k8s_core::seam::network::{Attachment, HostPort, PodNetwork};
 use k8s_net::pod::Routed;
@@ -93,6 +93,25 @@ fn a_restart_keeps_addresses_and_traffic() {
     });
 }
 
+/// Polls all of `tasks` until each has succeeded, so that they really wait for each other.
+async fn all<T, E: std::fmt::Display>(tasks: impl Iterator<Item = impl Future<Output = Result<T, E>>>) -> Vec<T> {
+    let mut tasks: Vec<_> = tasks.map(Box::pin).collect();
+    let mut done = Vec::new();
+    poll_fn(|cx| {
+        tasks.retain_mut(|task| match task.as_mut().poll(cx) {
+            Poll::Ready(Ok(value)) => {
+                done.push(value);
+                false
+            }
+            Poll::Ready(Err(error)) => panic!("{error}"),
+            Poll::Pending => true,
+        });
+        if tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done
+}
+
 #[test]
 fn many_pods_attach_at_once_and_fast() {
     on_a_fresh_node("many_pods_attach_at_once_and_fast", |node| {
@@ -100,38 +119,20 @@ fn many_pods_attach_at_once_and_fast() {
         let network = node.pod_network();
         let namespaces: Vec<_> = (0..PODS).map(|_| Namespace::new()).collect();
         let start = Instant::now();
-        let attachments = namespaces.iter().enumerate().map(|(i, namespace)| {
-            let attachment =
-                Attachment { id: format!("pod-{i}"), netns: namespace.netns.clone(), host_ports: vec![] };
-            let network = &network;
-            async move { network.attach(attachment).await.map(|attached| attached.addresses[0]) }
-        });
-        let mut addresses = node.wait(async {
-            let mut tasks = attachments.map(Box::pin).collect::<Vec<_>>();
-            let mut done = Vec::new();
-            // All are polled until all are done, so that they really wait for each other.
-            std::future::poll_fn(|cx| {
-                tasks.retain_mut(|task| match task.as_mut().poll(cx) {
-                    std::task::Poll::Ready(outcome) => {
-                        done.push(outcome.expect("attached"));
-                        false
-                    }
-                    std::task::Poll::Pending => true,
-                });
-                if tasks.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-            })
-            .await;
-            done
-        });
+        let mut addresses = node.wait(all(namespaces.iter().enumerate().map(|(i, namespace)| {
+            let netns = namespace.netns.clone();
+            network.attach(Attachment { id: format!("pod-{i}"), netns, host_ports: vec![] })
+        })));
         let attach = start.elapsed() / PODS as u32;
-        addresses.sort();
+        addresses.sort_by_key(|attached| attached.addresses[0]);
         addresses.dedup();
         assert_eq!(addresses.len(), PODS, "no address twice");
 
         let start = Instant::now();
-        for i in 0..PODS {
-            node.wait(network.detach(&format!("pod-{i}"))).unwrap();
-        }
+        let ids = node.wait(network.attached()).unwrap();
+        assert_eq!(ids.len(), PODS);
+        node.wait(all(ids.iter().map(|id| network.detach(id))));
+        assert_eq!(node.wait(network.attached()).unwrap(), Vec::<String>::new());
         println!("attach {attach:?} per pod, detach {:?}", start.elapsed() / PODS as u32);
         assert!(attach.as_millis() < 50, "attaching took {attach:?} per pod");
     });

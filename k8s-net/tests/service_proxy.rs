@@ -413,3 +413,81 @@ fn ten_thousand_services_fit_in_as_many_chains_as_one() {
         assert!(planned.as_secs() < 1, "planning took {planned:?}");
     });
 }
+
+/// What a table holds, without what depends on how it came about.
+fn content(table: &str) -> BTreeMap<String, Vec<String>> {
+    let listing: serde_json::Value = serde_json::from_str(&run("nft", &["-j", "list", "table", "inet", table])).unwrap();
+    let mut content = BTreeMap::<_, Vec<_>>::new();
+    for object in listing["nftables"].as_array().unwrap() {
+        if let Some(set) = object.get("set").or(object.get("map")) {
+            let mut elements: Vec<_> = set["elem"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+            elements.sort();
+            content.insert(format!("set {}", set["name"]), elements);
+        }
+        if let Some(chain) = object.get("chain") {
+            content.entry(format!("chain {}", chain["name"])).or_default();
+        }
+        if let Some(rule) = object.get("rule") {
+            content.entry(format!("chain {}", rule["chain"])).or_default().push(rule["expr"].to_string());
+        }
+    }
+    content
+}
+
+#[test]
+fn any_sequence_of_changes_leads_where_starting_anew_leads() {
+    on_a_fresh_node("any_sequence_of_changes_leads_where_starting_anew_leads", |node| {
+        let network = node.pod_network();
+        let pods: Vec<_> = ["a", "b", "c", "d"].map(|name| node.pod(&network, name)).into();
+        let mut cluster = Cluster::default();
+        for (name, address, port) in [
+            ("four", "10.96.0.1:80", r#"{"nodePort": 30080}"#),
+            ("six", "[fd00:96::1]:80", r#"{"nodePort": 30081}"#),
+            ("udp", "10.96.0.2:53", r#"{"protocol": "UDP"}"#),
+            ("udp-six", "[fd00:96::2]:53", r#"{"protocol": "UDP"}"#),
+        ] {
+            cluster.service(name, address, port);
+        }
+        let changes = [
+            r#"{"spec": {"sessionAffinity": "ClientIP"}}"#,
+            r#"{"spec": {"sessionAffinity": "None"}}"#,
+            r#"{"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 7}}}}"#,
+            r#"{"spec": {"externalTrafficPolicy": "Local"}}"#,
+            r#"{"spec": {"externalTrafficPolicy": "Cluster"}}"#,
+            r#"{"spec": {"internalTrafficPolicy": "Local"}}"#,
+            r#"{"spec": {"externalIPs": ["198.51.100.1", "2001:db8:1::1"]}}"#,
+            r#"{"spec": {"externalIPs": []}}"#,
+            r#"{"spec": {"loadBalancerSourceRanges": ["192.0.2.0/24", "2001:db8::/64"]}}"#,
+            r#"{"spec": {"loadBalancerSourceRanges": ["192.0.2.0/25", "192.0.2.192/26"]}}"#,
+            r#"{"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.2"}, {"ip": "2001:db8:1::2"}]}}}"#,
+        ];
+
+        let mut seed = 1u64;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % below
+        };
+        let mut proxy = proxy();
+        sync(node, &mut proxy, &cluster);
+        for step in 0..120 {
+            let name = ["four", "six", "udp", "udp-six"][random(4)];
+            if random(3) == 0 {
+                cluster.edit(name, changes[random(changes.len())]);
+            } else {
+                let chosen = pods.iter().filter(|_| random(2) == 0).collect::<Vec<_>>();
+                let placed: Vec<_> = chosen.iter().map(|pod| (*pod, ["here", "there"][random(2)])).collect();
+                if name.contains("six") { cluster.endpoints_v6(name, &chosen) } else { cluster.endpoints_on(name, &placed) }
+            }
+            let applied = sync(node, &mut proxy, &cluster);
+            assert!(!applied.full, "step {step} was no difference");
+            if step % 6 != 0 {
+                continue;
+            }
+            let config = NftablesConfig { table: "anew".into(), ..NftablesConfig::default() };
+            let mut anew = Proxy::new(view(), Nftables::new(config));
+            sync(node, &mut anew, &cluster);
+            assert_eq!(content("k8s-services"), content("anew"), "after step {step}");
+            node.wait(anew.cleanup()).unwrap();
+        }
+    });
+}

@@ -54,14 +54,19 @@ impl RoutedConfig {
 
 /// The pod network of one node, in the network namespace of this process.
 ///
-/// Works one request at a time (the kernel would anyway), on tokio's blocking threads; needs a tokio runtime and
+/// Works on tokio's blocking threads and attaches one pod at a time, as the kernel would anyway; needs a tokio runtime,
 /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`. Links, addresses and tables stay when it is dropped: a restarted agent goes on
 /// with the same state directory.
 pub struct Routed {
     config: Arc<RoutedConfig>,
     nft: Nft,
     state: Arc<Mutex<State>>,
+    /// Held by whoever works on an id that falls to it.
+    ids: [Arc<Mutex<()>>; LOCKS],
 }
+
+/// Ids share this many locks.
+const LOCKS: usize = 64;
 
 struct State {
     leases: Leases,
@@ -80,7 +85,8 @@ impl Routed {
         let state = State::open(&config).map_err(|error| failed("open the pod network", &error))?;
         let nft = Nft::new(config.nft.clone());
         nft.claim(&config.table, table::MARK).await.map_err(|error| failed("open the pod network", &error))?;
-        let network = Self { config: Arc::new(config), nft, state: Arc::new(Mutex::new(state)) };
+        let ids = std::array::from_fn(|_| Arc::default());
+        let network = Self { config: Arc::new(config), nft, state: Arc::new(Mutex::new(state)), ids };
         network.ensure().await?;
         Ok(network)
     }
@@ -88,25 +94,26 @@ impl Routed {
     /// Restores what the node needs for all pods, should somebody have removed it: forwarding, gateway addresses,
     /// routes, table. A link is restored by attaching again.
     pub async fn ensure(&self) -> Result<(), NetworkError> {
-        let mut state = self.blocking("prepare the node", |state, config| state.prepare_host(config)).await?.0;
+        let mut state = self.with_state("prepare the node", |state, config| state.prepare_host(config)).await?.0;
         state.table_is_current = false;
         self.update_table(&mut state).await
     }
 
-    /// Runs `work` on a blocking thread. It goes on when the caller is dropped, and later calls wait for it.
-    async fn blocking<T: Send + 'static>(
+    /// Keeps others from working on `id`.
+    async fn exclusively(&self, id: &str) -> OwnedMutexGuard<()> {
+        let hash = id.bytes().fold(0usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        Arc::clone(&self.ids[hash % LOCKS]).lock_owned().await
+    }
+
+    /// Runs `work` on the state, on a blocking thread. It goes on when the caller is dropped, and later calls wait for it.
+    async fn with_state<T: Send + 'static>(
         &self,
         what: &str,
         work: impl FnOnce(&mut State, &RoutedConfig) -> io::Result<T> + Send + 'static,
     ) -> Result<(OwnedMutexGuard<State>, T), NetworkError> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let config = Arc::clone(&self.config);
-        let job = tokio::task::spawn_blocking(move || {
-            let outcome = work(&mut state, &config);
-            (state, outcome)
-        });
-        let (state, outcome) = job.await.map_err(|error| failed(what, &error))?;
-        Ok((state, outcome.map_err(|error| failed(what, &error))?))
+        blocking(what, move || work(&mut state, &config).map(|answer| (state, answer))).await
     }
 
     async fn update_table(&self, state: &mut State) -> Result<(), NetworkError> {
@@ -130,8 +137,13 @@ impl PodNetwork for Routed {
     async fn attach(&self, attachment: Attachment) -> Result<Attached, NetworkError> {
         let what = format!("attach {}", attachment.id);
         let ports = check(&attachment)?;
-        let (mut state, lease) =
-            self.blocking(&what, move |state, config| state.attach(&attachment, ports, config)).await?;
+        let id = self.exclusively(&attachment.id).await;
+        let (mut state, lease) = self
+            .with_state(&what, move |state, config| {
+                let _id = id;
+                state.attach(&attachment, ports, config)
+            })
+            .await?;
         self.update_table(&mut state).await?;
         Ok(Attached { addresses: lease.addresses })
     }
@@ -139,7 +151,19 @@ impl PodNetwork for Routed {
     async fn detach(&self, id: &str) -> Result<(), NetworkError> {
         check_id(id)?;
         let (what, id) = (format!("detach {id}"), id.to_owned());
-        let (mut state, ()) = self.blocking(&what, move |state, _| state.detach(&id)).await?;
+        let exclusively = self.exclusively(&id).await;
+        // The kernel takes tens of milliseconds to remove a link, mostly waiting, so others do not wait for it.
+        let (id, exclusively) = blocking(&what, move || {
+            links::disconnect(&mut Netlink::open()?, &id)?;
+            Ok((id, exclusively))
+        })
+        .await?;
+        let (mut state, ()) = self
+            .with_state(&what, move |state, _| {
+                let _id = exclusively;
+                state.give_back(&id)
+            })
+            .await?;
         self.update_table(&mut state).await
     }
 
@@ -204,8 +228,7 @@ impl State {
         }
     }
 
-    fn detach(&mut self, id: &str) -> io::Result<()> {
-        links::disconnect(&mut self.netlink, id)?;
+    fn give_back(&mut self, id: &str) -> io::Result<()> {
         if self.leases.get(id).is_some_and(|lease| !lease.ports.is_empty()) {
             self.table_is_current = false;
         }
@@ -254,6 +277,15 @@ fn check_id(id: &str) -> Result<(), NetworkError> {
         return Ok(());
     }
     Err(NetworkError { message: format!("`{id}` is not an id: 1 to 64 characters of a-z, 0-9 and -") })
+}
+
+/// Runs `work` on a blocking thread, to its end even when the caller is dropped.
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let outcome = tokio::task::spawn_blocking(work).await.map_err(|error| failed(what, &error))?;
+    outcome.map_err(|error| failed(what, &error))
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> NetworkError {
