@@ -31,6 +31,9 @@ pub struct ApiRequest {
     pub caller: Option<Caller>,
     /// The leadership that this write depends on; the write fails with a conflict once it is lost.
     pub fence: Option<Fence>,
+    /// What the body's text said twice, as messages (`duplicate field "spec.x"`): a [`Doc`] cannot hold it, and field
+    /// validation reports it together with unknown fields.
+    pub duplicates: Vec<String>,
 }
 
 /// The verbs of the API, as authorization rules name them.

@@ -92,6 +92,7 @@ async fn a_question_becomes_a_request_with_everything_it_says() {
         body: RequestBody::Patch(PatchKind::Apply, doc!({"kind": "Pod"})),
         caller: Some(Caller::new("someone", &["group"]).with_agent("agent/2")),
         fence: Some(Fence { namespace: "n".into(), name: "lease".into(), revision: 3 }),
+        ..ApiRequest::default()
     };
     let response = fake.transport.call(request).await.unwrap();
     assert_eq!(response.warnings, [r#"say "hi""#]);
