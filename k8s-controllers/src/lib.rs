@@ -1,2 +1,22 @@
-//! Placeholder.
+//! The built-in controllers: each a pure plan and a thin shell.
+//!
+//! A plan is a function of what is wanted and what is there; it says what to do and never does it. The shells
+//! (feature `service`, on by default) run the plans as reconcilers.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+pub mod pod_state;
+pub mod ownership;
+pub mod replica_set;
+pub mod deployment;
+pub mod endpoint_slice;
+#[cfg(feature = "service")]
+pub mod garbage;
+#[cfg(feature = "service")]
+pub mod namespace;
+#[cfg(feature = "service")]
+pub mod service_account;
+#[cfg(feature = "service")]
+pub mod root_ca;
+#[cfg(feature = "service")]
+pub mod start;

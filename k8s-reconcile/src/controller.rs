@@ -106,8 +106,11 @@ pub struct Controller<R: Reconciler> {
 struct Source {
     resource: k8s_core::request::ResourceType,
     scope: InformerScope,
-    map: Arc<dyn Fn(&Delta) -> Vec<ObjectKey> + Send + Sync>,
+    map: Map,
 }
+
+/// Says which of the reconciler's objects a change concerns; it may look them up in their own cache.
+type Map = Arc<dyn Fn(&Delta, &DynamicInformer) -> Vec<ObjectKey> + Send + Sync>;
 
 impl<R: Reconciler> Controller<R> {
     /// A controller with two workers that watches its own kind. `name` labels its metrics, events and fields.
@@ -142,7 +145,7 @@ impl<R: Reconciler> Controller<R> {
 
     /// Watches children: a change to a `C` reconciles the object that controls it.
     pub fn owns<C: Resource>(self) -> Self {
-        self.watches::<C>(InformerScope::all(), |delta| {
+        self.watches::<C>(InformerScope::all(), |delta, _| {
             let sides = delta.old.iter().chain(delta.new.iter());
             let owner = |object: &Arc<k8s_core::object::Object>| {
                 let owner = object.meta.controller()?;
@@ -154,11 +157,12 @@ impl<R: Reconciler> Controller<R> {
         })
     }
 
-    /// Watches anything: `map` says which objects a change concerns. It must not block.
+    /// Watches anything: `map` says which objects a change concerns, with the cache of the reconciler's own kind at
+    /// hand. It must not block.
     pub fn watches<C: Resource>(
         mut self,
         scope: InformerScope,
-        map: impl Fn(&Delta) -> Vec<ObjectKey> + Send + Sync + 'static,
+        map: impl Fn(&Delta, &DynamicInformer) -> Vec<ObjectKey> + Send + Sync + 'static,
     ) -> Self {
         self.sources.push(Source { resource: C::resource(), scope, map: Arc::new(map) });
         self
@@ -173,7 +177,7 @@ impl<R: Reconciler> Controller<R> {
         let mut subscriptions = vec![own.subscribe(enqueue_self(queue.clone()))];
         for source in self.sources {
             let informer = client.dynamic_informer(source.resource, source.scope);
-            subscriptions.push(informer.subscribe(enqueue_mapped(queue.clone(), source.map)));
+            subscriptions.push(informer.subscribe(enqueue_mapped(queue.clone(), own.dynamic().clone(), source.map)));
             informers.push(informer);
         }
         let metrics = Arc::new(ControllerMetrics::default());
@@ -195,11 +199,8 @@ fn enqueue_self(queue: Arc<WorkQueue<ObjectKey>>) -> Handler {
     Arc::new(move |delta| queue.add(delta.object().meta.key(), lane(delta)))
 }
 
-fn enqueue_mapped(
-    queue: Arc<WorkQueue<ObjectKey>>,
-    map: Arc<dyn Fn(&Delta) -> Vec<ObjectKey> + Send + Sync>,
-) -> Handler {
-    Arc::new(move |delta| map(delta).into_iter().for_each(|key| queue.add(key, lane(delta))))
+fn enqueue_mapped(queue: Arc<WorkQueue<ObjectKey>>, own: DynamicInformer, map: Map) -> Handler {
+    Arc::new(move |delta| map(delta, &own).into_iter().for_each(|key| queue.add(key, lane(delta))))
 }
 
 fn lane(delta: &Delta) -> Lane {

@@ -1,0 +1,7 @@
+//! The replica set controller: as many pods as asked for, no more and no less.
+
+pub mod plan;
+#[cfg(feature = "service")]
+mod shell;
+#[cfg(feature = "service")]
+pub use shell::controller;

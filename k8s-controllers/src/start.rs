@@ -1,0 +1,92 @@
+//! All built-in controllers, each under an identity of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_core::registry::Registry;
+use k8s_reconcile::{Client, controller::Running};
+
+use crate::{deployment, endpoint_slice, garbage, namespace, replica_set, root_ca, service_account};
+
+/// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
+pub const CONTROLLERS: [(&str, &str); 7] = [
+    ("deployment-controller", "deployment-controller"),
+    ("replicaset-controller", "replicaset-controller"),
+    ("endpointslice-controller", "endpointslice-controller"),
+    ("garbage-collector-controller", "generic-garbage-collector"),
+    ("namespace-controller", "namespace-controller"),
+    ("serviceaccount-controller", "service-account-controller"),
+    ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
+];
+
+/// What the controllers need beside their clients.
+#[derive(Clone)]
+pub struct Options {
+    /// Which controllers run, by name.
+    pub enabled: Vec<&'static str>,
+    /// The kinds of the cluster.
+    pub registry: Arc<Registry>,
+    /// The CA certificate that pods verify the API server by; without one it is not published.
+    pub root_ca_pem: Option<String>,
+}
+
+impl Options {
+    /// All controllers for these kinds.
+    pub fn all(registry: Arc<Registry>) -> Self {
+        Self { enabled: CONTROLLERS.iter().map(|(name, _)| *name).collect(), registry, root_ca_pem: None }
+    }
+}
+
+/// The running controllers. Dropping them stops them.
+#[derive(Default)]
+pub struct Controllers {
+    running: Vec<Running>,
+    garbage: Option<garbage::Running>,
+}
+
+/// Starts what `options` enables. `client_for` gives the client of a service account in `kube-system`.
+pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controllers {
+    let mut controllers = Controllers::default();
+    for (name, account) in CONTROLLERS.iter().filter(|(name, _)| options.enabled.contains(name)) {
+        let client = client_for(account);
+        let running = match *name {
+            "deployment-controller" => deployment::controller().start(client),
+            "replicaset-controller" => replica_set::controller().start(client),
+            "endpointslice-controller" => endpoint_slice::controller().start(client),
+            "namespace-controller" => namespace::controller(options.registry.clone()).start(client),
+            "serviceaccount-controller" => service_account::controller().start(client),
+            "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
+                Some(pem) => root_ca::controller(pem.clone()).start(client),
+                None => continue,
+            },
+            _ => {
+                controllers.garbage = Some(garbage::start(client, &options.registry));
+                continue;
+            }
+        };
+        controllers.running.push(running);
+    }
+    controllers
+}
+
+impl Controllers {
+    /// Whether all have seen `revision` and have nothing to do, now or within `horizon`.
+    pub fn is_settled(&self, revision: u64, horizon: Duration) -> bool {
+        let garbage = self.garbage.as_ref().is_none_or(|garbage| garbage.is_settled(revision, horizon));
+        garbage && self.running.iter().all(|running| running.is_settled(revision, horizon))
+    }
+
+    /// The metrics of all, as Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.running.iter().map(|running| running.metrics().render(running.name())).collect()
+    }
+
+    /// Stops all and waits for them.
+    pub async fn stop(self) {
+        for running in self.running {
+            running.stop().await;
+        }
+        if let Some(garbage) = self.garbage {
+            garbage.stop().await;
+        }
+    }
+}
