@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod change;
+pub mod contract;
 mod core;
 mod embedded;
 mod engine;

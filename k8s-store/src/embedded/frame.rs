@@ -84,8 +84,9 @@ impl FileHeader {
         Ok(Self { magic, store: u64_at(bytes, 16), numbers })
     }
 
+    /// The header's own checksum. (One over the whole header, that checksum included, would be the same for all.)
     pub(crate) fn salt(&self) -> Salt {
-        Salt(crc32c::crc32c(&self.encode()))
+        Salt(u32_at(&self.encode(), HEADER - 4))
     }
 }
 
