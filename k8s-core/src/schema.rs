@@ -235,6 +235,12 @@ impl<'a> Struct<'a> {
         self.def.fields.iter().map(move |field| FieldView { arena: self.arena, field })
     }
 
+    /// Whether it is a built-in struct, where zero values stand for absence as a Go server has it: a required field
+    /// must be neither absent nor empty. In a custom kind a required field must only be there.
+    pub fn is_typed(self) -> bool {
+        !self.def.name.is_empty()
+    }
+
     /// Whether fields that the schema does not know are kept.
     pub fn preserves_unknown(self) -> bool {
         self.def.preserve_unknown
@@ -288,6 +294,11 @@ impl<'a> FieldView<'a> {
     /// Its number in protobuf; 0 where unknown (custom kinds have none).
     pub fn proto(self) -> u32 {
         self.field.proto
+    }
+
+    /// The numbers of the messages in which protobuf nests what JSON has inline, outermost first; mostly none.
+    pub fn proto_inside(self) -> &'a [u32] {
+        &self.field.proto_inside
     }
 }
 

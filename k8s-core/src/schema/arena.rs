@@ -67,6 +67,8 @@ pub struct Field {
     pub required: bool,
     /// Its number in protobuf; 0 where it has none.
     pub proto: u32,
+    /// The numbers of the messages in which protobuf nests what JSON has inline, outermost first.
+    pub proto_inside: Box<[u32]>,
 }
 
 /// An object with known fields.

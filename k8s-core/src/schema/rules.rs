@@ -29,6 +29,10 @@ pub struct Rules {
     pub format: Option<Text>,
     /// Whether updates may not change it.
     pub immutable: bool,
+    /// Whether the zero value (`""`, `0`, `false`) is the same as absence, and is dropped.
+    pub zero_is_absent: bool,
+    /// Whether an empty list or map is written out; others are the same as absence, and are dropped.
+    pub keeps_empty: bool,
     /// Whether `null` is a value of its own, not the same as absence.
     pub nullable: bool,
     /// Whether a map or object is owned as a whole by server-side apply.
@@ -58,6 +62,8 @@ impl Rules {
         pattern: None,
         format: None,
         immutable: false,
+        zero_is_absent: false,
+        keeps_empty: false,
         nullable: false,
         atomic: false,
         list: ListType::Atomic,

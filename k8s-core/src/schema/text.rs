@@ -11,12 +11,14 @@
 //!
 //! | Rule | Meaning |
 //! |---|---|
-//! | `N` | the number in protobuf |
+//! | `N`, `N.M` | the number in protobuf; `N.M` is number M of the message that is field N, inline in JSON |
 //! | `required` | validation refuses an object without the field |
 //! | `default=JSON` | what defaulting sets (JSON without spaces) |
 //! | `enum=A,B` | the permitted strings |
 //! | `min=N`, `max=N` | the range of a number |
 //! | `immutable` | updates may not change it |
+//! | `zero` | the zero value (`""`, `0`, `false`) is the same as absence |
+//! | `kept` | written out even if it is an empty list or map |
 //! | `list=atomic/set/map`, `keys=A,B` | server-side apply |
 //! | `atomic` | an object or map that server-side apply owns as a whole |
 //! | `patch=merge,replace,retainKeys`, `key=A` | strategic merge patch |
@@ -50,14 +52,16 @@ fn columns(line: &str) -> Result<(&str, &str, &str), String> {
 
 fn field(line: &str) -> Result<Field, String> {
     let (name, written, words) = columns(line)?;
-    let mut field = Field { name: name.into(), node: shape(written)?.into(), required: false, proto: 0 };
+    let mut field = Field { name: name.into(), node: shape(written)?.into(), required: false, proto: 0, proto_inside: Box::default() };
     let mut rules = Rules::default();
     for word in words.split_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match (key, value) {
             ("required", "") => field.required = true,
-            (number, "") if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-                field.proto = number.parse().map_err(|why| format!("{number}: {why}"))?;
+            (numbers, "") if numbers.starts_with(|first: char| first.is_ascii_digit()) => {
+                let mut path = numbers.split('.').map(str::parse::<u32>).collect::<Result<Vec<_>, _>>();
+                field.proto = path.as_mut().ok().and_then(Vec::pop).ok_or_else(|| format!("{numbers} is no number"))?;
+                field.proto_inside = path.unwrap_or_default().into();
             }
             _ => rule(&mut rules, key, value)?,
         }
@@ -107,6 +111,8 @@ fn rule(rules: &mut Rules, key: &str, value: &str) -> Result<(), String> {
         ("min", _) => rules.min = number()?,
         ("max", _) => rules.max = number()?,
         ("immutable", "") => rules.immutable = true,
+        ("zero", "") => rules.zero_is_absent = true,
+        ("kept", "") => rules.keeps_empty = true,
         ("atomic", "") => rules.atomic = true,
         ("list", "atomic") => rules.list = ListType::Atomic,
         ("list", "set") => rules.list = ListType::Set,
