@@ -5,10 +5,12 @@
 
 mod conntrack;
 mod endpoints;
+mod follow;
 mod nftables;
 mod plan;
 mod rules;
 
+pub use follow::{RESYNC, follow};
 pub use nftables::{Nftables, NftablesConfig};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};
