@@ -11,6 +11,7 @@
 pub mod pod;
 pub mod proxy;
 
+mod netfilter;
 mod nft;
 
 pub use nft::NftError;

@@ -25,7 +25,9 @@ pub enum NftError {
         reason: String,
     },
     /// The kernel did not allow it.
-    #[error("the kernel does not let this process change the packet filter: it needs CAP_NET_ADMIN in its network namespace (nft said: {message})")]
+    #[error(
+        "the kernel does not let this process change the packet filter: it needs CAP_NET_ADMIN in its network namespace (nft said: {message})"
+    )]
     Privilege {
         /// What the program said.
         message: String,
@@ -68,10 +70,19 @@ impl Nft {
 
     /// Makes sure that `table` does not exist, or carries `mark` as its comment and so is ours to replace.
     pub(crate) async fn claim(&self, table: &str, mark: &str) -> Result<(), NftError> {
-        match self.query(&["-t", "list", "table", "inet", table]).await {
-            Ok(definition) if definition.contains(&format!("comment \"{mark}\"")) => Ok(()),
-            Ok(_) => Err(NftError::ForeignTable { table: table.to_owned() }),
-            Err(NftError::Refused { message }) if message.contains("No such file or directory") => Ok(()),
+        match self.definition(table).await? {
+            Some(definition) if !definition.contains(&format!("comment \"{mark}\"")) => {
+                Err(NftError::ForeignTable { table: table.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The chains and sets of `table`, without the sets' elements; `None` when there is no such table.
+    pub(crate) async fn definition(&self, table: &str) -> Result<Option<String>, NftError> {
+        match self.query(&["-s", "-t", "list", "table", "inet", table]).await {
+            Ok(definition) => Ok(Some(definition)),
+            Err(NftError::Refused { message }) if message.contains("No such file or directory") => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -10,7 +10,7 @@ mod nftables;
 mod plan;
 mod rules;
 
-pub use follow::{RESYNC, follow};
+pub use follow::follow;
 pub use nftables::{Nftables, NftablesConfig};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};
@@ -25,6 +25,9 @@ pub trait ServiceBackend: Send + 'static {
     ///
     /// Not cancel-safe by itself, but self-healing: after a dropped or failed call the next one starts from nothing.
     async fn apply(&mut self, rules: Rules) -> Result<Applied, ProxyError>;
+
+    /// Whether what was applied still stands, as far as can be told cheaply: called every few seconds.
+    async fn intact(&mut self) -> Result<bool, ProxyError>;
 
     /// Forgets what was applied, so that the next `apply` replaces everything.
     ///
@@ -84,6 +87,11 @@ impl Proxy {
     /// What the proxy knows of its node. A change takes effect with the next [`sync`](Proxy::sync).
     pub fn node_mut(&mut self) -> &mut NodeView {
         &mut self.node
+    }
+
+    /// Whether nobody else has removed or changed what was applied. See the backend for what it notices.
+    pub async fn intact(&mut self) -> Result<bool, ProxyError> {
+        self.backend.intact().await
     }
 
     /// Makes the next [`sync`](Proxy::sync) replace everything, whoever changed it meanwhile.

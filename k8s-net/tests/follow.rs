@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,7 +13,7 @@ use k8s_core::{
     seam::transport::Transport,
     status::ApiResult,
 };
-use k8s_net::proxy::{Applied, NodeView, Proxy, ProxyError, RESYNC, Rules, ServiceBackend, follow};
+use k8s_net::proxy::{Applied, NodeView, Proxy, ProxyError, Rules, ServiceBackend, follow};
 use k8s_reconcile::Client;
 use k8s_wire::env::System;
 use serde_json::{Value, json};
@@ -68,6 +67,8 @@ impl Transport for Server {
 struct Recorder {
     told: mpsc::UnboundedSender<String>,
     failures: usize,
+    /// Whether the next look finds the rules gone.
+    lost: bool,
     forgot: bool,
 }
 
@@ -81,6 +82,10 @@ impl ServiceBackend for Recorder {
         let forgot = if std::mem::take(&mut self.forgot) { "anew: " } else { "" };
         self.told.send(format!("{forgot}{rules}")).expect("the test listens");
         Ok(Applied { full: false, changes: 1 })
+    }
+
+    async fn intact(&mut self) -> Result<bool, ProxyError> {
+        Ok(!std::mem::take(&mut self.lost))
     }
 
     fn forget(&mut self) {
@@ -120,25 +125,24 @@ fn node(address: &str) -> Value {
     })
 }
 
-/// Runs the proxy on `server` while `test` reads what the backend is told.
-async fn following(
-    server: Server,
-    failures: usize,
-    resync: Duration,
-    test: impl AsyncFnOnce(&mut mpsc::UnboundedReceiver<String>),
-) {
-    let (told, mut heard) = mpsc::unbounded_channel();
+/// Runs the proxy on `server` while `test` reads what the backend is told. Time passes as fast as it is waited for.
+async fn following(server: Server, recorder: Recorder, test: impl AsyncFnOnce()) {
     let view = NodeView { name: "here".into(), ..NodeView::default() };
-    let mut proxy = Proxy::new(view, Recorder { told, failures, forgot: false });
+    let mut proxy = Proxy::new(view, recorder);
     let client = Client::new(Arc::new(server), System::current());
     tokio::select! {
         biased;
-        () = test(&mut heard) => {}
-        () = follow(&client, &mut proxy, resync) => panic!("following does not end"),
+        () = test() => {}
+        () = follow(&client, &mut proxy) => panic!("following does not end"),
     }
 }
 
-#[tokio::test]
+fn recorder() -> (Recorder, mpsc::UnboundedReceiver<String>) {
+    let (told, heard) = mpsc::unbounded_channel();
+    (Recorder { told, failures: 0, lost: false, forgot: false }, heard)
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_of_services_slices_and_the_node_reach_the_backend() {
     let server = Server::default()
         .holding("services", &[service()])
@@ -146,7 +150,8 @@ async fn changes_of_services_slices_and_the_node_reach_the_backend() {
         .holding("nodes", &[node("192.0.2.1")]);
     let (services, slices) = (server.watched("services"), server.watched("endpointslices"));
     let nodes = server.watched("nodes");
-    following(server, 0, RESYNC, async |heard| {
+    let (recorder, mut heard) = recorder();
+    following(server, recorder, async || {
         insta::assert_snapshot!(heard.recv().await.unwrap(), @"
         10.96.0.1:80/tcp [ns/web:] -> 10.1.0.2:8080, masquerade OffCluster
         192.0.2.1:30080/tcp [ns/web:] -> 10.1.0.2:8080, masquerade Always
@@ -163,20 +168,22 @@ async fn changes_of_services_slices_and_the_node_reach_the_backend() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failure_is_tried_again_from_nothing() {
     let server = Server::default().holding("services", &[service()]);
-    following(server, 2, RESYNC, async |heard| {
+    let (recorder, mut heard) = recorder();
+    following(server, Recorder { failures: 2, ..recorder }, async || {
         let told = heard.recv().await.unwrap();
         assert!(told.starts_with("anew: 10.96.0.1:80/tcp"), "{told}");
     })
     .await;
 }
 
-#[tokio::test]
-async fn everything_is_replaced_now_and_then() {
+#[tokio::test(start_paused = true)]
+async fn what_somebody_removed_is_replaced() {
     let server = Server::default().holding("services", &[service()]);
-    following(server, 0, Duration::from_millis(20), async |heard| {
+    let (recorder, mut heard) = recorder();
+    following(server, Recorder { lost: true, ..recorder }, async || {
         let first = heard.recv().await.unwrap();
         assert!(!first.starts_with("anew"), "{first}");
         assert_eq!(heard.recv().await.unwrap(), format!("anew: {first}"));

@@ -18,7 +18,11 @@ fn pods_and_node_reach_each_other() {
 
         for (server, client) in [("10.1.0.3:80", "10.1.0.2"), ("[fd00:1::3]:80", "fd00:1::2")] {
             let answer = a.namespace.ask(server).unwrap();
-            assert_eq!((answer.name.as_str(), answer.client.as_str()), ("b", client), "pods see each other as they are");
+            assert_eq!(
+                (answer.name.as_str(), answer.client.as_str()),
+                ("b", client),
+                "pods see each other as they are"
+            );
             assert_eq!(a.namespace.ask_udp(server).unwrap(), answer);
         }
         let answer = ask("10.1.0.3:80").unwrap();
@@ -181,11 +185,8 @@ fn host_ports_lead_into_the_pod_until_it_goes() {
         node.stranger.ask("10.1.0.1:8081").unwrap_err();
 
         let other = Namespace::new();
-        let taken = Attachment {
-            id: "b".into(),
-            netns: other.netns.clone(),
-            host_ports: vec![port(8080, Some(NODE), "TCP")],
-        };
+        let taken =
+            Attachment { id: "b".into(), netns: other.netns.clone(), host_ports: vec![port(8080, Some(NODE), "TCP")] };
         let error = node.wait(network.attach(taken)).unwrap_err();
         assert!(error.message.contains("host port 8080/tcp already leads to a"), "{error}");
 

@@ -12,7 +12,7 @@ use std::{
 use k8s_core::seam::network::PodNetwork;
 use k8s_net::{
     NftError,
-    proxy::{Applied, NodeView, Nftables, NftablesConfig, Proxy, ProxyError},
+    proxy::{Applied, Nftables, NftablesConfig, NodeView, Proxy, ProxyError},
 };
 use node::{Answer, NODE, Node, STRANGER, ask, ask_udp, on_a_fresh_node, run, udp_client};
 use objects::Cluster;
@@ -300,9 +300,13 @@ fn what_somebody_flushed_comes_back() {
         assert!(sync(node, &mut proxy, &cluster).full);
         assert_eq!(names(&tally(30, || ask(WEB).unwrap())), ["a", "b"]);
 
-        // Without a change, whoever suspects it says so.
+        // Without a change it is noticed by looking, while changes to other tables mean nothing.
+        assert!(node.wait(proxy.intact()).unwrap());
+        run("nft", &["add table inet theirs"]);
+        assert!(node.wait(proxy.intact()).unwrap());
         run("nft", &["flush table inet k8s-services"]);
         ask(WEB).unwrap_err();
+        assert!(!node.wait(proxy.intact()).unwrap());
         proxy.forget();
         assert!(sync(node, &mut proxy, &cluster).full);
         ask(WEB).unwrap();
@@ -355,7 +359,8 @@ fn two_proxies_and_foreign_tables_do_not_touch_each_other() {
 
         let config = NftablesConfig { table: "theirs".into(), ..NftablesConfig::default() };
         let mut thief = Proxy::new(view(), Nftables::new(config));
-        for outcome in [node.wait(thief.sync(&cluster.services, &cluster.slices)).map(drop), node.wait(thief.cleanup())] {
+        for outcome in [node.wait(thief.sync(&cluster.services, &cluster.slices)).map(drop), node.wait(thief.cleanup())]
+        {
             assert!(matches!(outcome, Err(ProxyError::Filter(NftError::ForeignTable { .. }))), "{outcome:?}");
         }
         assert_eq!(theirs(), before);
@@ -416,7 +421,8 @@ fn ten_thousand_services_fit_in_as_many_chains_as_one() {
 
 /// What a table holds, without what depends on how it came about.
 fn content(table: &str) -> BTreeMap<String, Vec<String>> {
-    let listing: serde_json::Value = serde_json::from_str(&run("nft", &["-j", "list", "table", "inet", table])).unwrap();
+    let listing: serde_json::Value =
+        serde_json::from_str(&run("nft", &["-j", "list", "table", "inet", table])).unwrap();
     let mut content = BTreeMap::<_, Vec<_>>::new();
     for object in listing["nftables"].as_array().unwrap() {
         if let Some(set) = object.get("set").or(object.get("map")) {
@@ -476,7 +482,11 @@ fn any_sequence_of_changes_leads_where_starting_anew_leads() {
             } else {
                 let chosen = pods.iter().filter(|_| random(2) == 0).collect::<Vec<_>>();
                 let placed: Vec<_> = chosen.iter().map(|pod| (*pod, ["here", "there"][random(2)])).collect();
-                if name.contains("six") { cluster.endpoints_v6(name, &chosen) } else { cluster.endpoints_on(name, &placed) }
+                if name.contains("six") {
+                    cluster.endpoints_v6(name, &chosen)
+                } else {
+                    cluster.endpoints_on(name, &placed)
+                }
             }
             let applied = sync(node, &mut proxy, &cluster);
             assert!(!applied.full, "step {step} was no difference");

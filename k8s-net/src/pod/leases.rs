@@ -146,9 +146,10 @@ impl Leases {
     /// Two holders cannot have the same port of the same host address.
     fn check_ports(&self, id: &str, ports: &[Port]) -> io::Result<()> {
         for port in ports {
-            let clash = self.held.iter().find(|(other, lease)| {
-                other.as_str() != id && lease.ports.iter().any(|taken| taken.clashes(port))
-            });
+            let clash = self
+                .held
+                .iter()
+                .find(|(other, lease)| other.as_str() != id && lease.ports.iter().any(|taken| taken.clashes(port)));
             if let Some((other, _)) = clash {
                 let message = format!("host port {}/{} already leads to {other}", port.host, port.protocol);
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, message));

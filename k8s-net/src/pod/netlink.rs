@@ -214,10 +214,8 @@ impl Request {
             IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
             IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
         };
-        message.attributes = vec![
-            NeighbourAttribute::Destination(destination),
-            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
-        ];
+        message.attributes =
+            vec![NeighbourAttribute::Destination(destination), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
         Self {
             message: RouteNetlinkMessage::NewNeighbour(message),
             flags: NLM_F_CREATE | NLM_F_REPLACE,

@@ -102,10 +102,7 @@ impl Family {
 
     fn rules(self, contents: &Contents<'_>, translate: &mut String, masquerade: &mut String) {
         let (n, ip) = (self.number(), self.keyword());
-        let _ = writeln!(
-            translate,
-            "    dnat {ip} to {ip} daddr . meta l4proto . th dport map @host-address-ports{n}"
-        );
+        let _ = writeln!(translate, "    dnat {ip} to {ip} daddr . meta l4proto . th dport map @host-address-ports{n}");
         // The loopback's own addresses cannot leave the host.
         let loopback = if self == Self::V4 { "127.0.0.0/8" } else { "::1" };
         let _ = writeln!(

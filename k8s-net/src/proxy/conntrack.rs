@@ -11,11 +11,12 @@ use std::{
 };
 
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlaBuffer, NlasIterator},
-    sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NlaBuffer},
+    sys::Socket,
 };
 
 use super::{Frontend, Protocol, Rules, Target};
+use crate::netfilter::{self, MESSAGE_DONE, MESSAGE_ERROR, Message};
 
 /// UDP frontends whose flows may be astray, with the targets that are right.
 pub(super) type Stale = BTreeMap<Frontend, BTreeSet<Target>>;
@@ -50,9 +51,7 @@ fn udp(rules: &Rules) -> Stale {
 ///
 /// Needs `CAP_NET_ADMIN`. Looks at the network namespace of the calling thread.
 pub(super) fn end(stale: &Stale) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = netfilter::open()?;
     for ipv6 in [false, true] {
         if !stale.keys().any(|frontend| frontend.address.is_ipv6() == ipv6) {
             continue;
@@ -64,7 +63,7 @@ pub(super) fn end(stale: &Stale) -> io::Result<()> {
     Ok(())
 }
 
-// Numbers of the kernel's interface (linux/netfilter/nfnetlink.h, nfnetlink_conntrack.h).
+// Numbers of linux/netfilter/nfnetlink_conntrack.h.
 const GET: u16 = (1 << 8) | 1;
 const DELETE: u16 = (1 << 8) | 2;
 const TUPLE_ORIGINAL: u16 = 1;
@@ -78,10 +77,6 @@ const PROTOCOL_NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
 const UDP: u8 = 17;
-const MESSAGE_ERROR: u16 = 2;
-const MESSAGE_DONE: u16 = 3;
-const HEADER: usize = 16;
-const FAMILY_HEADER: usize = 4;
 
 /// What identifies a flow to the kernel: the attributes as it sent them.
 struct Flow {
@@ -100,25 +95,27 @@ struct Tuple {
 }
 
 fn astray(socket: &Socket, ipv6: bool, stale: &Stale) -> io::Result<Vec<Flow>> {
-    socket.send(&message(GET, NLM_F_DUMP, ipv6, &[]), 0)?;
+    socket.send(&netfilter::request(GET, NLM_F_DUMP, family(ipv6), &[]), 0)?;
     let mut flows = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
-        for (kind, body) in messages(&bytes)? {
-            match kind {
+        for message in netfilter::messages(&bytes)? {
+            match message.kind {
                 MESSAGE_DONE => return Ok(flows),
-                MESSAGE_ERROR => return Err(failure(body).unwrap_or_else(|| io::Error::other("listing ended early"))),
-                _ => flows.extend(examine(body, ipv6, stale)),
+                MESSAGE_ERROR => {
+                    return Err(message.error().unwrap_or_else(|| io::Error::other("listing ended early")));
+                }
+                _ => flows.extend(examine(&message, ipv6, stale)),
             }
         }
     }
 }
 
 /// The flow's identity if it is astray.
-fn examine(body: &[u8], ipv6: bool, stale: &Stale) -> Option<Flow> {
+fn examine(message: &Message<'_>, ipv6: bool, stale: &Stale) -> Option<Flow> {
     let (mut original, mut reply) = (Tuple::default(), Tuple::default());
     let mut identity = Vec::new();
-    for attribute in attributes(body.get(FAMILY_HEADER..)?) {
+    for attribute in message.attributes() {
         match attribute.kind() {
             TUPLE_ORIGINAL => {
                 original = Tuple::read(attribute.value());
@@ -141,25 +138,18 @@ fn examine(body: &[u8], ipv6: bool, stale: &Stale) -> Option<Flow> {
 }
 
 fn delete(socket: &Socket, flow: &Flow) -> io::Result<()> {
-    socket.send(&message(DELETE, NLM_F_ACK, flow.ipv6, &flow.identity), 0)?;
+    socket.send(&netfilter::request(DELETE, NLM_F_ACK, family(flow.ipv6), &flow.identity), 0)?;
     let (bytes, _) = socket.recv_from_full()?;
-    for (kind, body) in messages(&bytes)? {
-        if kind == MESSAGE_ERROR
-            && let Some(error) = failure(body)
-            // Ended by itself meanwhile.
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
-    }
-    Ok(())
+    let errors = netfilter::messages(&bytes)?.into_iter().filter_map(|message| message.error());
+    // What is not found has ended by itself meanwhile.
+    errors.filter(|error| error.kind() != io::ErrorKind::NotFound).map(Err).next().unwrap_or(Ok(()))
 }
 
 impl Tuple {
     fn read(bytes: &[u8]) -> Self {
         let mut tuple = Self::default();
-        for part in attributes(bytes) {
-            for field in attributes(part.value()) {
+        for part in netfilter::attributes(bytes) {
+            for field in netfilter::attributes(part.value()) {
                 let value = field.value();
                 match (part.kind(), field.kind()) {
                     (TUPLE_IP, kind) if IP_SOURCE.contains(&kind) => tuple.source = address(value),
@@ -183,10 +173,6 @@ fn port(bytes: &[u8]) -> Option<u16> {
     bytes.try_into().ok().map(u16::from_be_bytes)
 }
 
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(bytes).map_while(Result::ok)
-}
-
 fn put(identity: &mut Vec<u8>, attribute: &NlaBuffer<&[u8]>) {
     // A tuple is itself a list of attributes, which the kernel wants marked.
     const NESTED: u16 = 1 << 15;
@@ -198,38 +184,8 @@ fn put(identity: &mut Vec<u8>, attribute: &NlaBuffer<&[u8]>) {
     identity.resize(identity.len().next_multiple_of(4), 0);
 }
 
-fn message(kind: u16, flags: u16, ipv6: bool, attributes: &[u8]) -> Vec<u8> {
-    let length = HEADER + FAMILY_HEADER + attributes.len();
-    let family = if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET };
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    bytes.extend([0; 8]); // Sequence and sender: one request at a time, from whoever the socket is.
-    bytes.extend([family as u8, 0, 0, 0]);
-    bytes.extend(attributes);
-    bytes
-}
-
-/// The kind and body of each message in a datagram.
-fn messages(bytes: &[u8]) -> io::Result<Vec<(u16, &[u8])>> {
-    let mut rest = bytes;
-    let mut found = Vec::new();
-    while rest.len() >= HEADER {
-        let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-        if length < HEADER || length > rest.len() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel sent a malformed netlink message"));
-        }
-        found.push((u16::from_ne_bytes([rest[4], rest[5]]), &rest[HEADER..length]));
-        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
-    }
-    Ok(found)
-}
-
-/// The error in an error message; `None` for an acknowledgement.
-fn failure(body: &[u8]) -> Option<io::Error> {
-    let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
-    (code != 0).then(|| io::Error::from_raw_os_error(-code))
+fn family(ipv6: bool) -> u8 {
+    (if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET }) as u8
 }
 
 #[cfg(test)]

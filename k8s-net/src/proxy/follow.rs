@@ -7,6 +7,7 @@ use k8s_core::{
         core::v1::{Node, Service},
         discovery::v1::EndpointSlice,
     },
+    env::Env,
     object::{Object, ObjectKey},
     resource::{Resource, Stored},
 };
@@ -18,24 +19,25 @@ use k8s_reconcile::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Proxy;
+use super::{Applied, Proxy, ProxyError};
 
 /// How failed attempts are spaced.
 const BACK_OFF: BackOff = BackOff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
 
-/// How often everything is replaced although nothing changed, in case somebody else removed it.
-pub const RESYNC: Duration = Duration::from_secs(3_600);
+/// How often to look whether somebody else has removed the rules.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// Keeps `proxy` true to the cluster that `client` sees, for as long as the future is polled.
 ///
 /// The first rules wait until Services and EndpointSlices are known completely, so that a restart cuts no traffic.
 /// Changes that come while rules are being applied are applied together afterwards; there is no other delay. What
-/// fails is reported and tried again with back-off. Every `resync` ([`RESYNC`]) everything is replaced.
+/// fails is reported and tried again with back-off. What somebody else removed is back within ten seconds, as far as the
+/// backend notices.
 ///
 /// If the proxy's [`NodeView`](super::NodeView) has no addresses, the `InternalIP`s of the Node of its name are used.
 ///
 /// Cancel-safe: dropping the future leaves the rules in force.
-pub async fn follow(client: &Client, proxy: &mut Proxy, resync: Duration) {
+pub async fn follow(client: &Client, proxy: &mut Proxy) {
     let changes = Arc::new(Changes::default());
     let services = client.informer::<Service>(InformerScope::all());
     let slices = client.informer::<EndpointSlice>(InformerScope::all());
@@ -52,30 +54,40 @@ pub async fn follow(client: &Client, proxy: &mut Proxy, resync: Duration) {
         node.synced().await;
     }
 
-    let env = client.env();
     let mut known = Known::default();
     let mut failures = 0;
     loop {
         known.learn(changes.take(), proxy);
-        let synced = proxy.sync(known.services.values().map(|s| &**s), known.slices.values().map(|s| &**s)).await;
-        let pause = match synced {
+        match known.sync(proxy).await {
             Ok(applied) => {
                 tracing::debug!(?applied, "service rules are in force");
                 failures = 0;
-                resync
+                due(client.env(), &changes, proxy).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "service rules are not in force");
+                // However much changes meanwhile, this waits its time out.
+                client.env().sleep(client.env().jitter(BACK_OFF.wait(failures), 0.5)).await;
+                proxy.forget();
                 failures += 1;
-                env.jitter(BACK_OFF.wait(failures - 1), 0.5)
             }
-        };
-        let timer = env.sleep(pause);
+        }
+    }
+}
+
+/// Resolves when something changed, or the rules are not what they were.
+async fn due(env: &Env, changes: &Changes, proxy: &mut Proxy) {
+    loop {
         tokio::select! {
             biased;
-            // A failure waits its time out, however much changes meanwhile.
-            () = changes.some(), if failures == 0 => {}
-            () = timer => proxy.forget(),
+            () = changes.some() => return,
+            () = env.sleep(CHECK) => {}
+        }
+        // Not knowing is taken for no: the attempt to repair says what is wrong.
+        if !proxy.intact().await.unwrap_or(false) {
+            tracing::warn!("somebody else changed the service rules; replacing them");
+            proxy.forget();
+            return;
         }
     }
 }
@@ -125,6 +137,10 @@ struct Known {
 }
 
 impl Known {
+    async fn sync(&self, proxy: &mut Proxy) -> Result<Applied, ProxyError> {
+        proxy.sync(self.services.values().map(|s| &**s), self.slices.values().map(|s| &**s)).await
+    }
+
     fn learn(&mut self, latest: Latest, proxy: &mut Proxy) {
         for ((kind, key), object) in latest {
             match kind {

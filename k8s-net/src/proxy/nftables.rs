@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use self::table::Table;
 use super::{Applied, ProxyError, Rules, ServiceBackend, conntrack};
-use crate::nft::Nft;
+use crate::{netfilter, nft::Nft};
 
 /// Marks the table as made here.
 const MARK: &str = "k8s-net service proxy";
@@ -36,18 +36,31 @@ impl Default for NftablesConfig {
 /// A new connection costs one or two hash look-ups however many Services there are: an address, protocol and port
 /// leads to a chain for that *number* of endpoints, which draws one number and looks up the endpoint under it.
 /// Needs a tokio runtime, `CAP_NET_ADMIN`, and `nft` 1.0.6 or later.
+///
+/// [`intact`](ServiceBackend::intact) notices when somebody else removes the table or changes its rules or sets, but not
+/// when they change a set's elements. While nobody changes any packet filter it costs one question to the kernel.
 pub struct Nftables {
     nft: Nft,
     table: String,
     claimed: bool,
     /// What is in force; `None` when unknown, so that the next call replaces everything.
     applied: Option<(Rules, Table)>,
+    seal: Seal,
+}
+
+/// What tells whether somebody else has touched the table since.
+#[derive(Default)]
+struct Seal {
+    /// The generation of the kernel's rules up to which nobody has; `None` when somebody may have.
+    generation: Option<u32>,
+    /// The table without elements, as last written.
+    definition: Option<String>,
 }
 
 impl Nftables {
     /// A backend that has applied nothing yet.
     pub fn new(config: NftablesConfig) -> Self {
-        Self { nft: Nft::new(config.nft), table: config.table, claimed: false, applied: None }
+        Self { nft: Nft::new(config.nft), table: config.table, claimed: false, applied: None, seal: Seal::default() }
     }
 
     async fn claim(&mut self) -> Result<(), ProxyError> {
@@ -72,6 +85,17 @@ impl Nftables {
         }
         self.nft.apply(&script::full(&self.table, MARK, table)).await?;
         Ok(Applied { full: true, changes: table.elements.len() })
+    }
+
+    /// Remembers how the table looks after a change of ours that began at generation `before`.
+    async fn seal(&mut self, before: Option<u32>, reshaped: bool) -> Result<(), ProxyError> {
+        if reshaped {
+            self.seal.definition = self.nft.definition(&self.table).await?;
+        }
+        let now = netfilter::generation().ok();
+        // More than one step is not ours alone.
+        self.seal.generation = now.filter(|now| before.map(|before| before.wrapping_add(1)) == Some(*now));
+        Ok(())
     }
 
     /// Ends what outlives a rule: remembered clients, and connections without an end that still go to the old
@@ -101,12 +125,28 @@ impl ServiceBackend for Nftables {
         let table = Table::of(&rules);
         // Taken out, so that dropping this future half-way leaves "unknown" behind.
         let before = self.applied.take();
+        let generation = netfilter::generation().ok();
         let applied = self.send(before.as_ref().map(|(_, table)| table), &table).await?;
         if applied.full || applied.changes > 0 {
+            let same_shape = |(_, before): &(Rules, Table)| before.chains == table.chains && before.own == table.own;
+            self.seal(generation, applied.full || !before.as_ref().is_some_and(same_shape)).await?;
             self.settle(applied, before.as_ref().map(|(rules, _)| rules), &rules).await;
         }
         self.applied = Some((rules, table));
         Ok(applied)
+    }
+
+    async fn intact(&mut self) -> Result<bool, ProxyError> {
+        if self.applied.is_none() {
+            return Ok(false);
+        }
+        let now = netfilter::generation().ok();
+        if now.is_some() && now == self.seal.generation {
+            return Ok(true);
+        }
+        let intact = self.nft.definition(&self.table).await? == self.seal.definition;
+        self.seal.generation = now.filter(|_| intact);
+        Ok(intact)
     }
 
     fn forget(&mut self) {

@@ -153,7 +153,8 @@ impl Namespace {
 
     /// Answers every TCP connection and UDP datagram to `port` with `name` and the client's address.
     pub fn serve(&self, name: &str, port: u16) {
-        let sockets = self.run(move || Ok::<_, io::Error>((TcpListener::bind(("::", port))?, UdpSocket::bind(("::", port))?)));
+        let sockets =
+            self.run(move || Ok::<_, io::Error>((TcpListener::bind(("::", port))?, UdpSocket::bind(("::", port))?)));
         let (tcp, udp) = sockets.expect("the port is free");
         let answer = move |name: &str, client: SocketAddr| format!("{name} {}", client.ip().to_canonical());
         let tcp_name = name.to_owned();

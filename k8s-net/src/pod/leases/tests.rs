@@ -62,12 +62,8 @@ fn a_torn_file_is_dropped() {
 fn a_host_port_has_one_holder() {
     let directory = tempfile::tempdir().unwrap();
     let mut leases = open(directory.path(), &["10.1.0.0/24"]);
-    let port = |address: Option<&str>, host| Port {
-        protocol: "tcp".into(),
-        host_address: address.map(ip),
-        host,
-        pod: 80,
-    };
+    let port =
+        |address: Option<&str>, host| Port { protocol: "tcp".into(), host_address: address.map(ip), host, pod: 80 };
     leases.take("a", vec![port(Some("192.0.2.1"), 8080)]).unwrap();
     leases.take("a", vec![port(Some("192.0.2.1"), 8080)]).unwrap();
     leases.take("b", vec![port(Some("192.0.2.2"), 8080)]).unwrap();

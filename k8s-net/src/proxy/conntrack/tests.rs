@@ -39,13 +39,8 @@ fn only_udp_frontends_that_lost_a_target_or_gained_the_first_are_looked_at() {
         (udp(4), &[1]),
         (frontend(1, Protocol::Tcp), &[1, 2]),
     ]);
-    let after = rules(&[
-        (udp(1), &[2]),
-        (udp(2), &[1, 2]),
-        (udp(3), &[1]),
-        (udp(5), &[1]),
-        (frontend(1, Protocol::Tcp), &[2]),
-    ]);
+    let after =
+        rules(&[(udp(1), &[2]), (udp(2), &[1, 2]), (udp(3), &[1]), (udp(5), &[1]), (frontend(1, Protocol::Tcp), &[2])]);
     let looked_at = stale(Some(&before), &after);
     assert_eq!(looked_at.keys().map(|frontend| frontend.port).collect::<Vec<_>>(), [1, 3, 4, 5]);
     assert_eq!(looked_at[&udp(1)], [target(2)].into());

@@ -67,7 +67,12 @@ pub(super) fn change(name: &str, before: &Table, after: &Table) -> Option<Change
 }
 
 /// One command for each run of elements of one set.
-fn elements<'a>(script: &mut String, verb: &str, table: &str, elements: impl Iterator<Item = (&'a Element, &'a Value)>) {
+fn elements<'a>(
+    script: &mut String,
+    verb: &str,
+    table: &str,
+    elements: impl Iterator<Item = (&'a Element, &'a Value)>,
+) {
     let mut open: Option<(Set, bool)> = None;
     for (element, value) in elements {
         let place = (element.set, element.ipv6);

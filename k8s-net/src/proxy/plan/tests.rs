@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_core::api::{
     api::{
-        core::v1::{
-            ClientIPConfig, LoadBalancerIngress, LoadBalancerStatus, ServiceStatus, SessionAffinityConfig,
-        },
+        core::v1::{ClientIPConfig, LoadBalancerIngress, LoadBalancerStatus, ServiceStatus, SessionAffinityConfig},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -34,11 +32,7 @@ fn service(name: &str, ips: &[&str], ports: &[(&str, i32)]) -> Service {
             ports: Some(
                 ports
                     .iter()
-                    .map(|(name, port)| ServicePort {
-                        name: Some(name.to_string()),
-                        port: *port,
-                        ..Default::default()
-                    })
+                    .map(|(name, port)| ServicePort { name: Some(name.to_string()), port: *port, ..Default::default() })
                     .collect(),
             ),
             ..Default::default()
@@ -280,7 +274,8 @@ fn sketch_slices(name: &str, endpoints: &Sketch) -> Vec<EndpointSlice> {
             endpoints
                 .into_iter()
                 .map(|(_, (byte, ready, terminating))| {
-                    let conditions = format!("{}{}", if *ready { "rs" } else { "s" }, if *terminating { "t" } else { "" });
+                    let conditions =
+                        format!("{}{}", if *ready { "rs" } else { "s" }, if *terminating { "t" } else { "" });
                     endpoint(&format!("10.1.0.{byte}"), "there", &conditions)
                 })
                 .collect(),

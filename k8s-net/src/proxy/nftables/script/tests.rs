@@ -159,8 +159,7 @@ proptest! {
 
 fn one_service(targets: &[&str]) -> Rules {
     let targets = targets.iter().map(|ip| Target { address: ip.parse().expect("an address"), port: 8080 });
-    let frontend =
-        Frontend { address: "10.96.0.1".parse().expect("an address"), protocol: Protocol::Tcp, port: 80 };
+    let frontend = Frontend { address: "10.96.0.1".parse().expect("an address"), protocol: Protocol::Tcp, port: 80 };
     let destination = Destination {
         service: "ns/web:".into(),
         backends: Backends::Balance(targets.collect()),
