@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{Change, Revision, StoreError};
 
-/// How much history a store keeps by itself, before anybody compacts. The older half of the bound that is reached
-/// first decides; history is dropped one revision at a time.
+/// How much history a store keeps by itself, before anybody compacts. Beyond either bound the oldest revision is
+/// dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// At most this many revisions.

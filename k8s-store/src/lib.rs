@@ -1,4 +1,4 @@
-//! The storage contract and its backends. Bytes and keys, never objects.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod change;
