@@ -9,6 +9,7 @@ pub use k8s_openapi as api;
 pub mod env;
 pub mod doc;
 pub mod schema;
+pub mod quantity;
 pub mod seam;
 pub mod status;
 pub mod object;
