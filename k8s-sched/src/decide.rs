@@ -110,7 +110,8 @@ impl Rejected {
         if nodes == 0 {
             message = "no nodes available to schedule pods".into();
         }
-        let counted: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut counted: Vec<String> = self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        counted.sort();
         if nodes > 0 && !counted.is_empty() {
             message = format!("{message}: {}.", counted.join(", "));
         }

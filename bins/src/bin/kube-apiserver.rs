@@ -1,0 +1,2 @@
+//! Placeholder until the parts it puts together are there.
+fn main() {}

@@ -1,0 +1,71 @@
+//! The cluster as people use it: the real programs, real `kubectl`, real containers.
+//!
+//! Needs root, nftables, and the `kubectl` programs that `./test.sh setup` unpacks. One scenario runs twice: against
+//! everything in one process, and against the five programs as processes of their own over HTTPS.
+
+mod e2e {
+    pub mod cluster;
+    pub mod kubectl;
+    pub mod machine;
+    pub mod scenario;
+}
+
+use e2e::{
+    cluster::Cluster,
+    kubectl::Kubectl,
+    machine::Machine,
+    scenario::{self, Scenario},
+};
+
+#[test]
+fn all_in_one() {
+    let machine = Machine::claim();
+    let mut cluster = Cluster::all_in_one(&machine);
+    for version in ["1.37", "1.32"] {
+        Scenario::new(Kubectl::new(version, &cluster.admin_kubeconfig())).run(version);
+    }
+    let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
+    scenario::survives_kill_9(&mut cluster, &kubectl);
+    cluster.interrupt();
+}
+
+#[test]
+fn separate_programs() {
+    let machine = Machine::claim();
+    let mut cluster = Cluster::separate(&machine);
+    Scenario::new(Kubectl::new("1.37", &cluster.admin_kubeconfig())).run("separate");
+    cluster.interrupt();
+}
+
+#[test]
+fn what_cannot_start_says_why_in_one_line() {
+    let machine = Machine::claim();
+    let cluster = Cluster::hollow(&machine);
+    let port = cluster.port.to_string();
+    let taken = cluster.folder.display().to_string();
+    let fresh = machine.folder("fresh").display().to_string();
+    let cases: [(&[&str], &str); 4] = [
+        (&["up", "--data-dir", &taken, "--nodes", "hollow:1", "--secure-port", "0"], "in use"),
+        (&["up", "--data-dir", &fresh, "--nodes", "hollow:1", "--secure-port", &port], "address already in use"),
+        (&["up", "--data-dir", &fresh, "--nodes", "many"], "--nodes"),
+        (&["up", "--no-such-flag"], "--no-such-flag"),
+    ];
+    for (arguments, expected) in cases {
+        let output = machine.k8s(arguments);
+        assert!(!output.status.success(), "{arguments:?} must fail");
+        let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(said.contains(expected), "{arguments:?} said: {said}");
+        let first = said.lines().find(|line| line.starts_with("error")).unwrap_or_default();
+        assert!(first.contains(expected), "the error line says it: {said}");
+    }
+}
+
+#[test]
+fn without_root_the_missing_privilege_is_named_and_simulated_nodes_are_offered() {
+    let machine = Machine::claim();
+    let folder = machine.folder("unprivileged");
+    let output = machine.k8s_as_nobody(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", "0"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("root") && said.contains("--nodes hollow:"), "{said}");
+}

@@ -1,0 +1,218 @@
+//! A cluster of real processes.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    kubectl::{Kubectl, eventually},
+    machine::Machine,
+};
+
+/// Running programs and where they keep their things.
+pub struct Cluster {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// Where the API server listens.
+    pub port: u16,
+    programs: Vec<Program>,
+    logs: PathBuf,
+}
+
+struct Program {
+    name: &'static str,
+    path: &'static str,
+    arguments: Vec<String>,
+    child: Child,
+}
+
+impl Program {
+    fn start(name: &'static str, path: &'static str, arguments: Vec<String>, logs: &Path) -> Self {
+        fs::create_dir_all(logs).unwrap();
+        let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).unwrap();
+        let child = Command::new(path)
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { name, path, arguments, child }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32).unwrap()
+    }
+
+    fn interrupt(mut self) -> ExitStatus {
+        kill_process(self.pid(), Signal::INT).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+fn words(text: &[&str]) -> Vec<String> {
+    text.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Cluster {
+    /// Everything in one process, with real containers.
+    pub fn all_in_one(machine: &Machine) -> Self {
+        let cluster = Self::up(machine, &[]);
+        cluster.import_image(machine);
+        cluster
+    }
+
+    /// Everything in one process, with one simulated node.
+    pub fn hollow(machine: &Machine) -> Self {
+        Self::up(machine, &["--nodes", "hollow:1"])
+    }
+
+    fn up(machine: &Machine, more: &[&str]) -> Self {
+        let folder = machine.folder("data");
+        let (logs, port) = (machine.folder("logs"), free_port());
+        let mut arguments = words(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", &port.to_string()]);
+        arguments.extend(words(more));
+        let program = Program::start("k8s", env!("CARGO_BIN_EXE_k8s"), arguments, &logs);
+        let cluster = Self { folder, port, programs: vec![program], logs };
+        cluster.wait_until_ready();
+        cluster
+    }
+
+    /// The five programs over HTTPS, each under its own identity.
+    pub fn separate(machine: &Machine) -> Self {
+        let folder = machine.folder("data");
+        let (logs, port) = (machine.folder("logs"), free_port());
+        let data = folder.display().to_string();
+        let arguments = words(&["--data-dir", &data, "--secure-port", &port.to_string()]);
+        let server = Program::start("kube-apiserver", env!("CARGO_BIN_EXE_kube-apiserver"), arguments, &logs);
+        let mut cluster = Self { folder, port, programs: vec![server], logs };
+        cluster.wait_until_ready();
+        let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
+        let node = cluster.node_kubeconfig(machine, "node-1");
+        let ca = format!("--root-ca-file={data}/pki/ca.crt");
+        let programs: [(&'static str, &'static str, Vec<String>); 4] = [
+            (
+                "kube-controller-manager",
+                env!("CARGO_BIN_EXE_kube-controller-manager"),
+                words(&[&config("controller-manager"), &ca, "--secure-port", &free_port().to_string()]),
+            ),
+            (
+                "kube-scheduler",
+                env!("CARGO_BIN_EXE_kube-scheduler"),
+                words(&[&config("scheduler"), "--secure-port", &free_port().to_string()]),
+            ),
+            (
+                "kubelet",
+                env!("CARGO_BIN_EXE_kubelet"),
+                words(&[
+                    &format!("--kubeconfig={}", node.display()),
+                    "--hostname-override=node-1",
+                    &format!("--root-dir={data}/node"),
+                    &format!("--client-ca-file={data}/pki/ca.crt"),
+                ]),
+            ),
+            ("kube-proxy", env!("CARGO_BIN_EXE_kube-proxy"), words(&[&config("proxy"), "--hostname-override=node-1"])),
+        ];
+        cluster.import_into(machine, &format!("{data}/node"));
+        for (name, path, arguments) in programs {
+            let program = Program::start(name, path, arguments, &cluster.logs);
+            cluster.programs.push(program);
+        }
+        cluster
+    }
+
+    /// A kubeconfig for a node, made by the command that an operator would use.
+    fn node_kubeconfig(&self, machine: &Machine, node: &str) -> PathBuf {
+        let user = format!("system:node:{node}");
+        let data = self.folder.display().to_string();
+        let server = format!("https://127.0.0.1:{}", self.port);
+        let arguments =
+            ["kubeconfig", "--data-dir", &data, "--server", &server, "--user", &user, "--group", "system:nodes"];
+        let output = machine.k8s(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = machine.folder("node.kubeconfig");
+        fs::write(&path, output.stdout).unwrap();
+        path
+    }
+
+    fn import_image(&self, machine: &Machine) {
+        self.import_into(machine, &self.folder.display().to_string());
+    }
+
+    /// Imports the test's image by the command that a user would use, as a docker archive.
+    fn import_into(&self, machine: &Machine, data: &str) {
+        let path = machine.folder("image.tar");
+        fs::write(&path, super::scenario::image().docker_archive()).unwrap();
+        let output = machine.k8s(&["image", "import", &path.display().to_string(), "--data-dir", data]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.folder.join("admin.kubeconfig")
+    }
+
+    fn wait_until_ready(&self) {
+        let path = self.admin_kubeconfig();
+        eventually("the API server", || if path.exists() { Ok(()) } else { Err(self.log("")) });
+        let kubectl = Kubectl::new("1.37", &path);
+        kubectl.until(&["get", "--raw", "/readyz"], |said| said == "ok");
+    }
+
+    /// What the programs said, for failures.
+    pub fn log(&self, name: &str) -> String {
+        let files = fs::read_dir(&self.logs).into_iter().flatten().flatten();
+        let wanted = files.filter(|file| file.file_name().to_string_lossy().contains(name));
+        wanted.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
+    }
+
+    /// Kills the only program with SIGKILL and starts it again on the same folder.
+    pub fn kill_9_and_restart(&mut self) {
+        let mut program = self.programs.pop().unwrap();
+        assert!(self.programs.is_empty(), "only for everything in one process");
+        kill_process(program.pid(), Signal::KILL).unwrap();
+        program.child.wait().unwrap();
+        let again = Program::start(program.name, program.path, program.arguments.clone(), &self.logs);
+        self.programs.push(again);
+        self.wait_until_ready();
+    }
+
+    /// Interrupts everything, as Ctrl-C does; every program must end well.
+    pub fn interrupt(&mut self) {
+        while let Some(program) = self.programs.pop() {
+            let name = program.name;
+            let status = program.interrupt();
+            assert!(status.success(), "{name} ended with {status}: {}", self.log(name));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- logs ---\n{}", self.log(""));
+        }
+        for program in &mut self.programs {
+            let _ = program.child.kill();
+            let _ = program.child.wait();
+        }
+        remove_containers(&self.folder);
+    }
+}
+
+/// Ends whatever containers a test left running, and what they mounted.
+fn remove_containers(folder: &Path) {
+    let data = folder.display().to_string();
+    for root in [data.clone(), format!("{data}/node")] {
+        let _ = Command::new(env!("CARGO_BIN_EXE_k8s")).args(["reset", "--data-dir", &root, "--yes"]).output();
+    }
+}
