@@ -1,4 +1,5 @@
 //! The routed pod network, with real namespaces, links and packet filter.
+#![allow(clippy::disallowed_methods, reason = "tests ask the system")]
 
 mod node;
 

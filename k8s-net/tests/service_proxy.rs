@@ -1,4 +1,5 @@
 //! The service proxy with its nftables backend, with real pods, clients and packet filter.
+#![allow(clippy::disallowed_methods, reason = "tests ask the system")]
 
 mod node;
 mod objects;
@@ -14,7 +15,7 @@ use k8s_net::{
     NftError,
     proxy::{Applied, Nftables, NftablesConfig, NodeView, Proxy, ProxyError},
 };
-use node::{Answer, NODE, Node, STRANGER, ask, ask_udp, on_a_fresh_node, run, udp_client};
+use node::{Answer, NODE, Node, STRANGER, ask, ask_udp, on_a_fresh_node, run, serve, udp_client};
 use objects::Cluster;
 
 const WEB: &str = "10.96.0.10:80";
@@ -24,7 +25,7 @@ fn view() -> NodeView {
         name: "here".into(),
         addresses: vec![NODE.parse().unwrap(), "2001:db8::1".parse().unwrap()],
         pod_cidrs: vec!["10.1.0.0/24".parse().unwrap(), "fd00:1::/64".parse().unwrap()],
-        proxy_name: None,
+        ..NodeView::default()
     }
 }
 
@@ -135,6 +136,28 @@ fn external_addresses_serve_strangers() {
             assert_eq!(names(&tally(30, || a.namespace.ask(&address).unwrap())), ["a", "b"], "{address} from a pod");
         }
         node.stranger.ask(format!("{NODE}:30081")).unwrap_err();
+    });
+}
+
+#[test]
+fn an_endpoint_may_be_the_node_itself() {
+    on_a_fresh_node("an_endpoint_may_be_the_node_itself", |node| {
+        let network = node.pod_network();
+        let pod = node.pod(&network, "a");
+        serve("node", 6443);
+        let mut cluster = Cluster::default();
+        cluster.service("kubernetes", "10.96.0.1:443", r#"{"nodePort": 30443}"#);
+        cluster.endpoint_at("kubernetes", NODE, 6443);
+        let mut proxy = proxy();
+        for affinity in ["None", "ClientIP"] {
+            cluster.edit("kubernetes", &format!(r#"{{"spec": {{"sessionAffinity": "{affinity}"}}}}"#));
+            sync(node, &mut proxy, &cluster);
+            for _ in 0..2 {
+                assert_eq!(ask("10.96.0.1:443").unwrap().name, "node");
+                assert_eq!(pod.namespace.ask("10.96.0.1:443").unwrap().client, "10.1.0.2");
+                assert_eq!(node.stranger.ask(format!("{NODE}:30443")).unwrap().name, "node");
+            }
+        }
     });
 }
 

@@ -23,7 +23,7 @@ use crate::{nft::Nft, proxy::Protocol};
 #[derive(Debug, Clone)]
 pub struct RoutedConfig {
     /// This node's pod CIDRs: one, or one for each address family, the primary first. The first address of each is
-    /// the node's.
+    /// the node's. With an IPv6 CIDR the node becomes an IPv6 router, which by default ignores router advertisements.
     pub pod_cidrs: Vec<IpNet>,
     /// Where pods are seen under their own address: the pod CIDRs of all nodes. Everything else outside the node
     /// sees the node's address.
@@ -219,9 +219,10 @@ impl State {
             Ok(()) => Ok(lease),
             Err(error) => {
                 // Whoever never got an address must not hold one.
-                if before.is_none() {
-                    links::disconnect(&mut self.netlink, id)?;
-                    self.leases.give_back(id)?;
+                if before.is_none()
+                    && let Err(error) = links::disconnect(&mut self.netlink, id).and_then(|()| self.give_back(id))
+                {
+                    tracing::warn!(id, %error, "a failed attachment left something behind");
                 }
                 Err(error)
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_core::api::api::discovery::v1::{self, EndpointSlice};
 
-use super::{Protocol, Target};
+use super::{NodeView, Protocol, Target};
 
 /// What the proxy needs to know of one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,17 @@ struct Endpoint {
     terminating: bool,
     /// Runs on this node.
     local: bool,
+    /// Which part of the traffic it is meant for, if that was said; and whether this node is in it.
+    node_hint: Hint,
+    zone_hint: Hint,
+}
+
+/// What an endpoint's hints say about this node. Set by the cluster for `trafficDistribution`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    None,
+    Ours,
+    Others,
 }
 
 /// The endpoints of one Service port in one address family, by address.
@@ -41,7 +52,7 @@ impl Endpoints {
         port_name: &str,
         protocol: Protocol,
         ipv6: bool,
-        node: &str,
+        node: &NodeView,
     ) -> Self {
         let mut gathered = Self::default();
         let family = if ipv6 { "IPv6" } else { "IPv4" };
@@ -54,7 +65,7 @@ impl Endpoints {
         gathered
     }
 
-    fn add(&mut self, endpoint: &v1::Endpoint, port: u16, ipv6: bool, node: &str) {
+    fn add(&mut self, endpoint: &v1::Endpoint, port: u16, ipv6: bool, node: &NodeView) {
         // Further addresses of one endpoint have no meaning.
         let Some(address) = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok()) else { return };
         if address.is_ipv6() != ipv6 {
@@ -74,12 +85,33 @@ impl Endpoints {
     /// The endpoints that take new connections: the ready ones, or, when there are none, those that still serve
     /// while they terminate.
     pub(super) fn usable(&self, scope: Scope) -> Arc<[Target]> {
-        let in_scope = |endpoint: &Endpoint| scope == Scope::Cluster || endpoint.local;
-        let ready = self.select(|endpoint| in_scope(endpoint) && endpoint.ready);
+        let in_scope = |endpoint: &Endpoint| match scope {
+            Scope::Cluster => true,
+            Scope::Node => endpoint.local,
+        };
+        let ready = match (scope, self.preference()) {
+            (Scope::Cluster, Some(hint)) => self.select(|endpoint| endpoint.ready && hint(endpoint) == Hint::Ours),
+            _ => self.select(|endpoint| in_scope(endpoint) && endpoint.ready),
+        };
         if ready.is_empty() {
             return self.select(|endpoint| in_scope(endpoint) && endpoint.serving && endpoint.terminating);
         }
         ready
+    }
+
+    /// The kind of hint that narrows the choice: node before zone, if every ready endpoint has it and some are meant for
+    /// this node. Half a set of hints is out of date.
+    fn preference(&self) -> Option<fn(&Endpoint) -> Hint> {
+        let kinds: [fn(&Endpoint) -> Hint; 2] = [|endpoint| endpoint.node_hint, |endpoint| endpoint.zone_hint];
+        kinds.into_iter().find(|hint| {
+            let mut hints = self.by_target.values().filter(|endpoint| endpoint.ready).map(hint);
+            let mut ours = false;
+            let complete = hints.all(|hint| {
+                ours |= hint == Hint::Ours;
+                hint != Hint::None
+            });
+            complete && ours
+        })
     }
 
     fn select(&self, wanted: impl Fn(&Endpoint) -> bool) -> Arc<[Target]> {
@@ -89,14 +121,30 @@ impl Endpoints {
 
 impl Endpoint {
     /// Absent conditions mean ready, and serving as far as ready, and not terminating.
-    fn read(endpoint: &v1::Endpoint, node: &str) -> Self {
+    fn read(endpoint: &v1::Endpoint, node: &NodeView) -> Self {
+        let hints = endpoint.hints.as_ref();
+        let nodes = hints.and_then(|hints| hints.for_nodes.as_deref()).unwrap_or_default();
+        let zones = hints.and_then(|hints| hints.for_zones.as_deref()).unwrap_or_default();
         let conditions = endpoint.conditions.as_ref();
         let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
         Self {
             ready,
             serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
             terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-            local: endpoint.node_name.as_deref() == Some(node),
+            local: endpoint.node_name.as_deref() == Some(&node.name),
+            node_hint: Hint::read(nodes.iter().map(|hint| hint.name == node.name)),
+            zone_hint: Hint::read(zones.iter().map(|hint| Some(&hint.name) == node.zone.as_ref())),
+        }
+    }
+}
+
+impl Hint {
+    /// From whether each of the hinted places is ours.
+    fn read(mut ours: impl ExactSizeIterator<Item = bool>) -> Self {
+        match ours.len() {
+            0 => Self::None,
+            _ if ours.any(|ours| ours) => Self::Ours,
+            _ => Self::Others,
         }
     }
 }

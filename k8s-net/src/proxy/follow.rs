@@ -1,6 +1,6 @@
 //! The shell of the service proxy: informers in, [`Proxy::sync`] out. Decides nothing.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_core::{
     api::api::{
@@ -19,13 +19,16 @@ use k8s_reconcile::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Applied, Proxy, ProxyError};
+use super::{Applied, NodeView, Proxy, ProxyError};
 
 /// How failed attempts are spaced.
 const BACK_OFF: BackOff = BackOff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
 
 /// How often to look whether somebody else has removed the rules.
 const CHECK: Duration = Duration::from_secs(10);
+
+/// The label of Nodes that names their zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Keeps `proxy` true to the cluster that `client` sees, for as long as the future is polled.
 ///
@@ -34,16 +37,17 @@ const CHECK: Duration = Duration::from_secs(10);
 /// fails is reported and tried again with back-off. What somebody else removed is back within ten seconds, as far as the
 /// backend notices.
 ///
-/// If the proxy's [`NodeView`](super::NodeView) has no addresses, the `InternalIP`s of the Node of its name are used.
+/// What the proxy's [`NodeView`](super::NodeView) leaves open at the start, addresses and zone, is taken from the Node
+/// of its name: its `InternalIP`s and its zone label.
 ///
 /// Cancel-safe: dropping the future leaves the rules in force.
 pub async fn follow(client: &Client, proxy: &mut Proxy) {
     let changes = Arc::new(Changes::default());
     let services = client.informer::<Service>(InformerScope::all());
     let slices = client.informer::<EndpointSlice>(InformerScope::all());
-    let node_name = proxy.node_mut().name.clone();
-    let node = (proxy.node_mut().addresses.is_empty() && !node_name.is_empty())
-        .then(|| client.informer::<Node>(InformerScope::field("metadata.name", &node_name)));
+    let given = proxy.node_mut().clone();
+    let node = (given.addresses.is_empty() || given.zone.is_none())
+        .then(|| client.informer::<Node>(InformerScope::field("metadata.name", &given.name)));
 
     let _services = services.subscribe(Changes::handler(&changes, Kind::Service));
     let _slices = slices.subscribe(Changes::handler(&changes, Kind::Slice));
@@ -57,7 +61,7 @@ pub async fn follow(client: &Client, proxy: &mut Proxy) {
     let mut known = Known::default();
     let mut failures = 0;
     loop {
-        known.learn(changes.take(), proxy);
+        known.learn(changes.take(), &given, proxy.node_mut());
         match known.sync(proxy).await {
             Ok(applied) => {
                 tracing::debug!(?applied, "service rules are in force");
@@ -141,14 +145,14 @@ impl Known {
         proxy.sync(self.services.values().map(|s| &**s), self.slices.values().map(|s| &**s)).await
     }
 
-    fn learn(&mut self, latest: Latest, proxy: &mut Proxy) {
+    fn learn(&mut self, latest: Latest, given: &NodeView, view: &mut NodeView) {
         for ((kind, key), object) in latest {
             match kind {
                 Kind::Service => put(&mut self.services, key, object),
                 Kind::Slice => put(&mut self.slices, key, object),
                 Kind::Node => {
                     if let Some(node) = object.and_then(typed::<Node>) {
-                        proxy.node_mut().addresses = internal_addresses(&node);
+                        *view = complete(given.clone(), &node);
                     }
                 }
             }
@@ -169,8 +173,14 @@ fn typed<K: Resource>(object: Arc<Object>) -> Option<Stored<K>> {
     outcome.inspect_err(|error| tracing::error!(%error, kind = K::kind(), "passed over an object")).ok()
 }
 
-fn internal_addresses(node: &Node) -> Vec<IpAddr> {
-    let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
-    let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
-    internal.filter_map(|address| address.address.parse().ok()).collect()
+/// Fills in what `view` leaves open.
+fn complete(mut view: NodeView, node: &Node) -> NodeView {
+    if view.addresses.is_empty() {
+        let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+        let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
+        view.addresses = internal.filter_map(|address| address.address.parse().ok()).collect();
+    }
+    let labels = node.metadata.labels.as_ref();
+    view.zone = view.zone.or_else(|| labels?.get(ZONE).cloned());
+    view
 }

@@ -27,6 +27,8 @@ const AFFINITY_DEFAULT: Duration = Duration::from_secs(10_800);
 pub struct NodeView {
     /// The Node's name, as EndpointSlices say it.
     pub name: String,
+    /// The Node's zone (label `topology.kubernetes.io/zone`), for Services that prefer endpoints nearby.
+    pub zone: Option<String>,
     /// The addresses on which node ports answer. Usually the Node's `InternalIP`s.
     pub addresses: Vec<IpAddr>,
     /// Where pods live, cluster-wide. Empty means unknown: then nothing counts as off-cluster.
@@ -215,7 +217,7 @@ fn claim_port(
             places.extend(node.addresses.iter().map(|ip| (Class::NodePort, *ip, port)));
         }
         places.retain(|(_, address, _)| address.is_ipv6() == ipv6);
-        let choices = Choices::of(&Endpoints::gather(slices, name, protocol, ipv6, &node.name), subject.spec);
+        let choices = Choices::of(&Endpoints::gather(slices, name, protocol, ipv6, node), subject.spec);
         claims.extend(places.into_iter().map(|(class, address, port)| Claim {
             class,
             frontend: Frontend { address, protocol, port },

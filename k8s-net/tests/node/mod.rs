@@ -153,24 +153,8 @@ impl Namespace {
 
     /// Answers every TCP connection and UDP datagram to `port` with `name` and the client's address.
     pub fn serve(&self, name: &str, port: u16) {
-        let sockets =
-            self.run(move || Ok::<_, io::Error>((TcpListener::bind(("::", port))?, UdpSocket::bind(("::", port))?)));
-        let (tcp, udp) = sockets.expect("the port is free");
-        let answer = move |name: &str, client: SocketAddr| format!("{name} {}", client.ip().to_canonical());
-        let tcp_name = name.to_owned();
-        thread::spawn(move || {
-            for stream in tcp.incoming().flatten() {
-                let client = stream.peer_addr();
-                let _ = client.and_then(|client| (&stream).write_all(answer(&tcp_name, client).as_bytes()));
-            }
-        });
-        let udp_name = name.to_owned();
-        thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while let Ok((_, client)) = udp.recv_from(&mut buffer) {
-                let _ = udp.send_to(answer(&udp_name, client).as_bytes(), client);
-            }
-        });
+        let name = name.to_owned();
+        self.run(move || serve(&name, port));
     }
 
     pub fn ask(&self, server: impl Into<String>) -> io::Result<Answer> {
@@ -198,6 +182,28 @@ impl Answer {
         let (name, client) = text.split_once(' ').ok_or_else(|| io::Error::other(format!("no answer: `{text}`")))?;
         Ok(Self { name: name.into(), client: client.into() })
     }
+}
+
+/// Serves in the calling thread's namespace: answers every TCP connection and UDP datagram to `port` with `name` and the
+/// client's address.
+pub fn serve(name: &str, port: u16) {
+    let tcp = TcpListener::bind(("::", port)).expect("the port is free");
+    let udp = UdpSocket::bind(("::", port)).expect("the port is free");
+    let answer = |name: &str, client: SocketAddr| format!("{name} {}", client.ip().to_canonical());
+    let tcp_name = name.to_owned();
+    thread::spawn(move || {
+        for stream in tcp.incoming().flatten() {
+            let client = stream.peer_addr();
+            let _ = client.and_then(|client| (&stream).write_all(answer(&tcp_name, client).as_bytes()));
+        }
+    });
+    let udp_name = name.to_owned();
+    thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, client)) = udp.recv_from(&mut buffer) {
+            let _ = udp.send_to(answer(&udp_name, client).as_bytes(), client);
+        }
+    });
 }
 
 /// Opens a TCP connection from the calling thread's namespace and reads the answer.

@@ -50,7 +50,15 @@ impl Cluster {
         self.slice(service, "IPv4", endpoints.collect());
     }
 
-    /// The same, for the pods' second addresses.
+    /// One endpoint at any address and port, in place of the Service's former endpoints.
+    pub fn endpoint_at(&mut self, service: &str, address: &str, port: u16) {
+        self.slice(service, "IPv4", vec![json!({"addresses": [address], "nodeName": "here"})]);
+        for port_of in self.slices.last_mut().into_iter().flat_map(|slice| slice.ports.iter_mut().flatten()) {
+            port_of.port = Some(port.into());
+        }
+    }
+
+    /// Port 80 of the pods' second addresses, in place of the Service's former endpoints.
     pub fn endpoints_v6(&mut self, service: &str, pods: &[&Pod]) {
         let endpoints = pods.iter().map(|pod| json!({"addresses": [pod.addresses[1]], "nodeName": "here"}));
         self.slice(service, "IPv6", endpoints.collect());

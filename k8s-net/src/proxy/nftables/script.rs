@@ -1,6 +1,6 @@
 //! The table as text for `nft`: all of it, or the difference between two. Pure.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{cmp::Ordering, collections::BTreeMap, fmt::Write};
 
 use super::{
     own,
@@ -50,8 +50,7 @@ pub(super) fn change(name: &str, before: &Table, after: &Table) -> Option<Change
     if before.pod_cidrs != after.pod_cidrs {
         return None;
     }
-    let gone: Vec<_> = before.elements.iter().filter(|(key, value)| after.elements.get(key) != Some(value)).collect();
-    let new: Vec<_> = after.elements.iter().filter(|(key, value)| before.elements.get(key) != Some(value)).collect();
+    let (gone, new) = differences(before, after);
     let mut text = String::new();
     for chain in after.chains.difference(&before.chains) {
         define_chain(&mut text, name, *chain);
@@ -64,6 +63,28 @@ pub(super) fn change(name: &str, before: &Table, after: &Table) -> Option<Change
     }
     own::remove(&mut text, name, &before.own, &after.own);
     Some(Change { text, elements: gone.len() + new.len() + own })
+}
+
+type Entry<'a> = (&'a Element, &'a Value);
+
+/// What only `before` has, and what only `after` has. A changed value is in both. One walk over two sorted maps.
+fn differences<'a>(before: &'a Table, after: &'a Table) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    let (mut old, mut now) = (before.elements.iter().peekable(), after.elements.iter().peekable());
+    loop {
+        let order = match (old.peek(), now.peek()) {
+            (None, None) => return (gone, new),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((before, _)), Some((after, _))) => before.cmp(after),
+        };
+        let was = if order.is_le() { old.next() } else { None };
+        let is = if order.is_ge() { now.next() } else { None };
+        if was != is {
+            gone.extend(was);
+            new.extend(is);
+        }
+    }
 }
 
 /// One command for each run of elements of one set.

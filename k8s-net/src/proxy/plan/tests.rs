@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_core::api::{
     api::{
         core::v1::{ClientIPConfig, LoadBalancerIngress, LoadBalancerStatus, ServiceStatus, SessionAffinityConfig},
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -17,6 +17,7 @@ use crate::proxy::Target;
 fn node() -> NodeView {
     NodeView {
         name: "here".into(),
+        zone: Some("z1".into()),
         addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         pod_cidrs: vec!["10.1.0.0/16".parse().unwrap()],
         proxy_name: None,
@@ -189,6 +190,33 @@ fn local_policies_keep_to_this_node_and_drop_what_they_cannot_serve() {
     192.0.2.1:30003/tcp [ns/leaving:] -> 10.1.0.6:80, outside -> 10.1.0.5:80, masquerade Node
     192.0.2.1:30004/tcp [ns/none:] -> reject, outside -> reject, masquerade Node
     ");
+}
+
+#[test]
+fn hints_narrow_the_choice_when_they_are_complete() {
+    let hinted = |hints: [(&[&str], &[&str]); 3]| {
+        let mut made = slice(
+            "web",
+            "IPv4",
+            &[("", 80)],
+            &[("10.1.0.1", "here", "rs"), ("10.1.0.2", "there", "rs"), ("10.1.0.3", "there", "rs")],
+        );
+        for (endpoint, (nodes, zones)) in made.endpoints.iter_mut().flatten().zip(hints) {
+            endpoint.hints = Some(EndpointHints {
+                for_nodes: Some(nodes.iter().map(|name| ForNode { name: name.to_string() }).collect()),
+                for_zones: Some(zones.iter().map(|name| ForZone { name: name.to_string() }).collect()),
+            });
+        }
+        let rules = plan(&[service("web", &["10.96.0.1"], &[("", 80)])], &[made], &node());
+        let reached: Vec<_> = rules.frontends.values().flat_map(|d| d.targets()).map(|t| t.to_string()).collect();
+        reached.join(" ")
+    };
+    let (all, none): (_, &[&str]) = ("10.1.0.1:80 10.1.0.2:80 10.1.0.3:80", &[]);
+    assert_eq!(hinted([(none, &["z1"]), (none, &["z1", "z2"]), (none, &["z2"])]), "10.1.0.1:80 10.1.0.2:80");
+    assert_eq!(hinted([(none, &["z1"]), (none, none), (none, &["z2"])]), all, "incomplete");
+    assert_eq!(hinted([(none, &["z2"]), (none, &["z2"]), (none, &["z3"])]), all, "none for this zone");
+    assert_eq!(hinted([(&["here"], &["z1"]), (&["there"], &["z1"]), (&["there"], &["z2"])]), "10.1.0.1:80");
+    assert_eq!(hinted([(&["else"], &["z1"]), (&["there"], &["z2"]), (&["there"], &["z2"])]), "10.1.0.1:80", "by zone");
 }
 
 #[test]
