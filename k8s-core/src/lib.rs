@@ -10,6 +10,7 @@ pub mod env;
 pub mod doc;
 pub mod schema;
 pub mod quantity;
+pub mod structure;
 pub mod seam;
 pub mod status;
 pub mod object;
