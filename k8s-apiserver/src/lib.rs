@@ -1,3 +1,6 @@
 //! Placeholder.
 #![forbid(unsafe_code)]
 pub mod auth;
+pub mod discovery;
+mod openapi;
+pub mod outer;

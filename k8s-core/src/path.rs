@@ -264,8 +264,8 @@ fn decode_segment(raw: &str) -> ApiResult<Cow<'_, str>> {
     }
 }
 
-/// Undoes percent-encoding; `None` when a `%` is not followed by two hexadecimal digits or the bytes are no UTF-8.
-fn percent_decode(raw: &str) -> Option<String> {
+/// Undoes percent-encoding, once; `None` when a `%` is not followed by two hexadecimal digits or the bytes are no UTF-8.
+pub fn percent_decode(raw: &str) -> Option<String> {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {

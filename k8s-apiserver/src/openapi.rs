@@ -1,0 +1,219 @@
+//! OpenAPI: what `kubectl explain` shows, clients validate by, and generators read.
+//!
+//! One version 3 document for each group and version, with an index that names each by a digest of its text, and one
+//! version 2 document of everything. Definitions and descriptions come from the object model's schemas; custom kinds
+//! bring their own. Documents are made when first asked for, kept compressed, and made anew only when what they show
+//! has changed.
+
+mod definitions;
+mod operations;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header, request::Parts as Head};
+use k8s_core::{
+    doc,
+    doc::{Doc, Map},
+    schema::Schemas,
+    status::{ApiError, ApiResult},
+};
+use k8s_wire::body::{self, Body};
+use parking_lot::Mutex;
+
+use self::{
+    definitions::Definitions,
+    operations::{Dialect, paths},
+};
+use crate::{
+    discovery::{Catalog, Served},
+    outer::{Accepted, tagged},
+};
+
+/// The OpenAPI documents of a catalog.
+pub(crate) struct OpenApi {
+    catalog: Arc<dyn Catalog>,
+    /// Such as `v1.37.0`.
+    version: String,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Of the catalog that the documents show; `None` before the first.
+    generation: Option<u64>,
+    /// By the name that the index gives: `api/v1`, `apis/apps/v1`.
+    documents: BTreeMap<String, Document>,
+    /// The version 2 document.
+    whole: Option<Document>,
+}
+
+/// One document, compressed.
+#[derive(Clone)]
+struct Document {
+    digest: String,
+    gzip: Bytes,
+    /// The resources that it shows, to see whether it must be made anew.
+    shows: Vec<Arc<Served>>,
+}
+
+impl OpenApi {
+    pub(crate) fn new(catalog: Arc<dyn Catalog>, version: String) -> Self {
+        Self { catalog, version, kept: Mutex::default() }
+    }
+
+    /// `/openapi/v3`: where each document is.
+    pub(crate) fn index(&self, head: &Head) -> ApiResult<Response<Body>> {
+        Accepted::read(&head.headers).json()?;
+        let mut kept = self.kept.lock();
+        self.refresh(&mut kept);
+        let mut paths = Map::new();
+        for (name, document) in &kept.documents {
+            let url = format!("/openapi/v3/{name}?hash={}", document.digest);
+            paths.insert(name.as_str(), doc!({"serverRelativeURL": url}));
+        }
+        let index = doc!({"paths": Doc::Object(paths)}).to_json();
+        Ok(tagged(head, &digest(&index), "application/json", index.into()))
+    }
+
+    /// `/openapi/v3/NAME`: one document. With another digest than its own it redirects to the right one.
+    pub(crate) fn v3(&self, name: &str, head: &Head) -> ApiResult<Response<Body>> {
+        Accepted::read(&head.headers).json()?;
+        let document = {
+            let mut kept = self.kept.lock();
+            self.refresh(&mut kept);
+            kept.documents.get(name).cloned().ok_or_else(ApiError::no_such_path)?
+        };
+        let query = head.uri.query().unwrap_or("");
+        let asked = query.split('&').find_map(|pair| pair.strip_prefix("hash="));
+        if asked.is_some_and(|asked| asked != document.digest) {
+            return moved(&format!("/openapi/v3/{name}?hash={}", document.digest));
+        }
+        let mut answer = document.answer(head)?;
+        if asked.is_some() {
+            // The digest is part of the address: what stands there never changes.
+            let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+            answer.headers_mut().insert(header::CACHE_CONTROL, forever);
+        }
+        Ok(answer)
+    }
+
+    /// `/openapi/v2`: everything in one document.
+    pub(crate) fn v2(&self, head: &Head) -> ApiResult<Response<Body>> {
+        Accepted::read(&head.headers).json()?;
+        let document = {
+            let mut kept = self.kept.lock();
+            self.refresh(&mut kept);
+            match &kept.whole {
+                Some(document) => document.clone(),
+                None => {
+                    let all = self.catalog.all().1.to_vec();
+                    kept.whole.insert(self.document(Dialect::V2, all, &Definitions::new())).clone()
+                }
+            }
+        };
+        document.answer(head)
+    }
+
+    /// Makes anew the documents whose resources have changed.
+    fn refresh(&self, kept: &mut Kept) {
+        let (generation, all) = self.catalog.all();
+        if kept.generation == Some(generation) {
+            return;
+        }
+        let mut groups: BTreeMap<String, Vec<Arc<Served>>> = BTreeMap::new();
+        for served in all.iter() {
+            groups.entry(document_name(served)).or_default().push(served.clone());
+        }
+        let mut definitions = None;
+        let mut before = std::mem::take(&mut kept.documents);
+        for (name, shows) in groups {
+            let document = match before.remove(&name) {
+                Some(document) if document.shows == shows => document,
+                _ => self.document(Dialect::V3, shows, definitions.get_or_insert_with(Definitions::new)),
+            };
+            kept.documents.insert(name, document);
+        }
+        kept.generation = Some(generation);
+        kept.whole = None;
+    }
+
+    fn document(&self, dialect: Dialect, shows: Vec<Arc<Served>>, definitions: &Definitions) -> Document {
+        let info = doc!({"title": "Kubernetes", "version": self.version.as_str()});
+        let (paths, schemas) = (paths(&shows, definitions, dialect), definitions.reached(&shows, dialect));
+        let document = match dialect {
+            Dialect::V3 => doc!({
+                "openapi": "3.0.0",
+                "info": info,
+                "paths": Doc::Object(paths),
+                "components": {"schemas": Doc::Object(schemas)}
+            }),
+            Dialect::V2 => doc!({
+                "swagger": "2.0",
+                "info": info,
+                "paths": Doc::Object(paths),
+                "definitions": Doc::Object(schemas)
+            }),
+        };
+        let json = document.to_json();
+        Document { digest: digest(&json), gzip: compress(&json), shows }
+    }
+}
+
+impl Document {
+    fn answer(&self, head: &Head) -> ApiResult<Response<Body>> {
+        let encodings = head.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let takes_gzip = encodings.flat_map(|value| value.split(',')).any(|encoding| {
+            let mut pieces = encoding.split(';').map(str::trim);
+            pieces.next() == Some("gzip") && !pieces.any(|piece| piece == "q=0")
+        });
+        if takes_gzip {
+            let mut answer = tagged(head, &self.digest, "application/json", self.gzip.clone());
+            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            return Ok(answer);
+        }
+        let mut json = Vec::new();
+        flate2::read::GzDecoder::new(self.gzip.as_ref())
+            .read_to_end(&mut json)
+            .map_err(|why| ApiError::internal(format!("unpack OpenAPI document: {why}")))?;
+        Ok(tagged(head, &self.digest, "application/json", json.into()))
+    }
+}
+
+/// How the index names the document of a resource: as its path begins.
+fn document_name(served: &Served) -> String {
+    let of = &served.resource;
+    if of.group.is_empty() { format!("api/{}", of.version) } else { format!("apis/{}/{}", of.group, of.version) }
+}
+
+fn moved(to: &str) -> ApiResult<Response<Body>> {
+    let mut answer = Response::new(body::empty());
+    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let location = HeaderValue::from_str(to).map_err(|_| ApiError::no_such_path())?;
+    answer.headers_mut().insert(header::LOCATION, location);
+    Ok(answer)
+}
+
+fn compress(json: &[u8]) -> Bytes {
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    // Invariant: writing to memory does not fail.
+    zip.write_all(json).and_then(|()| zip.finish()).unwrap_or_default().into()
+}
+
+/// A digest in hexadecimal, the same for the same text everywhere.
+pub(crate) fn digest(text: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text);
+    digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// The built-in schemas, to read definitions from.
+fn schemas() -> Schemas {
+    Schemas::builtin()
+}

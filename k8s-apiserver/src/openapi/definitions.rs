@@ -1,0 +1,171 @@
+//! The definitions that a document needs: those of its kinds, and whatever they refer to.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_core::{
+    doc,
+    doc::{Doc, Map},
+    schema::Gvk,
+};
+
+use super::{operations::Dialect, schemas};
+use crate::discovery::Served;
+
+const IN_MODEL: &str = "#/definitions/";
+const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+
+/// The built-in definitions, unpacked. Megabytes: made to build documents, and dropped.
+pub(super) struct Definitions {
+    by_name: BTreeMap<String, Doc>,
+    names: BTreeMap<Gvk, String>,
+}
+
+impl Definitions {
+    pub(super) fn new() -> Self {
+        let (mut by_name, mut names) = (BTreeMap::new(), BTreeMap::new());
+        for definition in schemas().definitions() {
+            let mut schema = definition.schema;
+            if let Some(gvk) = definition.gvk {
+                schema.set_at(&["x-kubernetes-group-version-kind"], Doc::Array(vec![gvk_doc(&gvk)]));
+                names.insert(gvk, definition.name.clone());
+            }
+            by_name.insert(definition.name, schema);
+        }
+        Self { by_name, names }
+    }
+
+    /// The name of a kind's definition: the model's, or one made of group, version and kind.
+    pub(super) fn name(&self, group: &str, version: &str, kind: &str) -> String {
+        let gvk = Gvk { group: group.into(), version: version.into(), kind: kind.into() };
+        self.names.get(&gvk).cloned().unwrap_or_else(|| {
+            let mut domains: Vec<&str> = group.split('.').collect();
+            domains.reverse();
+            format!("{}.{version}.{kind}", domains.join("."))
+        })
+    }
+
+    /// Whether the model knows the kind. What it does not know has no strategic merge.
+    pub(super) fn is_built_in(&self, served: &Served) -> bool {
+        let of = &served.resource;
+        let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: served.kind.to_string() };
+        self.names.contains_key(&gvk)
+    }
+
+    /// The definitions of the resources and all that they refer to, in one dialect.
+    pub(super) fn reached(&self, shows: &[Arc<Served>], dialect: Dialect) -> Map {
+        let mut wanted = vec![DELETE_OPTIONS.to_owned(), STATUS.to_owned()];
+        let mut own = BTreeMap::new();
+        for served in shows {
+            let of = &served.resource;
+            let (name, list) = (self.name(&of.group, &of.version, &served.kind), list_kind(served));
+            let list = self.name(&of.group, &of.version, &list);
+            if let Some(schema) = &served.schema {
+                own.insert(name.clone(), custom(served, schema));
+                own.insert(list.clone(), custom_list(served, &name));
+            }
+            wanted.extend([name, list]);
+            wanted.extend(served.subresources.iter().map(|below| self.name(&below.group, &below.version, &below.kind)));
+        }
+        let mut found = BTreeMap::new();
+        while let Some(name) = wanted.pop() {
+            if found.contains_key(&name) {
+                continue;
+            }
+            let Some(mut schema) = own.get(&name).or_else(|| self.by_name.get(&name)).cloned() else { continue };
+            translate(&mut schema, dialect, &mut wanted);
+            found.insert(name, schema);
+        }
+        let mut schemas = Map::new();
+        for (name, schema) in found {
+            schemas.insert(name.as_str(), schema);
+        }
+        schemas
+    }
+}
+
+/// The kind of a collection of these.
+pub(super) fn list_kind(served: &Served) -> String {
+    format!("{}List", served.kind)
+}
+
+/// Where a definition stands in a document.
+pub(super) fn reference(name: &str, dialect: Dialect) -> Doc {
+    doc!({"$ref": format!("{}{name}", place(dialect))})
+}
+
+pub(super) fn gvk_doc(gvk: &Gvk) -> Doc {
+    doc!({"group": gvk.group.as_str(), "kind": gvk.kind.as_str(), "version": gvk.version.as_str()})
+}
+
+fn place(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::V2 => IN_MODEL,
+        Dialect::V3 => "#/components/schemas/",
+    }
+}
+
+/// Points every reference to its place in the dialect, and notes what is referred to.
+fn translate(schema: &mut Doc, dialect: Dialect, wanted: &mut Vec<String>) {
+    match schema {
+        Doc::Array(items) => items.iter_mut().for_each(|item| translate(item, dialect, wanted)),
+        Doc::Object(fields) => {
+            for (key, value) in fields.iter_mut() {
+                let name = value.as_str().filter(|_| key == "$ref").and_then(|text| text.strip_prefix(IN_MODEL));
+                match name.map(str::to_owned) {
+                    Some(name) => {
+                        *value = Doc::from(format!("{}{name}", place(dialect)));
+                        wanted.push(name);
+                    }
+                    None => translate(value, dialect, wanted),
+                }
+            }
+            if dialect == Dialect::V3 && fields.len() > 1 && fields.contains("$ref") {
+                // Beside a reference nothing counts in version 3, so that the description needs a place of its own.
+                if let Some(reference) = fields.remove("$ref") {
+                    fields.insert("allOf", Doc::Array(vec![doc!({"$ref": reference})]));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A custom kind's own schema, with what every object has.
+fn custom(served: &Served, schema: &Doc) -> Doc {
+    let mut whole = schema.clone();
+    let of = &served.resource;
+    let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: served.kind.to_string() };
+    if whole.get("type").is_none() {
+        whole.set_at(&["type"], Doc::from("object"));
+    }
+    let text = |description: &str| doc!({"type": "string", "description": description});
+    whole.set_at(&["properties", "apiVersion"], text("The versioned schema of this object: group and version."));
+    whole.set_at(&["properties", "kind"], text("The kind of this object."));
+    whole.set_at(&["properties", "metadata"], reference_in_model(OBJECT_META, "Standard object's metadata."));
+    whole.set_at(&["x-kubernetes-group-version-kind"], Doc::Array(vec![gvk_doc(&gvk)]));
+    whole
+}
+
+fn custom_list(served: &Served, item: &str) -> Doc {
+    let of = &served.resource;
+    let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: list_kind(served) };
+    doc!({
+        "type": "object",
+        "description": format!("{} is a list of {}", gvk.kind, served.kind),
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": reference_in_model(LIST_META, "Standard list metadata."),
+            "items": {"type": "array", "items": {"$ref": format!("{IN_MODEL}{item}")}}
+        },
+        "x-kubernetes-group-version-kind": [gvk_doc(&gvk)]
+    })
+}
+
+fn reference_in_model(name: &str, description: &str) -> Doc {
+    doc!({"$ref": format!("{IN_MODEL}{name}"), "description": description})
+}

@@ -1,0 +1,275 @@
+//! The outer service: HTTP in, HTTP out.
+//!
+//! In this order: a guard against panics, limits on the head, who asks, what is asked (one parser for every path),
+//! the body, the question to the inner service, and the answer in the form that was negotiated. What a caller may do
+//! is decided behind the inner service's door; only paths that are no resource are authorized here. Every failure is
+//! a JSON `Status`.
+
+mod connect;
+mod credentials;
+mod decode;
+mod encode;
+mod negotiate;
+mod paths;
+mod table;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use http::{HeaderValue, Request, Response, request::Parts as Head};
+use k8s_core::{
+    env::{self, BoxFuture, Env},
+    path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
+    request::{ApiRequest, ApiResponse, Caller, ResponseBody, Verb},
+    status::{ApiError, ApiResult},
+};
+use k8s_wire::{
+    body::{self, Body},
+    env::panic_text,
+    serve::Peer,
+};
+
+pub(crate) use self::paths::tagged;
+pub use self::{
+    decode::MAX_BODY_BYTES,
+    negotiate::{Accepted, Conversion, Encoding, Form, Shape},
+    paths::{Answers, Version},
+};
+use self::{encode::View, paths::Paths};
+use crate::{
+    auth::{Authenticator, Authorizer},
+    discovery::Catalog,
+};
+
+/// How long a request that is no watch and no connection may take, unless it says otherwise.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest path and query.
+const MAX_URI_BYTES: usize = 32 * 1024;
+/// The most headers, and the most bytes in them.
+const MAX_HEADERS: usize = 512;
+const MAX_HEADER_BYTES: usize = 128 * 1024;
+
+/// The service behind: takes requests of callers that are known, and decides what they may.
+#[async_trait]
+pub trait Door: Send + Sync + 'static {
+    /// Answers one request. With [`ApiRequest::caller`] set, `caller` asks to act as that one.
+    async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse>;
+}
+
+/// What an [`Outer`] is made of.
+pub struct Parts {
+    /// Time and tasks.
+    pub env: Env,
+    /// The service behind.
+    pub inner: Arc<dyn Door>,
+    /// The kinds that are served.
+    pub catalog: Arc<dyn Catalog>,
+    /// Tells who asks.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Decides who may read paths that are no resource.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// What `/healthz`, `/metrics`, `/version` and the token issuer's documents say.
+    pub answers: Answers,
+}
+
+/// The outer service. A `tower::Service` over HTTP requests; cloning shares.
+///
+/// Served over a socket by `k8s_wire::serve::Server`, which puts the peer's certificate among the extensions; any
+/// tower client can call it directly, with a token.
+#[derive(Clone)]
+pub struct Outer(Arc<Shared>);
+
+struct Shared {
+    env: Env,
+    inner: Arc<dyn Door>,
+    catalog: Arc<dyn Catalog>,
+    authenticator: Arc<dyn Authenticator>,
+    authorizer: Arc<dyn Authorizer>,
+    paths: Paths,
+}
+
+impl Outer {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { env, inner, catalog, authenticator, authorizer, answers } = parts;
+        let paths = Paths::new(catalog.clone(), answers);
+        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, paths }))
+    }
+}
+
+impl tower::Service<Request<Body>> for Outer {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move { Ok(shared.guarded(request).await) })
+    }
+}
+
+impl Shared {
+    /// A panic costs its request an answer of 500, and nobody else anything.
+    async fn guarded(&self, request: Request<Body>) -> Response<Body> {
+        let head_only = request.method() == http::Method::HEAD;
+        let uri = request.uri().path().to_owned();
+        let answer = match AssertUnwindSafe(self.answer(request)).catch_unwind().await {
+            Ok(answer) => answer,
+            Err(payload) => {
+                tracing::error!(path = uri, panic = panic_text(payload.as_ref()), "request panicked");
+                Err(ApiError::internal("the request could not be handled; the server's log has the details"))
+            }
+        };
+        let mut response = answer.unwrap_or_else(|error| encode::failure(&error));
+        if head_only {
+            *response.body_mut() = body::empty();
+        }
+        response
+    }
+
+    async fn answer(&self, request: Request<Body>) -> ApiResult<Response<Body>> {
+        let (mut head, body) = request.into_parts();
+        check_limits(&head)?;
+        let peer = head.extensions.get::<Arc<Peer>>().cloned();
+        let credentials = credentials::credentials(&mut head.headers, peer.as_ref());
+        let found = self.authenticator.authenticate(&credentials).await?;
+        let caller = credentials::caller(found, &credentials, &head.headers)?;
+        let acting_as = credentials::impersonated(&mut head.headers)?;
+        let method = Method::parse(head.method.as_str())?;
+        match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
+            RequestInfo::Path(path) => self.path(&path, &head, caller, acting_as).await,
+            RequestInfo::Resource(asked) => self.resource(*asked, head, body, caller, acting_as).await,
+        }
+    }
+
+    async fn path(
+        &self,
+        path: &str,
+        head: &Head,
+        caller: Caller,
+        acting_as: Option<Caller>,
+    ) -> ApiResult<Response<Body>> {
+        let caller = match acting_as {
+            None => caller,
+            Some(mut other) => {
+                credentials::may_impersonate(&*self.authorizer, &caller, &other).await?;
+                credentials::add_implied_groups(&mut other);
+                other
+            }
+        };
+        paths::authorize(&*self.authorizer, &caller, path, &head.method).await?;
+        self.paths.answer(path, head)
+    }
+
+    async fn resource(
+        &self,
+        asked: ResourceRequest,
+        head: Head,
+        body: Body,
+        caller: Caller,
+        acting_as: Option<Caller>,
+    ) -> ApiResult<Response<Body>> {
+        let ResourceRequest { verb, target, options } = asked;
+        let fence = head.headers.get(FENCE_HEADER).map(fence).transpose()?;
+        let mut request = ApiRequest { verb, target, options, caller: acting_as, fence, ..ApiRequest::default() };
+        if verb == Verb::Connect {
+            return self.connect(request, head, body, caller).await;
+        }
+        let form = Accepted::read(&head.headers).resource_form()?;
+        decode::read_into(&mut request, &head.headers, body, &self.env).await?;
+        let view = self.view(&request, form, &head)?;
+        match self.ask(caller, request).await {
+            Ok(response) => self.encoded(view, response),
+            Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the inner service, within the time that the request has.
+    async fn ask(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let limit = match request.verb {
+            // A watch's timeout is how long it may go on; only its beginning is limited here.
+            Verb::Watch => REQUEST_TIMEOUT,
+            _ => request.options.timeout.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT),
+        };
+        let asking = env::timeout(&*self.env, limit, self.inner.handle(caller, request));
+        asking.await.unwrap_or_else(|| {
+            let message = "request did not complete within the allotted timeout";
+            Err(ApiError::timeout(message).retry_after(Duration::from_secs(1)))
+        })
+    }
+
+    async fn connect(&self, request: ApiRequest, head: Head, body: Body, caller: Caller) -> ApiResult<Response<Body>> {
+        if let Some(redirect) = connect::missing_slash(&head, &request.options.connect_path, &request.target) {
+            return Ok(redirect);
+        }
+        let target = request.target.clone();
+        let answered = self.ask(caller, request).await?;
+        match answered.body {
+            ResponseBody::Connection(connection) => connect::forward(&self.env, &target, head, body, connection).await,
+            other => Err(ApiError::internal(format!("the server answered {other:?} where a connection was asked for"))),
+        }
+    }
+
+    /// How the answer to `request` will be shown; 404 where nothing of that name is served.
+    fn view(&self, request: &ApiRequest, form: Form, head: &Head) -> ApiResult<View> {
+        let resource = &request.target.resource;
+        let query = head.uri.query().unwrap_or("");
+        let info = self.catalog.find(resource).ok_or_else(ApiError::no_such_path)?;
+        let rows = match form.shape {
+            Shape::Table => Some(Arc::new(table::Rows::new(self.catalog.table(resource), query, self.env.now())?)),
+            Shape::Whole | Shape::Metadata => None,
+        };
+        let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
+        Ok(View { form, pretty, kind: info.kind.clone(), api_version: resource.api_version().into(), rows })
+    }
+
+    fn encoded(&self, view: View, answered: ApiResponse) -> ApiResult<Response<Body>> {
+        let ApiResponse { code, warnings, body } = answered;
+        let mut response = match body {
+            ResponseBody::Object(object) => view.object(code, &object)?,
+            ResponseBody::Doc(doc) => view.document(code, &doc)?,
+            ResponseBody::List(list) => view.list(code, list)?,
+            ResponseBody::Watch(events) => watch::stream(view, events)?,
+            ResponseBody::Status(status) => view.finished(code, status.to_json())?,
+            ResponseBody::Connection(_) => {
+                return Err(ApiError::internal("the server answered a connection where none was asked for"));
+            }
+        };
+        encode::add_warnings(&mut response, &warnings);
+        Ok(response)
+    }
+}
+
+fn check_limits(head: &Head) -> ApiResult<()> {
+    let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
+    if uri > MAX_URI_BYTES {
+        let message = format!("the request URI is longer than {MAX_URI_BYTES} bytes");
+        return Err(ApiError::new(414, k8s_core::status::Reason::BadRequest, message));
+    }
+    let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if head.headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
+        let message = format!("the request has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them");
+        return Err(ApiError::new(431, k8s_core::status::Reason::BadRequest, message));
+    }
+    Ok(())
+}
+
+fn fence(value: &HeaderValue) -> ApiResult<k8s_core::request::Fence> {
+    value.to_str().map_err(|_| ApiError::bad_request(format!("header {FENCE_HEADER}: not ASCII")))?.parse()
+}

@@ -1,0 +1,262 @@
+//! Paths that are no resource: version, health, metrics, discovery, OpenAPI, the token issuer's documents.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, StatusCode, header, request::Parts as Head};
+use k8s_core::{
+    doc,
+    doc::Doc,
+    request::Caller,
+    status::{ApiError, ApiResult, Reason},
+};
+use k8s_wire::{
+    body::{self, Body},
+    health::{self, Health},
+};
+use parking_lot::Mutex;
+
+use super::{
+    encode::response,
+    negotiate::{Accepted, Conversion, Encoding},
+};
+use crate::{
+    auth::{Attributes, Authorizer, Decision, TokenIssuer},
+    discovery::{self, Catalog},
+    openapi::OpenApi,
+};
+
+/// What `/version` says.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Such as `1`.
+    pub major: String,
+    /// Such as `37`.
+    pub minor: String,
+    /// Such as `v1.37.0`.
+    pub git_version: String,
+}
+
+impl Default for Version {
+    /// The version of the API that is served.
+    fn default() -> Self {
+        Self { major: "1".into(), minor: "37".into(), git_version: "v1.37.0".into() }
+    }
+}
+
+/// What the paths that are no resource answer with.
+#[derive(Default)]
+pub struct Answers {
+    /// `/version`.
+    pub version: Version,
+    /// `/healthz` and `/livez`.
+    pub live: Health,
+    /// `/readyz`.
+    pub ready: Health,
+    /// `/metrics`: samples in the Prometheus text format; none is an empty page.
+    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+    /// The issuer of service account tokens, for its discovery documents.
+    pub issuer: Option<Arc<dyn TokenIssuer>>,
+    /// Where the issuer's keys are to be had: `https://host:port/openid/v1/jwks`.
+    pub jwks_uri: String,
+}
+
+const AGGREGATED: &[Conversion] = &[
+    Conversion { kind: "APIGroupDiscoveryList", group: "apidiscovery.k8s.io", version: "v2" },
+    Conversion { kind: "APIGroupDiscoveryList", group: "apidiscovery.k8s.io", version: "v2beta1" },
+];
+
+pub(super) struct Paths {
+    catalog: Arc<dyn Catalog>,
+    answers: Answers,
+    openapi: OpenApi,
+    /// The aggregated documents of `/api` and `/apis`, as last made.
+    aggregated: Mutex<Vec<Aggregated>>,
+}
+
+/// One aggregated document: for which list, which path and which version, with its entity tag.
+#[derive(Clone)]
+struct Aggregated {
+    generation: u64,
+    core: bool,
+    version: &'static str,
+    etag: String,
+    json: bytes::Bytes,
+}
+
+/// Lets through who may read a path; 403 names who and what.
+pub(super) async fn authorize(
+    authorizer: &dyn Authorizer,
+    caller: &Caller,
+    path: &str,
+    method: &http::Method,
+) -> ApiResult<()> {
+    let verb = method.as_str().to_ascii_lowercase();
+    let attributes = Attributes::on_path(caller, &verb, path);
+    match authorizer.authorize(&attributes).await {
+        Decision::Allow => Ok(()),
+        Decision::Deny(why) | Decision::NoOpinion(why) => {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let message = format!("forbidden: User {:?} cannot {verb} path {path:?}{why}", caller.name);
+            Err(ApiError::new(403, Reason::Forbidden, message))
+        }
+    }
+}
+
+impl Paths {
+    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers) -> Self {
+        let openapi = OpenApi::new(catalog.clone(), answers.version.git_version.clone());
+        Self { catalog, answers, openapi, aggregated: Mutex::new(Vec::new()) }
+    }
+
+    /// Answers a path; the caller may read it. 404 where nothing is, 405 for anything but reading.
+    pub(super) fn answer(&self, path: &str, head: &Head) -> ApiResult<Response<Body>> {
+        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let query = head.uri.query().unwrap_or("");
+        let answered = match segments.as_slice() {
+            [""] => self.index(head),
+            ["version"] => json(head, &self.version()),
+            ["healthz" | "livez" | "readyz", name @ ..] if name.len() <= 1 => {
+                let (health, name) = (self.health(segments[0]), name.first().copied());
+                health.verdict(segments[0], name, query).map(health::Verdict::response).ok_or_else(no_such_path)
+            }
+            ["metrics"] => Ok(health::metrics(self.answers.metrics.as_ref().map_or_else(String::new, |make| make()))),
+            ["api"] => self.discovery(head, true),
+            ["apis"] => self.discovery(head, false),
+            ["api", version] => self.resources(head, "", version),
+            ["apis", group] => {
+                let document = discovery::group(&self.catalog.all().1, group).ok_or_else(no_such_path)?;
+                json(head, &document)
+            }
+            ["apis", group, version] => self.resources(head, group, version),
+            ["openapi", "v2"] => self.openapi.v2(head),
+            ["openapi", "v3"] => self.openapi.index(head),
+            ["openapi", "v3", rest @ ..] => self.openapi.v3(&rest.join("/"), head),
+            [".well-known", "openid-configuration"] => self.issuer_document(),
+            ["openid", "v1", "jwks"] => self.issuer_keys(),
+            _ => Err(no_such_path()),
+        };
+        if !matches!(head.method, http::Method::GET | http::Method::HEAD) && answered.is_ok() {
+            return Err(ApiError::method_not_allowed(head.method.as_str()));
+        }
+        answered
+    }
+
+    fn health(&self, path: &str) -> &Health {
+        if path == "readyz" { &self.answers.ready } else { &self.answers.live }
+    }
+
+    fn index(&self, head: &Head) -> ApiResult<Response<Body>> {
+        const PATHS: [&str; 11] = [
+            "/.well-known/openid-configuration",
+            "/api",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ];
+        let paths: Vec<Doc> = PATHS.into_iter().map(Doc::from).collect();
+        json(head, &doc!({"paths": Doc::Array(paths)}))
+    }
+
+    fn version(&self) -> Doc {
+        let Version { major, minor, git_version } = &self.answers.version;
+        doc!({
+            "major": major.as_str(),
+            "minor": minor.as_str(),
+            "emulationMajor": major.as_str(),
+            "emulationMinor": minor.as_str(),
+            "gitVersion": git_version.as_str(),
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "none",
+            "compiler": "rustc",
+            "platform": "linux/amd64"
+        })
+    }
+
+    fn resources(&self, head: &Head, group: &str, version: &str) -> ApiResult<Response<Body>> {
+        let document = discovery::resources(&self.catalog.all().1, group, version).ok_or_else(no_such_path)?;
+        json(head, &document)
+    }
+
+    fn discovery(&self, head: &Head, core: bool) -> ApiResult<Response<Body>> {
+        let accepted = Accepted::read(&head.headers);
+        let Some(conversion) = accepted.conversion(AGGREGATED) else {
+            let (_, all) = self.catalog.all();
+            return json(head, &if core { discovery::core_versions(&all) } else { discovery::groups(&all) });
+        };
+        let document = self.aggregated(core, conversion.version);
+        let media_type =
+            format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", conversion.version);
+        Ok(tagged(head, &document.etag, &media_type, document.json))
+    }
+
+    fn aggregated(&self, core: bool, version: &'static str) -> Aggregated {
+        let (generation, all) = self.catalog.all();
+        let mut kept = self.aggregated.lock();
+        kept.retain(|document| document.generation == generation);
+        if let Some(found) = kept.iter().find(|document| document.core == core && document.version == version) {
+            return found.clone();
+        }
+        let json = discovery::aggregated(&all, core, version).to_json();
+        let made = Aggregated { generation, core, version, etag: crate::openapi::digest(&json), json: json.into() };
+        kept.push(made.clone());
+        made
+    }
+
+    fn issuer_document(&self) -> ApiResult<Response<Body>> {
+        let issuer = self.answers.issuer.as_ref().ok_or_else(no_such_path)?;
+        let document = doc!({
+            "issuer": issuer.issuer(),
+            "jwks_uri": self.answers.jwks_uri.as_str(),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"]
+        });
+        Ok(response(200, Encoding::Json, body::full(document.to_json())))
+    }
+
+    fn issuer_keys(&self) -> ApiResult<Response<Body>> {
+        let issuer = self.answers.issuer.as_ref().ok_or_else(no_such_path)?;
+        let mut answer = response(200, Encoding::Json, body::full(issuer.jwks()));
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+        Ok(answer)
+    }
+}
+
+fn json(head: &Head, document: &Doc) -> ApiResult<Response<Body>> {
+    Accepted::read(&head.headers).json()?;
+    Ok(response(200, Encoding::Json, body::full(document.to_json())))
+}
+
+/// An answer that clients keep: 304 when they have it already.
+pub(crate) fn tagged(head: &Head, etag: &str, media_type: &str, json: bytes::Bytes) -> Response<Body> {
+    let quoted = format!("\"{etag}\"");
+    let known = head.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let has_it = known.flat_map(|value| value.split(',')).any(|tag| tag.trim() == quoted);
+    let mut answer = response(200, Encoding::Json, body::full(json));
+    if has_it {
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        *answer.body_mut() = body::empty();
+    }
+    let headers = answer.headers_mut();
+    for (name, value) in [(header::ETAG, quoted.as_str()), (header::CONTENT_TYPE, media_type), (header::VARY, "Accept")]
+    {
+        // Invariant: tags are hexadecimal and media types are our own.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    answer
+}
+
+fn no_such_path() -> ApiError {
+    ApiError::no_such_path()
+}
