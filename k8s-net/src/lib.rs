@@ -11,6 +11,7 @@
 pub mod pod;
 pub mod proxy;
 
+mod conntrack;
 mod netfilter;
 mod nft;
 

@@ -3,12 +3,12 @@
 //! [`plan`] decides and never acts; a [`ServiceBackend`] acts and never decides. [`Proxy`] joins the two. The work of
 //! upstream's kube-proxy.
 
-mod conntrack;
 mod endpoints;
 mod follow;
 mod nftables;
 mod plan;
 mod rules;
+mod stale;
 
 pub use follow::follow;
 pub use nftables::{Nftables, NftablesConfig};

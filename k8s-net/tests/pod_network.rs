@@ -7,7 +7,7 @@ use std::{future::poll_fn, task::Poll, time::Instant};
 
 use k8s_core::seam::network::{Attachment, HostPort, PodNetwork};
 use k8s_net::pod::Routed;
-use node::{NODE, Namespace, STRANGER, ask, on_a_fresh_node, run};
+use node::{NODE, Namespace, STRANGER, ask, ask_udp, on_a_fresh_node, run, udp_client};
 
 #[test]
 fn pods_and_node_reach_each_other() {
@@ -193,6 +193,24 @@ fn host_ports_lead_into_the_pod_until_it_goes() {
 
         node.wait(network.detach("a")).unwrap();
         node.stranger.ask(format!("{NODE}:8080")).unwrap_err();
+    });
+}
+
+#[test]
+fn udp_flows_find_the_pod_that_has_the_host_port_now() {
+    on_a_fresh_node("udp_flows_find_the_pod_that_has_the_host_port_now", |node| {
+        let network = node.pod_network();
+        let port = HostPort { container_port: 80, host_port: 5353, host_ip: None, protocol: "UDP".into() };
+        let client = node.stranger.run(|| udp_client(&format!("{NODE}:5353")).unwrap());
+        // Nobody yet, then one pod, then another: always the same socket.
+        ask_udp(&client).unwrap_err();
+        for name in ["a", "b"] {
+            let _pod = node.pod_with_ports(&network, name, vec![port.clone()]);
+            assert_eq!(ask_udp(&client).unwrap().name, name);
+            node.wait(network.detach(name)).unwrap();
+            ask_udp(&client).unwrap_err();
+            let _ = client.take_error();
+        }
     });
 }
 

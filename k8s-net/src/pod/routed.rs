@@ -4,7 +4,12 @@
 //! Service traffic escape the translation unless `br_netfilter` is loaded. Routed pods have no such case: every
 //! packet passes the node's routing, where Services, policies and masquerading see both directions.
 
-use std::{fs, io, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    net::{IpAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -17,7 +22,7 @@ use super::{
     netlink::Netlink,
     table,
 };
-use crate::{nft::Nft, proxy::Protocol};
+use crate::{conntrack, nft::Nft, proxy::Protocol};
 
 /// What a [`Routed`] network is made of.
 #[derive(Debug, Clone)]
@@ -145,6 +150,10 @@ impl PodNetwork for Routed {
             })
             .await?;
         self.update_table(&mut state).await?;
+        if lease.ports.iter().any(|port| port.protocol == Protocol::Udp.as_str()) {
+            let lease = lease.clone();
+            blocking(&what, move || end_astray(&lease)).await?;
+        }
         Ok(Attached { addresses: lease.addresses })
     }
 
@@ -241,6 +250,20 @@ impl State {
 fn legs(gateways: &[IpAddr], lease: &Lease) -> Vec<Leg> {
     let gateway = |pod: &IpAddr| gateways.iter().copied().find(|gateway| gateway.is_ipv4() == pod.is_ipv4());
     lease.addresses.iter().filter_map(|pod| Some(Leg { pod: *pod, gateway: gateway(pod)? })).collect()
+}
+
+/// Ends UDP flows to the lease's host ports that go elsewhere: they began before these ports led here.
+fn end_astray(lease: &Lease) -> io::Result<()> {
+    for address in &lease.addresses {
+        conntrack::end_udp(address.is_ipv6(), |flow| {
+            let ports = || lease.ports.iter().filter(|port| port.protocol == Protocol::Udp.as_str());
+            let ours = ports()
+                .any(|port| port.host == flow.to.port() && port.host_address.is_none_or(|ip| ip == flow.to.ip()));
+            // Only an address of this node can be bound to.
+            ours && flow.goes_to.ip() != *address && UdpSocket::bind((flow.to.ip(), 0)).is_ok()
+        })?;
+    }
+    Ok(())
 }
 
 /// Sets a kernel switch unless it is set: in a container the file may be right and not writable.

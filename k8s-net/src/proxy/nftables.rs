@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use self::table::Table;
-use super::{Applied, ProxyError, Rules, ServiceBackend, conntrack};
+use super::{Applied, ProxyError, Rules, ServiceBackend, stale};
 use crate::{netfilter, nft::Nft};
 
 /// Marks the table as made here.
@@ -106,11 +106,11 @@ impl Nftables {
         {
             tracing::warn!(%error, "clients may keep going to endpoints that are gone");
         }
-        let stale = conntrack::stale(before, rules);
+        let stale = stale::stale(before, rules);
         if stale.is_empty() {
             return;
         }
-        let outcome = tokio::task::spawn_blocking(move || conntrack::end(&stale)).await;
+        let outcome = tokio::task::spawn_blocking(move || stale::end(&stale)).await;
         let outcome = outcome.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         if let Err(error) = outcome {
             tracing::warn!(%error, "UDP clients may keep going to endpoints that are gone");

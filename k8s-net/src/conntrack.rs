@@ -1,13 +1,11 @@
-//! Ends UDP flows that the kernel still sends to endpoints that are gone.
+//! Ends UDP flows that the kernel still translates to where they should no longer go.
 //!
-//! The rules decide about new connections only. A TCP connection to a dead pod ends by itself; a UDP flow never does
-//! while its client keeps sending, so the kernel's record of it is deleted and the next datagram is decided anew.
-//! Blocking: reads the whole connection table, but only when a UDP Service changed.
+//! The packet filter decides about new connections only. A TCP connection to a dead pod ends by itself; a UDP flow never
+//! does while its client keeps sending, so the kernel's record of it is deleted and the next datagram is decided anew.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use rtnetlink::{
@@ -15,50 +13,25 @@ use rtnetlink::{
     sys::Socket,
 };
 
-use super::{Frontend, Protocol, Rules, Target};
 use crate::netfilter::{self, MESSAGE_DONE, MESSAGE_ERROR, Message};
 
-/// UDP frontends whose flows may be astray, with the targets that are right.
-pub(super) type Stale = BTreeMap<Frontend, BTreeSet<Target>>;
-
-/// The frontends that `rules` treats differently from `before` in a way that leaves flows astray: a target is gone,
-/// or there was none and now there is. Without `before`, every UDP frontend.
-pub(super) fn stale(before: Option<&Rules>, rules: &Rules) -> Stale {
-    let mut stale = Stale::new();
-    let now = udp(rules);
-    match before.map(udp) {
-        None => stale = now,
-        Some(before) => {
-            for (frontend, targets) in &now {
-                let earlier = before.get(frontend);
-                if earlier.is_none_or(|earlier| earlier.is_empty() || !earlier.is_subset(targets)) {
-                    stale.insert(*frontend, targets.clone());
-                }
-            }
-            let gone = before.into_keys().filter(|frontend| !now.contains_key(frontend));
-            stale.extend(gone.map(|frontend| (frontend, BTreeSet::new())));
-        }
-    }
-    stale
+/// A UDP flow, as the kernel remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    /// Where its client sends.
+    pub(crate) to: SocketAddr,
+    /// Where it really goes.
+    pub(crate) goes_to: SocketAddr,
 }
 
-fn udp(rules: &Rules) -> Stale {
-    let udp = rules.frontends.iter().filter(|(frontend, _)| frontend.protocol == Protocol::Udp);
-    udp.map(|(frontend, destination)| (*frontend, destination.targets().collect())).collect()
-}
-
-/// Deletes the kernel's record of every flow to a frontend in `stale` that goes to none of its targets.
+/// Deletes the kernel's record of every UDP flow of one address family that `is_astray`.
 ///
-/// Needs `CAP_NET_ADMIN`. Looks at the network namespace of the calling thread.
-pub(super) fn end(stale: &Stale) -> io::Result<()> {
+/// Blocking: reads the whole connection table, so call it only when something changed. Needs `CAP_NET_ADMIN`.
+pub(crate) fn end_udp(ipv6: bool, is_astray: impl Fn(&Flow) -> bool) -> io::Result<()> {
     let socket = netfilter::open()?;
-    for ipv6 in [false, true] {
-        if !stale.keys().any(|frontend| frontend.address.is_ipv6() == ipv6) {
-            continue;
-        }
-        for flow in astray(&socket, ipv6, stale)? {
-            delete(&socket, &flow)?;
-        }
+    let family = (if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET }) as u8;
+    for (_, identity) in list(&socket, family)?.iter().filter(|(flow, _)| is_astray(flow)) {
+        delete(&socket, family, identity)?;
     }
     Ok(())
 }
@@ -79,23 +52,20 @@ const DESTINATION_PORT: u16 = 3;
 const UDP: u8 = 17;
 
 /// What identifies a flow to the kernel: the attributes as it sent them.
-struct Flow {
-    ipv6: bool,
-    identity: Vec<u8>,
-}
+type Identity = Vec<u8>;
 
 /// One direction of a flow.
 #[derive(Debug, Default)]
 struct Tuple {
     source: Option<IpAddr>,
-    destination: Option<IpAddr>,
-    protocol: Option<u8>,
     source_port: Option<u16>,
+    destination: Option<IpAddr>,
     destination_port: Option<u16>,
+    protocol: Option<u8>,
 }
 
-fn astray(socket: &Socket, ipv6: bool, stale: &Stale) -> io::Result<Vec<Flow>> {
-    socket.send(&netfilter::request(GET, NLM_F_DUMP, family(ipv6), &[]), 0)?;
+fn list(socket: &Socket, family: u8) -> io::Result<Vec<(Flow, Identity)>> {
+    socket.send(&netfilter::request(GET, NLM_F_DUMP, family, &[]), 0)?;
     let mut flows = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
@@ -105,16 +75,16 @@ fn astray(socket: &Socket, ipv6: bool, stale: &Stale) -> io::Result<Vec<Flow>> {
                 MESSAGE_ERROR => {
                     return Err(message.error().unwrap_or_else(|| io::Error::other("listing ended early")));
                 }
-                _ => flows.extend(examine(&message, ipv6, stale)),
+                _ => flows.extend(read(&message)),
             }
         }
     }
 }
 
-/// The flow's identity if it is astray.
-fn examine(message: &Message<'_>, ipv6: bool, stale: &Stale) -> Option<Flow> {
+/// `None` unless it is UDP.
+fn read(message: &Message<'_>) -> Option<(Flow, Identity)> {
     let (mut original, mut reply) = (Tuple::default(), Tuple::default());
-    let mut identity = Vec::new();
+    let mut identity = Identity::new();
     for attribute in message.attributes() {
         match attribute.kind() {
             TUPLE_ORIGINAL => {
@@ -129,16 +99,14 @@ fn examine(message: &Message<'_>, ipv6: bool, stale: &Stale) -> Option<Flow> {
     if original.protocol != Some(UDP) {
         return None;
     }
-    let frontend =
-        Frontend { address: original.destination?, protocol: Protocol::Udp, port: original.destination_port? };
+    let to = SocketAddr::new(original.destination?, original.destination_port?);
     // The reply comes from where the flow really goes.
-    let target = Target { address: reply.source?, port: reply.source_port? };
-    let targets = stale.get(&frontend)?;
-    (!targets.contains(&target)).then_some(Flow { ipv6, identity })
+    let goes_to = SocketAddr::new(reply.source?, reply.source_port?);
+    Some((Flow { to, goes_to }, identity))
 }
 
-fn delete(socket: &Socket, flow: &Flow) -> io::Result<()> {
-    socket.send(&netfilter::request(DELETE, NLM_F_ACK, family(flow.ipv6), &flow.identity), 0)?;
+fn delete(socket: &Socket, family: u8, identity: &[u8]) -> io::Result<()> {
+    socket.send(&netfilter::request(DELETE, NLM_F_ACK, family, identity), 0)?;
     let (bytes, _) = socket.recv_from_full()?;
     let errors = netfilter::messages(&bytes)?.into_iter().filter_map(|message| message.error());
     // What is not found has ended by itself meanwhile.
@@ -173,7 +141,7 @@ fn port(bytes: &[u8]) -> Option<u16> {
     bytes.try_into().ok().map(u16::from_be_bytes)
 }
 
-fn put(identity: &mut Vec<u8>, attribute: &NlaBuffer<&[u8]>) {
+fn put(identity: &mut Identity, attribute: &NlaBuffer<&[u8]>) {
     // A tuple is itself a list of attributes, which the kernel wants marked.
     const NESTED: u16 = 1 << 15;
     let kind = attribute.kind() | if attribute.kind() == TUPLE_ORIGINAL { NESTED } else { 0 };
@@ -183,10 +151,3 @@ fn put(identity: &mut Vec<u8>, attribute: &NlaBuffer<&[u8]>) {
     identity.extend(attribute.value());
     identity.resize(identity.len().next_multiple_of(4), 0);
 }
-
-fn family(ipv6: bool) -> u8 {
-    (if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET }) as u8
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! Which flows count as astray.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::*;
 use crate::proxy::{Backends, Destination, Masquerade};
@@ -46,4 +46,14 @@ fn only_udp_frontends_that_lost_a_target_or_gained_the_first_are_looked_at() {
     assert_eq!(looked_at[&udp(1)], [target(2)].into());
     assert_eq!(looked_at[&udp(4)], BTreeSet::new());
     assert_eq!(stale(None, &after).len(), 4, "after a restart every UDP frontend is suspect");
+}
+
+#[test]
+fn a_flow_is_astray_unless_it_goes_to_a_target() {
+    let stale = stale(None, &rules(&[(frontend(53, Protocol::Udp), &[1])]));
+    let flow = |to: &str, goes_to: &str| Flow { to: to.parse().unwrap(), goes_to: goes_to.parse().unwrap() };
+    assert!(!is_astray(&flow("10.96.0.1:53", "10.1.0.1:53"), &stale));
+    assert!(is_astray(&flow("10.96.0.1:53", "10.1.0.2:53"), &stale), "went to another endpoint");
+    assert!(is_astray(&flow("10.96.0.1:53", "10.96.0.1:53"), &stale), "went nowhere");
+    assert!(!is_astray(&flow("10.96.0.1:54", "10.1.0.2:53"), &stale), "not a frontend");
 }
