@@ -27,7 +27,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let value = Bytes::from(vec![b'x'; 1024]);
     let load = (0..KEYS).map(|key| store.commit(put(key, &value)));
     futures::future::try_join_all(load).await?;
-    println!("{:>8} {:>10} {:>10} {:>10} {:>10} {:>12}", "writers", "ops/s", "p50 us", "p99 us", "CPU us/op", "ops/flush");
+    println!(
+        "{:>8} {:>10} {:>10} {:>10} {:>10} {:>12}",
+        "writers", "ops/s", "p50 us", "p99 us", "CPU us/op", "ops/flush"
+    );
     for writers in [1, 16, 128] {
         measure(&store, writers, &value).await?;
     }

@@ -86,6 +86,7 @@ macro_rules! contract {
             a_quiet_watch_progresses_too
             a_watch_filters_what_a_commit_changed
             dropped_watches_are_forgotten
+            watches_end_with_the_store
             compaction_is_exact
             a_delete_outlives_the_compaction_before_it
             a_compacted_delete_is_not_seen_again

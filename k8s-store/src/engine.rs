@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Committed, Digest, Entry, Key, LeaseId, Listing, Page, Revision, Statistics, StoreError, Transaction, WatchStream,
-    core::Core,
+    core::{Core, Fault},
     plan::{Answer, Command},
     watch::Watch,
 };
@@ -103,6 +103,13 @@ impl<W: Writer> Engine<W> {
             let task = expire(self.core.clone(), self.writer.clone());
             *expiry = Some(self.core.env.spawn("store-lease-expiry", Box::pin(task)));
         }
+    }
+}
+
+impl<W> Drop for Engine<W> {
+    /// Watches outlive the store; they learn that nothing more will come.
+    fn drop(&mut self) {
+        self.core.fail(Fault::Closed);
     }
 }
 

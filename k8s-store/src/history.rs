@@ -16,9 +16,9 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 200,000 revisions or 64 MiB.
+    /// 100,000 revisions or 32 MiB.
     fn default() -> Self {
-        Self { revisions: 200_000, bytes: 64 << 20 }
+        Self { revisions: 100_000, bytes: 32 << 20 }
     }
 }
 

@@ -17,11 +17,19 @@ pub const MAX_TRANSACTION_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) enum Command {
     Commit(Transaction),
-    Grant { ttl: Duration },
-    Revoke { lease: LeaseId },
+    Grant {
+        ttl: Duration,
+    },
+    Revoke {
+        lease: LeaseId,
+    },
     /// Revokes the lease unless it was kept alive in the meantime.
-    Expire { lease: LeaseId },
-    Compact { revision: Revision },
+    Expire {
+        lease: LeaseId,
+    },
+    Compact {
+        revision: Revision,
+    },
 }
 
 /// The outcome of a command that succeeded.

@@ -1,9 +1,6 @@
 //! The newest version of everything, as a copy-on-write ordered map. Pure: no lock, no clock, no disk.
 
-use std::{
-    ops::Bound,
-    sync::Arc,
-};
+use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 use sha2::{Digest as _, Sha256};
@@ -60,7 +57,10 @@ impl State {
             let found = self.entries.get(&event.key).map(|entry| entry.modified);
             let claimed = event.previous.as_ref().map(|entry| entry.modified);
             if found != claimed {
-                return Err(format!("revision {} replaces a version of {} that is not there", change.revision, event.key));
+                return Err(format!(
+                    "revision {} replaces a version of {} that is not there",
+                    change.revision, event.key
+                ));
             }
         }
         Ok(())

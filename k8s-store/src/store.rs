@@ -120,7 +120,7 @@ pub struct Listing {
     pub revision: Revision,
     /// Whether there are entries after the last one.
     pub more: bool,
-    /// How many entries there are after the last one.
+    /// How many entries there are after the last one. Counting them costs a walk, with a limit only.
     pub remaining: u64,
 }
 

@@ -174,7 +174,9 @@ impl Store for Defective {
         let from = match self.defect {
             Defect::WatchReplays if from > oldest => Revision(from.0 - 1),
             Defect::CompactedIsSkipped => from.max(oldest),
-            Defect::FirstAfterCompactionIsLost if from == oldest && oldest > Revision::ZERO && head > from => from.next(),
+            Defect::FirstAfterCompactionIsLost if from == oldest && oldest > Revision::ZERO && head > from => {
+                from.next()
+            }
             Defect::FutureIsPast => from.min(head),
             Defect::RegistrationGap if from < head && self.every(4) => from.next(),
             _ => from,

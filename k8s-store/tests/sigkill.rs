@@ -16,11 +16,11 @@ use std::{
     sync::Arc,
 };
 
+use futures::StreamExt;
 use k8s_store::{
     Embedded, EmbeddedOptions, Key, Page, Retention, Revision, Statistics, Store, Transaction, WatchItem,
     contract::Clock,
 };
-use futures::StreamExt;
 
 const CYCLES: u64 = 200;
 const WRITERS: u64 = 4;

@@ -3,9 +3,7 @@
 use futures::{FutureExt, StreamExt};
 use k8s_core::env::{BoxFuture, Env};
 
-use super::{
-    Subject, all, changes_until, delete, in_parallel, make, next, next_change, put, replay, watch,
-};
+use super::{Subject, all, changes_until, delete, in_parallel, make, next, next_change, put, replay, watch};
 use crate::{Page, Revision, Transaction, WatchItem};
 
 /// A watch opened on a store that nobody has written to shows the first write.
@@ -209,6 +207,21 @@ pub async fn dropped_watches_are_forgotten(new: impl AsyncFn(Env) -> Subject) {
     assert_eq!(store.statistics().await.expect("statistics").watches, 0);
 }
 
+/// When the store goes, its watches end with an error, after everything that happened.
+pub async fn watches_end_with_the_store(new: impl AsyncFn(Env) -> Subject) {
+    let (subject, _clock) = make(new).await;
+    let mut behind = watch(&*subject.store, "", Revision::ZERO).await;
+    let mut waiting = watch(&*subject.store, "elsewhere", Revision::ZERO).await;
+    assert!(waiting.next().now_or_never().is_none());
+    let last = put(&*subject.store, "a", "1").await;
+    drop(subject);
+    assert_eq!(changes_until(&mut behind, last).await.len(), 1);
+    for mut watch in [behind, waiting] {
+        watch.next().await.expect("an error comes before the end").expect_err("nothing more can come");
+        assert!(watch.next().await.is_none(), "after an error the watch ends");
+    }
+}
+
 /// Puts, deletes and transactions of several keys, by tasks that get into each other's way.
 fn write_in_parallel<'a>(subject: &'a Subject, clock: &'a super::Clock) -> BoxFuture<'a, ()> {
     Box::pin(in_parallel(clock, 4, |number| {
@@ -220,7 +233,9 @@ fn write_in_parallel<'a>(subject: &'a Subject, clock: &'a super::Clock) -> BoxFu
                     0 => Transaction::new().put(shared, format!("{number}")).put(own, "v"),
                     1 => Transaction::new().delete(shared),
                     2 => Transaction::new().put(own, "v"),
-                    _ => Transaction::new().put(shared, "w").delete(format!("own-{number}/{}", round.saturating_sub(1))),
+                    _ => {
+                        Transaction::new().put(shared, "w").delete(format!("own-{number}/{}", round.saturating_sub(1)))
+                    }
                 };
                 store.commit(transaction).await.expect("commits");
             }

@@ -111,11 +111,11 @@ impl Committer {
         if let Some(outcome) = self.snapshotter.finished() {
             self.note_snapshot(outcome);
         }
-        let (due_after, idle) = {
+        let (due_after, sound) = {
             let published = self.core.published.read();
-            (self.snapshot_after_bytes.max(published.state.bytes), published.fault.is_none())
+            (self.snapshot_after_bytes.max(published.state.bytes).max(1), published.fault.is_none())
         };
-        if idle && self.log.since_snapshot() >= due_after && !self.snapshotter.is_busy() {
+        if sound && self.log.since_snapshot() >= due_after && !self.snapshotter.is_busy() {
             let snapshot = self.take_snapshot();
             self.log.snapshot_begun();
             if let Err(error) = self.snapshotter.start(snapshot) {

@@ -236,11 +236,8 @@ impl Segment {
         last_frame: Option<(u64, &[u8])>,
     ) -> Result<Self, StoreError> {
         let path = numbered_path(&context.folder, LOG, number);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed("open the log segment", &path))?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open the log segment", &path))?;
         let held = file.metadata().map_err(failed("inspect the log segment", &path))?.len();
         let size = held.max(context.segment_bytes);
         let header = segment_header(context.store, number);

@@ -64,7 +64,9 @@ pub(crate) fn recover(
     let now = env.monotonic();
     let mut replay = match (segments.first(), snapshots.last()) {
         (None, None) => return begin(context, env, options, free),
-        (None, Some((_, newest))) => return Err(corrupt(newest, 0, "the log that belongs to this snapshot is missing")),
+        (None, Some((_, newest))) => {
+            return Err(corrupt(newest, 0, "the log that belongs to this snapshot is missing"));
+        }
         (Some(first), _) => Replay::from(base(first, &snapshots, now)?, options, now),
     };
     replay.newest_snapshot = snapshots.last().map_or(0, |(sequence, _)| *sequence);
@@ -79,7 +81,12 @@ pub(crate) fn recover(
     })
 }
 
-fn begin(context: LogContext, env: Env, options: &EmbeddedOptions, free: Vec<PathBuf>) -> Result<Recovered, StoreError> {
+fn begin(
+    context: LogContext,
+    env: Env,
+    options: &EmbeddedOptions,
+    free: Vec<PathBuf>,
+) -> Result<Recovered, StoreError> {
     let path = numbered_path(&context.folder, FREE, 1);
     let current = Segment::begin(&context, 1, &path, 0)?;
     let end = LogEnd { current, full: VecDeque::new(), free, sequence: 0, since_snapshot: 0 };

@@ -144,8 +144,7 @@ impl Output {
 pub(crate) fn load(path: &Path, now: Duration) -> Result<Loaded, StoreError> {
     let mut input = Input::open(path)?;
     let [sequence, revision, count] = input.header.numbers;
-    let mut loaded =
-        Loaded { store: input.header.store, sequence, state: State::default(), leases: Leases::default() };
+    let mut loaded = Loaded { store: input.header.store, sequence, state: State::default(), leases: Leases::default() };
     loaded.state.head = Revision(revision);
     while let Some(at) = input.next_frame()? {
         let mut reader = Reader::new(&input.payload);

@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk;
+mod power;
 
 use std::{path::Path, sync::Arc};
 

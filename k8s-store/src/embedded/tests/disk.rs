@@ -16,9 +16,7 @@ use futures::{FutureExt, StreamExt};
 use super::{fingerprint, open, put, small};
 use crate::{
     Embedded, EmbeddedOptions, Key, Op, Page, Retention, Revision, Store, StoreError, Transaction, WatchItem,
-    contract::Clock,
-    embedded::queue::Queue,
-    plan::Command,
+    contract::Clock, embedded::queue::Queue, plan::Command,
 };
 
 #[tokio::test]
