@@ -267,9 +267,10 @@ fn digits(whole: &str, fraction: &str) -> Option<i128> {
         return None;
     }
     // At most 19 + 18 digits, which i128 holds.
-    whole.bytes().chain(fraction.bytes()).try_fold(0i128, |sum, digit| {
-        sum.checked_mul(10)?.checked_add(i128::from(digit - b'0'))
-    })
+    whole
+        .bytes()
+        .chain(fraction.bytes())
+        .try_fold(0i128, |sum, digit| sum.checked_mul(10)?.checked_add(i128::from(digit - b'0')))
 }
 
 /// `digits` times ten to the `power`, rounded up, capped.

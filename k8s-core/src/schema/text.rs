@@ -52,7 +52,13 @@ fn columns(line: &str) -> Result<(&str, &str, &str), String> {
 
 fn field(line: &str) -> Result<Field, String> {
     let (name, written, words) = columns(line)?;
-    let mut field = Field { name: name.into(), node: shape(written)?.into(), required: false, proto: 0, proto_inside: Box::default() };
+    let mut field = Field {
+        name: name.into(),
+        node: shape(written)?.into(),
+        required: false,
+        proto: 0,
+        proto_inside: Box::default(),
+    };
     let mut rules = Rules::default();
     for word in words.split_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));

@@ -121,7 +121,9 @@ fn out_of_range(rules: &Rules, value: f64) -> Option<String> {
             (Some(min), _) if low => {
                 format!("must be greater than {}{min}", if rules.exclusive_min { "" } else { "or equal to " })
             }
-            (_, Some(max)) => format!("must be less than {}{max}", if rules.exclusive_max { "" } else { "or equal to " }),
+            (_, Some(max)) => {
+                format!("must be less than {}{max}", if rules.exclusive_max { "" } else { "or equal to " })
+            }
             (_, None) => return None,
         });
     }

@@ -20,14 +20,20 @@ fn prunes_and_names_unknown_fields() {
         "metadata": {"name": "x", "labels": {"a.b/c": "d"}, "nope": null}, "extra": true});
     let (pruned, report) = whole("Pod", &pod);
     let said: Vec<String> = report.unknown_messages().collect();
-    assert_eq!(said, [
-        r#"unknown field "spec.foo""#,
-        r#"unknown field "spec.containers[0].bar""#,
-        r#"unknown field "metadata.nope""#,
-        r#"unknown field "extra""#,
-    ]);
-    assert_eq!(pruned, doc!({"kind": "Pod", "spec": {"containers": [{"name": "a"}], "nodeSelector": {"any": "key"}},
-        "metadata": {"name": "x", "labels": {"a.b/c": "d"}}}));
+    assert_eq!(
+        said,
+        [
+            r#"unknown field "spec.foo""#,
+            r#"unknown field "spec.containers[0].bar""#,
+            r#"unknown field "metadata.nope""#,
+            r#"unknown field "extra""#,
+        ]
+    );
+    assert_eq!(
+        pruned,
+        doc!({"kind": "Pod", "spec": {"containers": [{"name": "a"}], "nodeSelector": {"any": "key"}},
+        "metadata": {"name": "x", "labels": {"a.b/c": "d"}}})
+    );
     let mut same = pod.clone();
     let partial = check(&schema("", "v1", "Pod"), &mut same, Mode::Partial);
     assert_eq!((same, partial.unknown), (pod, report.unknown));
@@ -37,18 +43,28 @@ fn prunes_and_names_unknown_fields() {
 fn names_wrong_types() {
     let cases = [
         (doc!({"spec": {"replicas": "3"}}), "spec.replicas: expected an integer of 32 bits, found string"),
-        (doc!({"spec": {"replicas": 2147483648i64}}), "spec.replicas: expected an integer of 32 bits, found number 2147483648"),
+        (
+            doc!({"spec": {"replicas": 2147483648i64}}),
+            "spec.replicas: expected an integer of 32 bits, found number 2147483648",
+        ),
         (doc!({"spec": {"replicas": 1.5}}), "spec.replicas: expected an integer of 32 bits, found number 1.5"),
         (doc!({"spec": {"paused": 1}}), "spec.paused: expected true or false, found number 1"),
         (doc!({"spec": []}), "spec: expected an object, found array"),
-        (doc!({"spec": {"template": {"spec": {"containers": {}}}}}), "spec.template.spec.containers: expected an array, found object"),
+        (
+            doc!({"spec": {"template": {"spec": {"containers": {}}}}}),
+            "spec.template.spec.containers: expected an array, found object",
+        ),
         (doc!({"metadata": {"labels": {"a": 1}}}), "metadata.labels.a: expected a string, found number 1"),
         (doc!({"metadata": {"name": true}}), "metadata.name: expected a string, found boolean"),
-        (doc!({"metadata": {"creationTimestamp": "yesterday"}}),
-            "metadata.creationTimestamp: expected a time such as 2006-01-02T15:04:05Z, found string \"yesterday\""),
-        (doc!({"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "x"}}}]}}}}),
+        (
+            doc!({"metadata": {"creationTimestamp": "yesterday"}}),
+            "metadata.creationTimestamp: expected a time such as 2006-01-02T15:04:05Z, found string \"yesterday\"",
+        ),
+        (
+            doc!({"spec": {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "x"}}}]}}}}),
             "spec.template.spec.containers[0].resources.limits.cpu: expected a quantity, found \"x\" is no quantity: \
-             expected a number with an optional suffix, such as 500m, 1.5Gi or 1e3"),
+             expected a number with an optional suffix, such as 500m, 1.5Gi or 1e3",
+        ),
         (doc!("text"), "the object: expected an object, found string"),
     ];
     for (doc, expected) in cases {
@@ -84,17 +100,23 @@ fn numbers_of_any_size_are_judged_not_read() {
 
 #[test]
 fn takes_the_form_of_a_typed_server() {
-    let (pod, report) = whole("Pod", &doc!({
+    let (pod, report) = whole(
+        "Pod",
+        &doc!({
         "metadata": {"creationTimestamp": null, "labels": {}, "annotations": {"a": null},
             "deletionTimestamp": "2026-01-02T03:04:05.999+01:00", "finalizers": []},
         "spec": {"hostNetwork": false, "nodeName": "", "volumes": [{"name": "v", "emptyDir": {}}],
             "containers": [null, {"name": "c", "command": [], "stdin": false, "resources": {"limits":
-                {"cpu": "0.5", "memory": 1024, "x": null, "y": 1.5}}}], "nodeSelector": {}}}));
+                {"cpu": "0.5", "memory": 1024, "x": null, "y": 1.5}}}], "nodeSelector": {}}}),
+    );
     assert_eq!(report, Report::default());
-    assert_eq!(pod, doc!({
+    assert_eq!(
+        pod,
+        doc!({
         "metadata": {"annotations": {"a": ""}, "deletionTimestamp": "2026-01-02T02:04:05Z"},
         "spec": {"volumes": [{"name": "v", "emptyDir": {}}], "containers": [{}, {"name": "c", "resources": {"limits":
-                {"cpu": "500m", "memory": "1024", "x": "0", "y": "1500m"}}}]}}));
+                {"cpu": "500m", "memory": "1024", "x": "0", "y": "1500m"}}}]}})
+    );
 }
 
 #[test]
@@ -110,9 +132,20 @@ fn times_and_bytes() {
         assert_eq!(found, expected.into());
     }
     assert_eq!(canonical::time("2026-01-02T03:04:05Z", true), Ok(Some("2026-01-02T03:04:05.000000Z".into())));
-    let refused = ["", "2026-01-02", "2026-01-02 03:04:05Z", "2026-01-02t03:04:05z", "2026-13-02T03:04:05Z",
-        "2026-01-02T03:04:60Z", "2026-01-02T03:04:05", "2026-01-02T03:04:05.Z", "2026-01-02T03:04:05+0100",
-        "2026-02-30T03:04:05Z", "2026-01-02T03:04:05ZZ", "２026-01-02T03:04:05Z"];
+    let refused = [
+        "",
+        "2026-01-02",
+        "2026-01-02 03:04:05Z",
+        "2026-01-02t03:04:05z",
+        "2026-13-02T03:04:05Z",
+        "2026-01-02T03:04:60Z",
+        "2026-01-02T03:04:05",
+        "2026-01-02T03:04:05.Z",
+        "2026-01-02T03:04:05+0100",
+        "2026-02-30T03:04:05Z",
+        "2026-01-02T03:04:05ZZ",
+        "２026-01-02T03:04:05Z",
+    ];
     for text in refused {
         assert!(canonical::time(text, false).is_err(), "{text}");
     }
@@ -127,16 +160,20 @@ fn field_rules_of_the_overlay() {
     let pod = doc!({"spec": {"restartPolicy": "Sometimes", "activeDeadlineSeconds": 0, "nodeSelector": {},
         "containers": [{"image": "i", "ports": [{"containerPort": 65536}, {}]}],
         "affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 101, "podAffinityTerm": {"topologyKey": "k"}}]}}}});
-    let said: Vec<String> = validate_fields(&schema("", "v1", "Pod"), &pod, None).iter().map(|e| e.to_string()).collect();
-    assert_eq!(said, [
-        r#"spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure""#,
-        "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
-        "spec.containers[0].name: Required value",
-        "spec.containers[0].ports[0].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
-        "spec.containers[0].ports[1].containerPort: Required value",
-        "spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 101: \
+    let said: Vec<String> =
+        validate_fields(&schema("", "v1", "Pod"), &pod, None).iter().map(|e| e.to_string()).collect();
+    assert_eq!(
+        said,
+        [
+            r#"spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure""#,
+            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+            "spec.containers[0].name: Required value",
+            "spec.containers[0].ports[0].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
+            "spec.containers[0].ports[1].containerPort: Required value",
+            "spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 101: \
          must be between 1 and 100, inclusive",
-    ]);
+        ]
+    );
     let empty = validate_fields(&schema("", "v1", "Pod"), &doc!({"spec": {"containers": []}}), None);
     assert_eq!(empty.iter().map(|e| e.to_string()).collect::<Vec<_>>(), ["spec.containers: Required value"]);
 }
