@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example put_throughput [folder]`; without a folder, one in the current directory is used and
 //! removed.
+#![allow(clippy::disallowed_methods, reason = "a program that measures real time")]
 
 use std::{
     error::Error,

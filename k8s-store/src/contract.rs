@@ -101,6 +101,7 @@ macro_rules! contract {
     };
     (@each $make:path; $($promise:ident)*) => {
         $(
+            #[allow(clippy::disallowed_methods, reason = "the limit is on real time")]
             #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
                 let limit = ::std::time::Duration::from_secs(60);

@@ -2,6 +2,7 @@
 //!
 //! Each case is a defect that a real store had, built into a store that is otherwise sound. The promise that it breaks
 //! must notice: by a panic, or by waiting for what never comes.
+#![allow(clippy::disallowed_methods, reason = "the limits are on real time")]
 
 use std::{
     sync::{
@@ -117,7 +118,7 @@ impl Defective {
             count += 1;
             let Ok(WatchItem::Change(change)) = &item else { return futures::stream::iter(vec![item]) };
             let items = match defect {
-                Defect::ChangeTwice if count % 7 == 0 => vec![item.clone(), item],
+                Defect::ChangeTwice if count.is_multiple_of(7) => vec![item.clone(), item],
                 Defect::SlowReaderLoses if count == 1024 => vec![],
                 Defect::DeletesAreLost if change.events.iter().all(|event| event.entry.is_none()) => vec![],
                 Defect::ProgressOvertakes => vec![Ok(WatchItem::Progress(change.revision)), item],

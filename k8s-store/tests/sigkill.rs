@@ -6,6 +6,7 @@
 //!
 //! What a writer does in its n-th step follows from its number and n alone, and each step also stores n. So the parent
 //! knows, from the n that it finds, every byte that must be there, and that no step is half there.
+#![allow(clippy::disallowed_methods, reason = "a program that is killed in real time")]
 
 use std::{
     collections::BTreeMap,
@@ -158,11 +159,11 @@ fn parent() {
 /// Lets a child write, kills it after it has acknowledged `acknowledgements` steps, and notes what it reported.
 fn run_and_kill(folder: &Path, acknowledgements: u64, writers: &mut [Writer], seen: &mut Seen) {
     let mut child = start(folder);
-    let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).split(b'\n');
+    let lines = BufReader::new(child.stdout.take().expect("it was piped")).split(b'\n');
     let mut disk = [0; 3];
     let mut count = 0;
     let mut killed = false;
-    while let Some(line) = lines.next() {
+    for line in lines {
         let line = String::from_utf8(line.expect("a line")).expect("text");
         let words: Vec<_> = line.split(' ').collect();
         match words[..] {

@@ -51,7 +51,8 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
         let step = Transaction::new().put(format!("k/{}", round % 5), vec![round; length]).put("round", vec![round]);
         store.commit(step).await.expect("commits");
         let after = fingerprint(&store).await;
-        for crash in crashes.lock().drain(..) {
+        let caught = std::mem::take(&mut *crashes.lock());
+        for crash in caught {
             let store = open(crash.folder.path(), small()).expect("a loss of power is no damage");
             let found = fingerprint(&store).await;
             assert!(found == if crash.torn { before } else { after }, "round {round} came back as {found:?}");
