@@ -13,6 +13,7 @@ use std::{
 use k8s_core::seam::network::PodNetwork;
 use k8s_net::{
     NftError,
+    pod::Routed,
     proxy::{Applied, Nftables, NftablesConfig, NodeView, Proxy, ProxyError},
 };
 use node::{Answer, NODE, Node, STRANGER, ask, ask_udp, on_a_fresh_node, run, serve, udp_client};
@@ -136,6 +137,28 @@ fn external_addresses_serve_strangers() {
             assert_eq!(names(&tally(30, || a.namespace.ask(&address).unwrap())), ["a", "b"], "{address} from a pod");
         }
         node.stranger.ask(format!("{NODE}:30081")).unwrap_err();
+    });
+}
+
+#[test]
+fn a_node_without_default_route_reaches_services() {
+    on_a_fresh_node("a_node_without_default_route_reaches_services", |node| {
+        run("ip", &["route", "del", "default"]);
+        run("ip", &["-6", "route", "del", "default"]);
+        let mut config = node.pod_network_config();
+        config.service_cidrs = ["10.96.0.0/12", "fd00:96::/112"].map(|net| net.parse().unwrap()).into();
+        let network = node.wait(Routed::open(config)).unwrap();
+        let pod = node.pod(&network, "a");
+        let mut cluster = Cluster::default();
+        cluster.service("four", WEB, "{}");
+        cluster.endpoints("four", &[&pod]);
+        cluster.service("six", "[fd00:96::10]:80", "{}");
+        cluster.endpoints_v6("six", &[&pod]);
+        sync(node, &mut proxy(), &cluster);
+        assert_eq!(ask(WEB).unwrap().client, "10.1.0.1");
+        assert_eq!(ask("[fd00:96::10]:80").unwrap().client, "fd00:1::1");
+        node.wait(network.ensure()).unwrap();
+        assert_eq!(pod.namespace.ask(WEB).unwrap().name, "a");
     });
 }
 

@@ -5,6 +5,7 @@
 
 use std::{fs::File, io, net::IpAddr, os::fd::AsRawFd};
 
+use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use sha2::{Digest, Sha256};
 
@@ -12,6 +13,10 @@ use super::netlink::{End, Link, Mac, Netlink, Request};
 
 /// The link's name inside the pod.
 const INSIDE: &str = "eth0";
+/// The link on the node that Services are routed into.
+const SERVICES: &str = "k8s-services";
+/// Its other end.
+const NOWHERE: &str = "k8s-nowhere";
 /// The loopback's index in every network namespace.
 const LOOPBACK: u32 = 1;
 
@@ -28,6 +33,32 @@ pub(super) struct Leg {
 pub(super) fn prepare_host(netlink: &mut Netlink, gateways: &[IpAddr]) -> io::Result<()> {
     let mut requests = vec![Request::up(LOOPBACK)];
     requests.extend(gateways.iter().map(|gateway| Request::address(LOOPBACK, *gateway)));
+    netlink.run(requests)
+}
+
+/// Gives the node's own processes a route to Services, whatever other routes there are.
+///
+/// Translation happens after routing for what the node itself sends, so that there must be some route. What is not
+/// translated is swallowed, rather than sent into the world.
+pub(super) fn route_services(netlink: &mut Netlink, nets: &[IpNet], gateways: &[IpAddr]) -> io::Result<()> {
+    if nets.is_empty() {
+        return Ok(());
+    }
+    // A pair whose other end stays down swallows everything. Dummy links would do, but not every kernel has them.
+    let here = File::open("/proc/thread-self/ns/net")?;
+    let ends = [(SERVICES, 0), (NOWHERE, 1)].map(|(name, end)| End { name, mac: mac(SERVICES, end) });
+    match netlink.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 1500, SERVICES)]) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let link = existing(netlink, SERVICES)?;
+    let mut requests = vec![Request::up(link.index)];
+    for net in nets {
+        let source = gateways.iter().find(|gateway| gateway.is_ipv4() == net.addr().is_ipv4());
+        if let Some(source) = source {
+            requests.push(Request::route(link.index, *net, *source)?);
+        }
+    }
     netlink.run(requests)
 }
 
@@ -56,7 +87,7 @@ fn route(netlink: &mut Netlink, id: &str, link: &Link, legs: &[Leg]) -> io::Resu
     let mut requests = Vec::new();
     for leg in legs {
         requests.push(Request::neighbour(link.index, leg.pod, mac(id, 1)));
-        requests.push(Request::host_route(link.index, leg.pod, leg.gateway)?);
+        requests.push(Request::route(link.index, leg.pod.into(), leg.gateway)?);
     }
     netlink.run(requests)
 }

@@ -5,6 +5,7 @@
 
 use std::{io, net::IpAddr, os::fd::RawFd};
 
+use ipnet::IpNet;
 use rtnetlink::{
     LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_core::{
@@ -223,19 +224,19 @@ impl Request {
         }
     }
 
-    /// Sends traffic for one address into the link, from `source` when the node itself is the sender.
-    pub(super) fn host_route(index: u32, address: IpAddr, source: IpAddr) -> io::Result<Self> {
+    /// Sends traffic for `net` into the link, from `source` when the node itself is the sender.
+    pub(super) fn route(index: u32, net: IpNet, source: IpAddr) -> io::Result<Self> {
         let route = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(address, host_prefix(address))
+            .destination_prefix(net.network(), net.prefix_len())
             .and_then(|route| route.pref_source(source))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?
             .output_interface(index)
-            .scope(if address.is_ipv4() { RouteScope::Link } else { RouteScope::Universe })
+            .scope(if source.is_ipv4() { RouteScope::Link } else { RouteScope::Universe })
             .build();
         Ok(Self {
             message: RouteNetlinkMessage::NewRoute(route),
             flags: NLM_F_CREATE | NLM_F_REPLACE,
-            what: "add the route to the pod",
+            what: "add a route",
         })
     }
 

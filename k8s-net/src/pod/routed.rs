@@ -33,6 +33,9 @@ pub struct RoutedConfig {
     /// Where pods are seen under their own address: the pod CIDRs of all nodes. Everything else outside the node
     /// sees the node's address.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Where Services have their cluster IPs, if the node's own processes shall reach them without a default route. A
+    /// CIDR of a family without pod CIDR has no effect.
+    pub service_cidrs: Vec<IpNet>,
     /// The largest packet of the pods' links, in bytes.
     pub mtu: u32,
     /// The name of the `inet` table for masquerading and host ports.
@@ -49,6 +52,7 @@ impl RoutedConfig {
         Self {
             pod_cidrs: vec![pod_cidr],
             cluster_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
             mtu: 1500,
             table: "k8s-pods".into(),
             state_dir: state_dir.into(),
@@ -206,6 +210,7 @@ impl State {
             })?;
         }
         links::prepare_host(&mut self.netlink, &self.gateways)?;
+        links::route_services(&mut self.netlink, &config.service_cidrs, &self.gateways)?;
         for (id, lease) in self.leases.iter() {
             links::restore(&mut self.netlink, id, &legs(&self.gateways, lease))?;
         }
