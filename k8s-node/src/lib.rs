@@ -8,3 +8,6 @@ pub mod runtime;
 pub mod image;
 pub mod logs;
 pub mod hollow;
+pub mod native;
+pub mod shim;
+mod sys;
