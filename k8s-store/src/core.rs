@@ -2,6 +2,9 @@
 //!
 //! Readers see only what was published, and a backend publishes only what is durable.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, ops::ControlFlow, task::Waker};
 
 use k8s_core::env::Env;
