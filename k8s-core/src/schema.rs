@@ -190,7 +190,7 @@ impl<'a> Node<'a> {
     pub fn is_atomic(self) -> bool {
         match self.kind() {
             Kind::List(_) => self.rules().list == ListType::Atomic,
-            Kind::Object(fields) => self.rules().atomic || fields.def.atomic,
+            Kind::Object(fields) => self.rules().atomic || (fields.def.atomic && !self.rules().granular),
             Kind::Map(_) => self.rules().atomic,
             _ => true,
         }
@@ -233,6 +233,11 @@ impl<'a> Struct<'a> {
     /// The fields in alphabetical order.
     pub fn fields(self) -> impl Iterator<Item = FieldView<'a>> {
         self.def.fields.iter().map(move |field| FieldView { arena: self.arena, field })
+    }
+
+    /// Whether server-side apply owns it as a whole, unless the place says otherwise; see [`Node::is_atomic`].
+    pub fn is_atomic(self) -> bool {
+        self.def.atomic
     }
 
     /// Whether it is a built-in struct, where zero values stand for absence as a Go server has it: a required field

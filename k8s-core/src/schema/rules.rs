@@ -37,6 +37,8 @@ pub struct Rules {
     pub nullable: bool,
     /// Whether a map or object is owned as a whole by server-side apply.
     pub atomic: bool,
+    /// Whether an object is owned field by field although its struct is owned as a whole elsewhere.
+    pub granular: bool,
     /// How a list is identified and merged by server-side apply.
     pub list: ListType,
     /// The fields that identify an item of a `Map` list.
@@ -66,6 +68,7 @@ impl Rules {
         keeps_empty: false,
         nullable: false,
         atomic: false,
+        granular: false,
         list: ListType::Atomic,
         keys: Vec::new(),
         patch: PatchStrategy { merge: false, replace: false, retain_keys: false },

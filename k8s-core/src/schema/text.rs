@@ -21,6 +21,7 @@
 //! | `kept` | written out even if it is an empty list or map |
 //! | `list=atomic/set/map`, `keys=A,B` | server-side apply |
 //! | `atomic` | an object or map that server-side apply owns as a whole |
+//! | `granular` | an object that is owned field by field here, although its struct is `atomic` |
 //! | `patch=merge,replace,retainKeys`, `key=A` | strategic merge patch |
 
 use super::{Field, IntFormat, ListType, NodeDef, Rules, Shape, StructDef, StructId};
@@ -120,6 +121,7 @@ fn rule(rules: &mut Rules, key: &str, value: &str) -> Result<(), String> {
         ("zero", "") => rules.zero_is_absent = true,
         ("kept", "") => rules.keeps_empty = true,
         ("atomic", "") => rules.atomic = true,
+        ("granular", "") => rules.granular = true,
         ("list", "atomic") => rules.list = ListType::Atomic,
         ("list", "set") => rules.list = ListType::Set,
         ("list", "map") => rules.list = ListType::Map,
