@@ -33,7 +33,7 @@ impl Default for NftablesConfig {
 
 /// Applies [`Rules`] to the packet filter of this process's network namespace, through the `nft` program.
 ///
-/// A new connection costs one or two hash look-ups however many Services there are: an address, protocol and port
+/// A new connection costs a handful of hash look-ups however many Services there are: an address, protocol and port
 /// leads to a chain for that *number* of endpoints, which draws one number and looks up the endpoint under it.
 /// Needs a tokio runtime, `CAP_NET_ADMIN`, and `nft` 1.0.6 or later.
 ///
