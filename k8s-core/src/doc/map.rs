@@ -11,39 +11,70 @@ const LINEAR: usize = 32;
 ///
 /// Looking up is linear in small maps and logarithmic in large ones, so that no input makes parsing quadratic.
 /// [`Map::remove`] moves the fields behind it; use [`Map::retain`] to remove many.
-#[derive(Clone, Debug, Default)]
-pub struct Map {
+#[derive(Clone, Debug)]
+pub struct Map(Repr);
+
+/// Three words, so that the tree stays small; large maps are worth a box.
+#[derive(Clone, Debug)]
+enum Repr {
+    Small(Vec<(Text, Doc)>),
+    Large(Box<Large>),
+}
+
+/// More than [`LINEAR`] fields.
+#[derive(Clone, Debug)]
+struct Large {
     fields: Vec<(Text, Doc)>,
-    /// Invariant: if present, it maps every key of `fields` to its place; it is present above [`LINEAR`] fields.
-    index: Option<Box<BTreeMap<Text, usize>>>,
+    /// Invariant: it maps every key of `fields` to its place.
+    index: BTreeMap<Text, usize>,
+}
+
+impl Default for Map {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Map {
     /// An empty map.
     pub const fn new() -> Self {
-        Self { fields: Vec::new(), index: None }
+        Self(Repr::Small(Vec::new()))
     }
 
     /// An empty map with room for `capacity` fields.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { fields: Vec::with_capacity(capacity), index: None }
+        Self(Repr::Small(Vec::with_capacity(capacity)))
+    }
+
+    fn fields(&self) -> &Vec<(Text, Doc)> {
+        match &self.0 {
+            Repr::Small(fields) => fields,
+            Repr::Large(large) => &large.fields,
+        }
+    }
+
+    fn fields_mut(&mut self) -> &mut Vec<(Text, Doc)> {
+        match &mut self.0 {
+            Repr::Small(fields) => fields,
+            Repr::Large(large) => &mut large.fields,
+        }
     }
 
     /// The number of fields.
     pub fn len(&self) -> usize {
-        self.fields.len()
+        self.fields().len()
     }
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.fields().is_empty()
     }
 
     /// The place of `key` in the order of fields.
     pub fn position(&self, key: &str) -> Option<usize> {
-        match &self.index {
-            Some(index) => index.get(key).copied(),
-            None => self.fields.iter().position(|(name, _)| name == key),
+        match &self.0 {
+            Repr::Small(fields) => fields.iter().position(|(name, _)| name == key),
+            Repr::Large(large) => large.index.get(key).copied(),
         }
     }
 
@@ -54,23 +85,23 @@ impl Map {
 
     /// The value of a field.
     pub fn get(&self, key: &str) -> Option<&Doc> {
-        self.position(key).map(|at| &self.fields[at].1)
+        self.position(key).map(|at| &self.fields()[at].1)
     }
 
     /// The value of a field, to change.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Doc> {
-        self.position(key).map(|at| &mut self.fields[at].1)
+        self.position(key).map(|at| &mut self.fields_mut()[at].1)
     }
 
     /// The field at a place in the order.
     pub fn at(&self, place: usize) -> Option<(&str, &Doc)> {
-        self.fields.get(place).map(|(key, value)| (key.as_str(), value))
+        self.fields().get(place).map(|(key, value)| (key.as_str(), value))
     }
 
     /// Sets a field; an existing one keeps its place, and its former value is returned.
     pub fn insert(&mut self, key: impl Into<Text> + AsRef<str>, value: Doc) -> Option<Doc> {
         match self.position(key.as_ref()) {
-            Some(at) => Some(std::mem::replace(&mut self.fields[at].1, value)),
+            Some(at) => Some(std::mem::replace(&mut self.fields_mut()[at].1, value)),
             None => {
                 self.push(key.into(), value);
                 None
@@ -84,75 +115,87 @@ impl Map {
             Some(at) => at,
             None => {
                 self.push(key.into(), default());
-                self.fields.len() - 1
+                self.fields().len() - 1
             }
         };
-        &mut self.fields[at].1
+        &mut self.fields_mut()[at].1
     }
 
     /// Appends a field that is known not to be there.
     pub(super) fn push(&mut self, key: Text, value: Doc) {
-        let place = self.fields.len();
-        if let Some(index) = &mut self.index {
-            index.insert(key.clone(), place);
-        }
-        self.fields.push((key, value));
-        if self.index.is_none() && self.fields.len() > LINEAR {
-            self.reindex();
+        match &mut self.0 {
+            Repr::Small(fields) => {
+                fields.push((key, value));
+                if fields.len() > LINEAR {
+                    self.reindex();
+                }
+            }
+            Repr::Large(large) => {
+                large.index.insert(key.clone(), large.fields.len());
+                large.fields.push((key, value));
+            }
         }
     }
 
     /// Removes a field; those behind it keep their order. Linear in the number of fields.
     pub fn remove(&mut self, key: &str) -> Option<Doc> {
         let at = self.position(key)?;
-        let (_, value) = self.fields.remove(at);
+        let (_, value) = self.fields_mut().remove(at);
         self.reindex();
         Some(value)
     }
 
     /// Keeps the fields for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Doc) -> bool) {
-        let before = self.fields.len();
-        self.fields.retain_mut(|(key, value)| keep(key, value));
-        if self.fields.len() != before {
+        let before = self.len();
+        self.fields_mut().retain_mut(|(key, value)| keep(key, value));
+        if self.len() != before {
             self.reindex();
         }
     }
 
     /// Removes every field.
     pub fn clear(&mut self) {
-        self.fields.clear();
-        self.index = None;
+        *self = Self::new();
+    }
+
+    /// Chooses the representation anew after fields were removed, or became many.
+    fn reindex(&mut self) {
+        if matches!(&self.0, Repr::Small(fields) if fields.len() <= LINEAR) {
+            return;
+        }
+        let fields = std::mem::take(self.fields_mut());
+        self.0 = if fields.len() > LINEAR {
+            let index = fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect();
+            Repr::Large(Box::new(Large { fields, index }))
+        } else {
+            Repr::Small(fields)
+        };
     }
 
     /// The fields in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Doc)> + DoubleEndedIterator {
-        self.fields.iter().map(|(key, value)| (key.as_str(), value))
+        self.fields().iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// The fields in order, their values to change.
     pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&str, &mut Doc)> + DoubleEndedIterator {
-        self.fields.iter_mut().map(|(key, value)| (key.as_str(), value))
+        self.fields_mut().iter_mut().map(|(key, value)| (key.as_str(), value))
     }
 
     /// The names of the fields in order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator {
-        self.fields.iter().map(|(key, _)| key.as_str())
+        self.fields().iter().map(|(key, _)| key.as_str())
     }
 
     /// The values in order.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &Doc> + DoubleEndedIterator {
-        self.fields.iter().map(|(_, value)| value)
+        self.fields().iter().map(|(_, value)| value)
     }
 
     /// The values in order, to change.
     pub fn values_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Doc> + DoubleEndedIterator {
-        self.fields.iter_mut().map(|(_, value)| value)
-    }
-
-    fn reindex(&mut self) {
-        self.index = (self.fields.len() > LINEAR)
-            .then(|| Box::new(self.fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect()));
+        self.fields_mut().iter_mut().map(|(_, value)| value)
     }
 }
 
@@ -160,7 +203,7 @@ impl Map {
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
-            && self.fields.iter().zip(&other.fields).all(|((key, value), (their_key, their_value))| {
+            && self.fields().iter().zip(other.fields()).all(|((key, value), (their_key, their_value))| {
                 if key == their_key { value == their_value } else { other.get(key) == Some(value) }
             })
     }
@@ -186,6 +229,9 @@ impl IntoIterator for Map {
     type Item = (Text, Doc);
     type IntoIter = std::vec::IntoIter<(Text, Doc)>;
     fn into_iter(self) -> Self::IntoIter {
-        self.fields.into_iter()
+        match self.0 {
+            Repr::Small(fields) => fields.into_iter(),
+            Repr::Large(large) => large.fields.into_iter(),
+        }
     }
 }

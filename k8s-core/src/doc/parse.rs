@@ -79,6 +79,7 @@ fn render(steps: &[Step]) -> Duplicate {
     Duplicate { path }
 }
 
+/// A fault and its offset; boxed in results, which stay small.
 struct Fault {
     at: usize,
     message: String,
@@ -102,14 +103,14 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn document(&mut self) -> Result<Doc, Fault> {
+    fn document(&mut self) -> Result<Doc, Box<Fault>> {
         self.space();
         let doc = self.value(0)?;
         self.space();
         if self.at < self.bytes.len() { Err(self.expected("the end of the document")) } else { Ok(doc) }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Doc, Fault> {
+    fn value(&mut self, depth: usize) -> Result<Doc, Box<Fault>> {
         match self.bytes.get(self.at) {
             Some(b'"') => {
                 self.at += 1;
@@ -125,7 +126,7 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, word: &str, doc: Doc) -> Result<Doc, Fault> {
+    fn word(&mut self, word: &str, doc: Doc) -> Result<Doc, Box<Fault>> {
         if !self.bytes[self.at..].starts_with(word.as_bytes()) {
             return Err(self.expected(word));
         }
@@ -133,7 +134,7 @@ impl Parser<'_> {
         Ok(doc)
     }
 
-    fn number(&mut self) -> Result<Doc, Fault> {
+    fn number(&mut self) -> Result<Doc, Box<Fault>> {
         let end = number_end(self.bytes, self.at).map_err(|at| {
             self.at = at;
             self.expected("a digit")
@@ -143,7 +144,7 @@ impl Parser<'_> {
         Ok(Doc::Number(number))
     }
 
-    fn array(&mut self, depth: usize) -> Result<Doc, Fault> {
+    fn array(&mut self, depth: usize) -> Result<Doc, Box<Fault>> {
         self.enter(depth)?;
         let mut items = Vec::new();
         if self.skip(b']') {
@@ -169,7 +170,7 @@ impl Parser<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Doc, Fault> {
+    fn object(&mut self, depth: usize) -> Result<Doc, Box<Fault>> {
         self.enter(depth)?;
         let mut map = Map::new();
         if self.skip(b'}') {
@@ -201,7 +202,7 @@ impl Parser<'_> {
         }
     }
 
-    fn field(&mut self, map: &mut Map, key: Text, depth: usize) -> Result<(), Fault> {
+    fn field(&mut self, map: &mut Map, key: Text, depth: usize) -> Result<(), Box<Fault>> {
         let before = self.duplicates.len();
         let value = self.value(depth + 1)?;
         if self.duplicates.len() > before {
@@ -226,7 +227,7 @@ impl Parser<'_> {
     }
 
     /// Steps into an array or object: checks the depth, passes the bracket and space.
-    fn enter(&mut self, depth: usize) -> Result<(), Fault> {
+    fn enter(&mut self, depth: usize) -> Result<(), Box<Fault>> {
         if depth >= MAX_DEPTH {
             return Err(self.fault(format!("nested deeper than {MAX_DEPTH} levels")));
         }
@@ -248,7 +249,7 @@ impl Parser<'_> {
     }
 
     /// The string whose opening quote was just passed.
-    fn string(&mut self) -> Result<Text, Fault> {
+    fn string(&mut self) -> Result<Text, Box<Fault>> {
         let start = self.at;
         self.at = plain_run(self.bytes, start);
         if self.bytes.get(self.at) == Some(&b'"') {
@@ -273,7 +274,7 @@ impl Parser<'_> {
         }
     }
 
-    fn escape(&mut self) -> Result<char, Fault> {
+    fn escape(&mut self) -> Result<char, Box<Fault>> {
         self.at += 1;
         let letter = match self.bytes.get(self.at) {
             Some(b'"') => '"',
@@ -291,7 +292,7 @@ impl Parser<'_> {
         Ok(letter)
     }
 
-    fn unicode(&mut self) -> Result<char, Fault> {
+    fn unicode(&mut self) -> Result<char, Box<Fault>> {
         let start = self.at - 1;
         let first = self.unit()?;
         let code = if (0xd800..0xdc00).contains(&first) && self.bytes[self.at..].starts_with(b"\\u") {
@@ -305,11 +306,14 @@ impl Parser<'_> {
         } else {
             first
         };
-        char::from_u32(code).ok_or(Fault { at: start, message: "lone surrogate in a string".into() })
+        char::from_u32(code).ok_or_else(|| {
+            self.at = start;
+            self.fault("lone surrogate in a string".into())
+        })
     }
 
     /// The four digits after `u`, at which the parser stands.
-    fn unit(&mut self) -> Result<u32, Fault> {
+    fn unit(&mut self) -> Result<u32, Box<Fault>> {
         self.at += 1;
         let mut code = 0;
         for _ in 0..4 {
@@ -322,12 +326,12 @@ impl Parser<'_> {
     }
 
     #[cold]
-    fn fault(&self, message: String) -> Fault {
-        Fault { at: self.at, message }
+    fn fault(&self, message: String) -> Box<Fault> {
+        Box::new(Fault { at: self.at, message })
     }
 
     #[cold]
-    fn expected(&self, what: &str) -> Fault {
+    fn expected(&self, what: &str) -> Box<Fault> {
         let found = match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
             Some('\u{feff}') if self.at == 0 => "a byte order mark".into(),
             Some(letter) => format!("{letter:?}"),
