@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod negotiate;
 mod paths;
+mod protobuf;
 mod table;
 mod watch;
 
@@ -32,6 +33,7 @@ use k8s_core::{
     env::{self, BoxFuture, Env},
     path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
     request::{ApiRequest, ApiResponse, Caller, ResponseBody, Verb},
+    schema::Schemas,
     status::{ApiError, ApiResult},
 };
 use k8s_wire::{
@@ -96,6 +98,7 @@ struct Shared {
     catalog: Arc<dyn Catalog>,
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
+    schemas: Schemas,
     paths: Paths,
 }
 
@@ -104,7 +107,7 @@ impl Outer {
     pub fn new(parts: Parts) -> Self {
         let Parts { env, inner, catalog, authenticator, authorizer, answers } = parts;
         let paths = Paths::new(catalog.clone(), answers);
-        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, paths }))
+        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, schemas: Schemas::builtin(), paths }))
     }
 }
 
@@ -191,7 +194,7 @@ impl Shared {
             return self.connect(request, head, body, caller).await;
         }
         let form = Accepted::read(&head.headers).resource_form()?;
-        decode::read_into(&mut request, &head.headers, body, &self.env).await?;
+        decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         let view = self.view(&request, form, &head)?;
         match self.ask(caller, request).await {
             Ok(response) => self.encoded(view, response),

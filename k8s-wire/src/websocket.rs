@@ -21,8 +21,8 @@ use tokio::sync::Mutex;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
-        protocol::{Role, WebSocketConfig},
+        Message, Utf8Bytes,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
@@ -158,7 +158,9 @@ impl Sender {
 
     /// Ends the connection in good order.
     pub async fn close(&self) -> Result<(), StreamError> {
-        self.sink.lock().await.close().await.map_err(broken)
+        // Clients take a close without the code for a broken connection.
+        let frame = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        self.message(Message::Close(Some(frame))).await
     }
 
     async fn message(&self, message: Message) -> Result<(), StreamError> {

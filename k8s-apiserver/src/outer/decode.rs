@@ -9,9 +9,12 @@ use k8s_core::{
     env::{self, Env},
     path::read_delete_options,
     request::{ApiRequest, FieldValidation, PatchKind, RequestBody, Verb},
+    schema::Schemas,
     status::{ApiError, ApiResult, Reason},
 };
 use k8s_wire::body::{self, Body, ReadError};
+
+use super::protobuf::{self, Fault};
 
 /// The largest body that is read.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -25,18 +28,25 @@ const MAX_YAML_NODES: usize = 1_000_000;
 enum Media {
     Json,
     Yaml,
+    Protobuf,
     Patch(PatchKind),
 }
 
 /// Reads the body into the request: an object, a patch, or the options of a deletion.
-pub async fn read_into(request: &mut ApiRequest, headers: &HeaderMap, body: Body, env: &Env) -> ApiResult<()> {
+pub async fn read_into(
+    request: &mut ApiRequest,
+    headers: &HeaderMap,
+    body: Body,
+    env: &Env,
+    schemas: &Schemas,
+) -> ApiResult<()> {
     match request.verb {
         Verb::Create | Verb::Update => {
             let (media, bytes) = sent(headers, body, env, request.verb).await?;
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 return Err(ApiError::bad_request("the request has no body; it must be an object"));
             }
-            let doc = document(media, &bytes, request)?;
+            let doc = document(media, &bytes, request, schemas)?;
             if doc.as_object().is_none() {
                 return Err(ApiError::bad_request(format!("the body is a JSON {}, not an object", doc.type_name())));
             }
@@ -45,13 +55,13 @@ pub async fn read_into(request: &mut ApiRequest, headers: &HeaderMap, body: Body
         Verb::Patch => {
             let (media, bytes) = sent(headers, body, env, request.verb).await?;
             let Media::Patch(kind) = media else { return Err(unsupported_patch("")) };
-            let doc = document(media, &bytes, request)?;
+            let doc = document(media, &bytes, request, schemas)?;
             request.body = RequestBody::Patch(kind, doc);
         }
         Verb::Delete | Verb::DeleteCollection => {
             let (media, bytes) = sent(headers, body, env, request.verb).await?;
             if !bytes.iter().all(u8::is_ascii_whitespace) {
-                let doc = document(media, &bytes, request)?;
+                let doc = document(media, &bytes, request, schemas)?;
                 read_delete_options(&mut request.options, &doc.to_json())?;
                 request.duplicates.clear();
             }
@@ -91,14 +101,12 @@ fn media(headers: &HeaderMap, verb: Verb) -> ApiResult<Media> {
     match media_type.to_ascii_lowercase().as_str() {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" | "text/yaml" | "application/x-yaml" => Ok(Media::Yaml),
-        "application/vnd.kubernetes.protobuf" => Err(ApiError::unsupported_media_type(
-            "protobuf bodies are not understood yet; send application/json or application/yaml",
-        )),
+        "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
         other => {
             let shown: String = other.chars().take(100).collect();
             let message = format!(
                 "the body of the request was in an unknown format {shown:?} - accepted media types include: \
-                 application/json, application/yaml"
+                 application/json, application/yaml, application/vnd.kubernetes.protobuf"
             );
             Err(ApiError::unsupported_media_type(message))
         }
@@ -111,9 +119,13 @@ fn unsupported_patch(media_type: &str) -> ApiError {
     ApiError::unsupported_media_type(format!("patch format {shown:?} is not understood - accepted: {accepted}"))
 }
 
-fn document(media: Media, bytes: &Bytes, request: &mut ApiRequest) -> ApiResult<Doc> {
+fn document(media: Media, bytes: &Bytes, request: &mut ApiRequest, schemas: &Schemas) -> ApiResult<Doc> {
     let validates = request.options.field_validation != FieldValidation::Ignore;
     match media {
+        Media::Protobuf => protobuf::decode(bytes, schemas).map_err(|fault| match fault {
+            Fault::Malformed(_) => ApiError::bad_request(format!("couldn't parse the body as protobuf: {fault}")),
+            Fault::UnknownKind(_) => ApiError::unsupported_media_type(fault.to_string()),
+        }),
         Media::Yaml => yaml(bytes, validates, &mut request.duplicates),
         // Apply configurations are YAML by name and JSON by custom.
         Media::Patch(PatchKind::Apply) if !looks_like_json(bytes) => yaml(bytes, validates, &mut request.duplicates),
