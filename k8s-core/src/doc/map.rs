@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use super::{Doc, Text};
 
 /// Up to this many fields are searched one by one; above it a sorted index is kept.
-const LINEAR: usize = 32;
+pub(super) const LINEAR: usize = 32;
+
+/// The place of every key.
+pub(super) fn index(fields: &[(Text, Doc)]) -> BTreeMap<Text, usize> {
+    fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect()
+}
 
 /// An ordered map from field names to values.
 ///
@@ -44,6 +49,18 @@ impl Map {
     /// An empty map with room for `capacity` fields.
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Repr::Small(Vec::with_capacity(capacity)))
+    }
+
+    /// A map of fields with different keys; above [`LINEAR`] of them, `index` says where each is.
+    pub(super) fn from_unique(fields: Vec<(Text, Doc)>, index: Option<BTreeMap<Text, usize>>) -> Self {
+        match index {
+            Some(index) if fields.len() > LINEAR => Self(Repr::Large(Box::new(Large { fields, index }))),
+            _ => {
+                let mut map = Self(Repr::Small(fields));
+                map.reindex();
+                map
+            }
+        }
     }
 
     fn fields(&self) -> &Vec<(Text, Doc)> {
@@ -166,7 +183,7 @@ impl Map {
         }
         let fields = std::mem::take(self.fields_mut());
         self.0 = if fields.len() > LINEAR {
-            let index = fields.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect();
+            let index = index(&fields);
             Repr::Large(Box::new(Large { fields, index }))
         } else {
             Repr::Small(fields)

@@ -1,8 +1,11 @@
 //! Strict, fast JSON parsing (RFC 8259), with positions in its errors and paths for its duplicates.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use super::{Doc, Map, Number, Text};
+use super::{Doc, Map, Number, Text, map};
 
 /// How deep arrays and objects may nest.
 pub const MAX_DEPTH: usize = 256;
@@ -95,6 +98,56 @@ impl Fault {
     }
 }
 
+/// An object in the making.
+#[derive(Default)]
+struct Fields {
+    fields: Vec<(Text, Doc)>,
+    /// Which keys there may be, so that most need not be searched for.
+    seen: u64,
+    /// The places of the keys, once there are many.
+    index: Option<BTreeMap<Text, usize>>,
+}
+
+impl Fields {
+    /// Settles whether the last field is a duplicate: then its value goes to the first one's place, and its key is
+    /// returned.
+    fn settle(&mut self) -> Option<Text> {
+        let place = self.fields.len() - 1;
+        let key = &self.fields[place].0;
+        let bit = 1 << (mix(key.as_bytes()) & 63);
+        let first = if self.seen & bit == 0 {
+            None
+        } else if let Some(index) = &self.index {
+            index.get(key).copied()
+        } else {
+            self.fields[..place].iter().position(|(known, _)| known == key)
+        };
+        self.seen |= bit;
+        if let Some(first) = first {
+            let (key, value) = self.fields.pop()?;
+            self.fields[first].1 = value;
+            return Some(key);
+        }
+        if let Some(index) = &mut self.index {
+            index.insert(key.clone(), place);
+        } else if place >= map::LINEAR {
+            self.index = Some(map::index(&self.fields));
+        }
+        None
+    }
+}
+
+/// A cheap hash of a key.
+fn mix(key: &[u8]) -> usize {
+    match key {
+        [] => 0,
+        [first, .., last] => {
+            usize::from(*first) * 5 + usize::from(*last) * 11 + usize::from(key[key.len() / 2]) * 23 + key.len()
+        }
+        [only] => usize::from(*only),
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -102,122 +155,136 @@ struct Parser<'a> {
     duplicates: Vec<Vec<Step>>,
 }
 
+/// Values are parsed into the place where they stay: moving them costs more than parsing them.
+type Parsed = Result<(), Box<Fault>>;
+
 impl Parser<'_> {
     fn document(&mut self) -> Result<Doc, Box<Fault>> {
+        let mut doc = Doc::Null;
         self.space();
-        let doc = self.value(0)?;
+        self.value(&mut doc, 0)?;
         self.space();
         if self.at < self.bytes.len() { Err(self.expected("the end of the document")) } else { Ok(doc) }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Doc, Box<Fault>> {
+    fn value(&mut self, into: &mut Doc, depth: usize) -> Parsed {
         match self.bytes.get(self.at) {
             Some(b'"') => {
                 self.at += 1;
-                Ok(Doc::String(self.string()?))
+                *into = Doc::String(Text::const_new(""));
+                match into {
+                    Doc::String(text) => self.string(text),
+                    // Invariant: it was made a string just now.
+                    _ => Ok(()),
+                }
             }
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.array(depth),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true", Doc::Bool(true)),
-            Some(b'f') => self.word("false", Doc::Bool(false)),
-            Some(b'n') => self.word("null", Doc::Null),
+            Some(b'{') => self.object(into, depth),
+            Some(b'[') => self.array(into, depth),
+            Some(b'-' | b'0'..=b'9') => self.number(into),
+            Some(b't') => self.word("true", Doc::Bool(true), into),
+            Some(b'f') => self.word("false", Doc::Bool(false), into),
+            Some(b'n') => self.word("null", Doc::Null, into),
             _ => Err(self.expected("a value")),
         }
     }
 
-    fn word(&mut self, word: &str, doc: Doc) -> Result<Doc, Box<Fault>> {
+    fn word(&mut self, word: &str, doc: Doc, into: &mut Doc) -> Parsed {
         if !self.bytes[self.at..].starts_with(word.as_bytes()) {
             return Err(self.expected(word));
         }
         self.at += word.len();
-        Ok(doc)
+        *into = doc;
+        Ok(())
     }
 
-    fn number(&mut self) -> Result<Doc, Box<Fault>> {
+    fn number(&mut self, into: &mut Doc) -> Parsed {
         let end = number_end(self.bytes, self.at).map_err(|at| {
             self.at = at;
             self.expected("a digit")
         })?;
-        let number = Number::from_checked(&self.text[self.at..end]);
+        *into = Doc::Number(Number::from_checked(&self.text[self.at..end]));
         self.at = end;
-        Ok(Doc::Number(number))
+        Ok(())
     }
 
-    fn array(&mut self, depth: usize) -> Result<Doc, Box<Fault>> {
+    fn array(&mut self, into: &mut Doc, depth: usize) -> Parsed {
         self.enter(depth)?;
         let mut items = Vec::new();
-        if self.skip(b']') {
-            return Ok(Doc::Array(items));
+        if !self.skip(b']') {
+            self.items(&mut items, depth)?;
         }
+        *into = Doc::Array(items);
+        Ok(())
+    }
+
+    fn items(&mut self, items: &mut Vec<Doc>, depth: usize) -> Parsed {
         loop {
-            let before = self.duplicates.len();
-            let item = self.value(depth + 1)?;
+            let (before, place) = (self.duplicates.len(), items.len());
+            items.push(Doc::Null);
+            self.value(&mut items[place], depth + 1)?;
             if self.duplicates.len() > before {
-                self.extend_paths(before, || Step::Index(items.len()));
+                self.extend_paths(before, || Step::Index(place));
             }
-            items.push(item);
-            self.space();
-            match self.bytes.get(self.at) {
-                Some(b',') => self.at += 1,
-                Some(b']') => {
-                    self.at += 1;
-                    return Ok(Doc::Array(items));
-                }
-                _ => return Err(self.expected("',' or ']'")),
+            if self.next(b']', "',' or ']'")? {
+                return Ok(());
             }
-            self.space();
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Doc, Box<Fault>> {
+    fn object(&mut self, into: &mut Doc, depth: usize) -> Parsed {
         self.enter(depth)?;
-        let mut map = Map::new();
-        if self.skip(b'}') {
-            return Ok(Doc::Object(map));
+        let mut fields = Fields::default();
+        if !self.skip(b'}') {
+            self.fields(&mut fields, depth)?;
         }
+        *into = Doc::Object(Map::from_unique(fields.fields, fields.index));
+        Ok(())
+    }
+
+    fn fields(&mut self, to: &mut Fields, depth: usize) -> Parsed {
         loop {
             if self.bytes.get(self.at) != Some(&b'"') {
                 return Err(self.expected("a field name in quotes"));
             }
             self.at += 1;
-            let key = self.string()?;
+            let (before, place) = (self.duplicates.len(), to.fields.len());
+            to.fields.push((Text::const_new(""), Doc::Null));
+            let (key, value) = &mut to.fields[place];
+            self.string(key)?;
             self.space();
             if self.bytes.get(self.at) != Some(&b':') {
                 return Err(self.expected("':'"));
             }
             self.at += 1;
             self.space();
-            self.field(&mut map, key, depth)?;
-            self.space();
-            match self.bytes.get(self.at) {
-                Some(b',') => self.at += 1,
-                Some(b'}') => {
-                    self.at += 1;
-                    return Ok(Doc::Object(map));
-                }
-                _ => return Err(self.expected("',' or '}'")),
+            self.value(value, depth + 1)?;
+            if self.duplicates.len() > before {
+                self.extend_paths(before, || Step::Field(key.clone()));
             }
-            self.space();
+            if let Some(key) = to.settle()
+                && self.duplicates.len() < MAX_DUPLICATES
+            {
+                self.duplicates.push(vec![Step::Field(key)]);
+            }
+            if self.next(b'}', "',' or '}'")? {
+                return Ok(());
+            }
         }
     }
 
-    fn field(&mut self, map: &mut Map, key: Text, depth: usize) -> Result<(), Box<Fault>> {
-        let before = self.duplicates.len();
-        let value = self.value(depth + 1)?;
-        if self.duplicates.len() > before {
-            self.extend_paths(before, || Step::Field(key.clone()));
+    /// Passes a comma (false) or the closing bracket (true), and the space around.
+    fn next(&mut self, close: u8, expected: &str) -> Result<bool, Box<Fault>> {
+        self.space();
+        let closed = match self.bytes.get(self.at) {
+            Some(b',') => false,
+            Some(byte) if *byte == close => true,
+            _ => return Err(self.expected(expected)),
+        };
+        self.at += 1;
+        if !closed {
+            self.space();
         }
-        match map.get_mut(&key) {
-            None => map.push(key, value),
-            Some(slot) => {
-                *slot = value;
-                if self.duplicates.len() < MAX_DUPLICATES {
-                    self.duplicates.push(vec![Step::Field(key)]);
-                }
-            }
-        }
-        Ok(())
+        Ok(closed)
     }
 
     fn extend_paths(&mut self, from: usize, step: impl Fn() -> Step) {
@@ -249,20 +316,21 @@ impl Parser<'_> {
     }
 
     /// The string whose opening quote was just passed.
-    fn string(&mut self) -> Result<Text, Box<Fault>> {
+    fn string(&mut self, into: &mut Text) -> Parsed {
         let start = self.at;
         self.at = plain_run(self.bytes, start);
         if self.bytes.get(self.at) == Some(&b'"') {
-            let text = Text::new(&self.text[start..self.at]);
+            *into = Text::new(&self.text[start..self.at]);
             self.at += 1;
-            return Ok(text);
+            return Ok(());
         }
         let mut text = String::from(&self.text[start..self.at]);
         loop {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(text.into());
+                    *into = text.into();
+                    return Ok(());
                 }
                 Some(b'\\') => text.push(self.escape()?),
                 Some(_) => return Err(self.fault("control character in a string; it must be escaped".into())),
