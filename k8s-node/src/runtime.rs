@@ -3,6 +3,7 @@
 //! Nothing here knows Linux, HTTP or the API server. Implementations: [`crate::native`] (namespaces and cgroups
 //! with no daemon) and [`crate::hollow`] (pretends). `contract` holds the promises as a test suite.
 
+pub mod contract;
 mod capability;
 mod container;
 mod hint;

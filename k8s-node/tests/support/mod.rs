@@ -95,7 +95,7 @@ impl Node {
         self.runtime = Some(Native::open(config).unwrap());
     }
 
-    pub fn runtime(&self) -> &Native {
+    pub fn runtime(&self) -> &dyn PodRuntime {
         self.runtime.as_ref().unwrap()
     }
 
@@ -165,7 +165,7 @@ impl Node {
     }
 }
 
-async fn observed_sandboxes(runtime: &Native) -> Vec<String> {
+async fn observed_sandboxes(runtime: &dyn PodRuntime) -> Vec<String> {
     runtime.observe().await.unwrap().sandboxes.into_iter().map(|sandbox| sandbox.id).collect()
 }
 
