@@ -17,5 +17,6 @@ pub mod status;
 pub mod object;
 pub mod path;
 pub mod request;
+pub mod registry;
 pub mod resource;
 pub mod selector;
