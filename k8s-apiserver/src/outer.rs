@@ -9,6 +9,7 @@ mod connect;
 mod credentials;
 mod decode;
 mod encode;
+mod metrics;
 mod negotiate;
 mod paths;
 mod protobuf;
@@ -48,9 +49,13 @@ pub use self::{
     negotiate::{Accepted, Conversion, Encoding, Form, Shape},
     paths::{Answers, Version},
 };
-use self::{encode::View, paths::Paths};
+use self::{
+    encode::View,
+    metrics::{InFlight, Requests},
+    paths::Paths,
+};
 use crate::{
-    auth::{Authenticator, Authorizer},
+    auth::{Attributes, Authenticator, Authorizer, Decision},
     discovery::Catalog,
 };
 
@@ -99,6 +104,7 @@ struct Shared {
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
     schemas: Schemas,
+    requests: Arc<Requests>,
     paths: Paths,
 }
 
@@ -106,8 +112,10 @@ impl Outer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         let Parts { env, inner, catalog, authenticator, authorizer, answers } = parts;
-        let paths = Paths::new(catalog.clone(), answers);
-        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, schemas: Schemas::builtin(), paths }))
+        let requests = Arc::new(Requests::default());
+        let paths = Paths::new(catalog.clone(), answers, requests.clone());
+        let schemas = Schemas::builtin();
+        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, schemas, requests, paths }))
     }
 }
 
@@ -134,6 +142,7 @@ impl Shared {
         let answer = match AssertUnwindSafe(self.answer(request)).catch_unwind().await {
             Ok(answer) => answer,
             Err(payload) => {
+                self.requests.panicked();
                 tracing::error!(path = uri, panic = panic_text(payload.as_ref()), "request panicked");
                 Err(ApiError::internal("the request could not be handled; the server's log has the details"))
             }
@@ -188,18 +197,62 @@ impl Shared {
         acting_as: Option<Caller>,
     ) -> ApiResult<Response<Body>> {
         let ResourceRequest { verb, target, options } = asked;
-        let fence = head.headers.get(FENCE_HEADER).map(fence).transpose()?;
-        let mut request = ApiRequest { verb, target, options, caller: acting_as, fence, ..ApiRequest::default() };
-        if verb == Verb::Connect {
-            return self.connect(request, head, body, caller).await;
+        let (kept, counted) = (self.requests.begin(verb), target.clone());
+        let request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
+        let answered = self.answer_resource(request, head, body, caller, kept).await;
+        let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
+        self.requests.answered(verb, &counted, code);
+        answered
+    }
+
+    async fn answer_resource(
+        &self,
+        mut request: ApiRequest,
+        head: Head,
+        body: Body,
+        caller: Caller,
+        kept: InFlight,
+    ) -> ApiResult<Response<Body>> {
+        self.turn_strangers_away(&caller, &request).await?;
+        request.fence = head.headers.get(FENCE_HEADER).map(fence).transpose()?;
+        if request.verb == Verb::Connect {
+            return self.connect(request, head, body, caller, kept).await;
         }
         let form = Accepted::read(&head.headers).resource_form()?;
         decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
-        let view = self.view(&request, form, &head)?;
+        let (view, verb) = (self.view(&request, form, &head)?, request.verb);
         match self.ask(caller, request).await {
-            Ok(response) => self.encoded(view, response),
+            Ok(response) => encoded(view, response, kept),
             Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&error)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Nobody in particular gets no answer but to what everyone may ask: not whether a resource exists, nor whether
+    /// a body can be read. Known callers are authorized behind the inner service's door alone.
+    async fn turn_strangers_away(&self, caller: &Caller, request: &ApiRequest) -> ApiResult<()> {
+        if !caller.is_in("system:unauthenticated") {
+            return Ok(());
+        }
+        let verb = if request.verb == Verb::Connect { request.options.connect_as } else { request.verb };
+        let target = &request.target;
+        match self.authorizer.authorize(&Attributes::on(caller, verb, target)).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(_) | Decision::NoOpinion(_) => {
+                let resource = &target.resource;
+                let place = match target.namespace.as_str() {
+                    "" => "at the cluster scope".to_owned(),
+                    namespace => format!("in the namespace {namespace:?}"),
+                };
+                let why = format!(
+                    "User {:?} cannot {} resource {:?} in API group {:?} {place}",
+                    caller.name,
+                    verb.as_str(),
+                    resource.plural,
+                    resource.group
+                );
+                Err(ApiError::forbidden(&resource.plural, &resource.group, &target.name, why))
+            }
         }
     }
 
@@ -217,14 +270,23 @@ impl Shared {
         })
     }
 
-    async fn connect(&self, request: ApiRequest, head: Head, body: Body, caller: Caller) -> ApiResult<Response<Body>> {
+    async fn connect(
+        &self,
+        request: ApiRequest,
+        head: Head,
+        body: Body,
+        caller: Caller,
+        kept: InFlight,
+    ) -> ApiResult<Response<Body>> {
         if let Some(redirect) = connect::missing_slash(&head, &request.options.connect_path, &request.target) {
             return Ok(redirect);
         }
         let target = request.target.clone();
         let answered = self.ask(caller, request).await?;
         match answered.body {
-            ResponseBody::Connection(connection) => connect::forward(&self.env, &target, head, body, connection).await,
+            ResponseBody::Connection(connection) => {
+                connect::forward(&self.env, &target, head, body, connection, kept).await
+            }
             other => Err(ApiError::internal(format!("the server answered {other:?} where a connection was asked for"))),
         }
     }
@@ -241,22 +303,22 @@ impl Shared {
         let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
         Ok(View { form, pretty, kind: info.kind.clone(), api_version: resource.api_version().into(), rows })
     }
+}
 
-    fn encoded(&self, view: View, answered: ApiResponse) -> ApiResult<Response<Body>> {
-        let ApiResponse { code, warnings, body } = answered;
-        let mut response = match body {
-            ResponseBody::Object(object) => view.object(code, &object)?,
-            ResponseBody::Doc(doc) => view.document(code, &doc)?,
-            ResponseBody::List(list) => view.list(code, list)?,
-            ResponseBody::Watch(events) => watch::stream(view, events)?,
-            ResponseBody::Status(status) => view.finished(code, status.to_json())?,
-            ResponseBody::Connection(_) => {
-                return Err(ApiError::internal("the server answered a connection where none was asked for"));
-            }
-        };
-        encode::add_warnings(&mut response, &warnings);
-        Ok(response)
-    }
+fn encoded(view: View, answered: ApiResponse, kept: InFlight) -> ApiResult<Response<Body>> {
+    let ApiResponse { code, warnings, body } = answered;
+    let mut response = match body {
+        ResponseBody::Object(object) => view.object(code, &object)?,
+        ResponseBody::Doc(doc) => view.document(code, &doc)?,
+        ResponseBody::List(list) => view.list(code, list)?,
+        ResponseBody::Watch(events) => watch::stream(view, events, kept)?,
+        ResponseBody::Status(status) => view.finished(code, status.to_json())?,
+        ResponseBody::Connection(_) => {
+            return Err(ApiError::internal("the server answered a connection where none was asked for"));
+        }
+    };
+    encode::add_warnings(&mut response, &warnings);
+    Ok(response)
 }
 
 fn check_limits(head: &Head) -> ApiResult<()> {

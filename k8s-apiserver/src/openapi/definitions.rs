@@ -47,6 +47,15 @@ impl Definitions {
         })
     }
 
+    /// Where a definition stands in a document; of what has none (the options of connections) only that it is an
+    /// object is known.
+    pub(super) fn reference(&self, of: &Served, name: &str, dialect: Dialect) -> Doc {
+        if self.by_name.contains_key(name) || !self.is_built_in(of) {
+            return doc!({"$ref": format!("{}{name}", place(dialect))});
+        }
+        doc!({"type": "object"})
+    }
+
     /// Whether the model knows the kind. What it does not know has no strategic merge.
     pub(super) fn is_built_in(&self, served: &Served) -> bool {
         let of = &served.resource;
@@ -62,8 +71,8 @@ impl Definitions {
             let of = &served.resource;
             let (name, list) = (self.name(&of.group, &of.version, &served.kind), list_kind(served));
             let list = self.name(&of.group, &of.version, &list);
-            if let Some(schema) = &served.schema {
-                own.insert(name.clone(), custom(served, schema));
+            if !self.is_built_in(served) {
+                own.insert(name.clone(), custom(served));
                 own.insert(list.clone(), custom_list(served, &name));
             }
             wanted.extend([name, list]);
@@ -89,11 +98,6 @@ impl Definitions {
 /// The kind of a collection of these.
 pub(super) fn list_kind(served: &Served) -> String {
     format!("{}List", served.kind)
-}
-
-/// Where a definition stands in a document.
-pub(super) fn reference(name: &str, dialect: Dialect) -> Doc {
-    doc!({"$ref": format!("{}{name}", place(dialect))})
 }
 
 pub(super) fn gvk_doc(gvk: &Gvk) -> Doc {
@@ -133,9 +137,10 @@ fn translate(schema: &mut Doc, dialect: Dialect, wanted: &mut Vec<String>) {
     }
 }
 
-/// A custom kind's own schema, with what every object has.
-fn custom(served: &Served, schema: &Doc) -> Doc {
-    let mut whole = schema.clone();
+/// A custom kind's own schema, with what every object has. Without one, anything goes.
+fn custom(served: &Served) -> Doc {
+    let anything = || doc!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let mut whole = served.schema.as_ref().map_or_else(anything, |schema| (**schema).clone());
     let of = &served.resource;
     let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: served.kind.to_string() };
     if whole.get("type").is_none() {

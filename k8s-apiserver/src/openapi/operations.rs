@@ -12,7 +12,7 @@ use k8s_core::{
     schema::Gvk,
 };
 
-use super::definitions::{Definitions, gvk_doc, list_kind, reference};
+use super::definitions::{Definitions, gvk_doc, list_kind};
 use crate::discovery::Served;
 
 /// The version of OpenAPI.
@@ -228,11 +228,15 @@ impl Writer<'_> {
     }
 
     fn body_schema(&self, verb: &str, definition: &str) -> Doc {
-        if verb == "patch" { doc!({"type": "object"}) } else { reference(definition, self.dialect) }
+        if verb == "patch" {
+            doc!({"type": "object"})
+        } else {
+            self.definitions.reference(self.served, definition, self.dialect)
+        }
     }
 
     fn answer(&self, definition: &str) -> Doc {
-        let schema = reference(definition, self.dialect);
+        let schema = self.definitions.reference(self.served, definition, self.dialect);
         match self.dialect {
             Dialect::V2 => doc!({"description": "OK", "schema": schema}),
             Dialect::V3 => doc!({"description": "OK", "content": {"application/json": {"schema": schema}}}),

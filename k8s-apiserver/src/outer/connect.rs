@@ -20,13 +20,16 @@ use k8s_wire::{
 };
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-/// Repeats a request on the connection that the inner service opened for it.
+use super::metrics::InFlight;
+
+/// Repeats a request on the connection that the inner service opened for it. `kept` lives as long as an upgrade.
 pub async fn forward(
     env: &Env,
     target: &Target,
     mut head: Parts,
     body: Body,
     connection: Connection,
+    kept: InFlight,
 ) -> ApiResult<Response<Body>> {
     let upgrades = is_upgrade(&head.headers);
     let Connection { stream, host, path_and_query } = connection;
@@ -36,7 +39,7 @@ pub async fn forward(
     let answer = answer.map_err(|error| bad_gateway(format!("error proxying to {host}: {}", chain(&error))))?;
     match (answer, upgrade) {
         (Answer::Upgraded { head, stream }, Some(upgrade)) if upgrades => {
-            splice(env, upgrade, stream);
+            splice(env, upgrade, stream, kept);
             Ok(switching(head.headers))
         }
         (Answer::Upgraded { .. }, _) => {
@@ -74,8 +77,9 @@ fn is_credential(name: &header::HeaderName) -> bool {
 }
 
 /// Copies bytes both ways until both sides are done.
-fn splice(env: &Env, upgrade: OnUpgrade, backend: Box<dyn ByteStream>) {
+fn splice(env: &Env, upgrade: OnUpgrade, backend: Box<dyn ByteStream>, kept: InFlight) {
     let copying = async move {
+        let _kept = kept;
         let client = match upgrade.await {
             Ok(client) => client,
             Err(error) => return tracing::debug!(%error, "client went away before its upgrade"),

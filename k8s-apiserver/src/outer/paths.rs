@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     encode::response,
+    metrics::Requests,
     negotiate::{Accepted, Conversion, Encoding},
 };
 use crate::{
@@ -52,7 +53,7 @@ pub struct Answers {
     pub live: Health,
     /// `/readyz`.
     pub ready: Health,
-    /// `/metrics`: samples in the Prometheus text format; none is an empty page.
+    /// What `/metrics` shows beside the outer service's own: samples in the Prometheus text format.
     pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
     /// The issuer of service account tokens, for its discovery documents.
     pub issuer: Option<Arc<dyn TokenIssuer>>,
@@ -69,6 +70,7 @@ pub(super) struct Paths {
     catalog: Arc<dyn Catalog>,
     answers: Answers,
     openapi: OpenApi,
+    requests: Arc<Requests>,
     /// The aggregated documents of `/api` and `/apis`, as last made.
     aggregated: Mutex<Vec<Aggregated>>,
 }
@@ -103,9 +105,9 @@ pub(super) async fn authorize(
 }
 
 impl Paths {
-    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers) -> Self {
+    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers, requests: Arc<Requests>) -> Self {
         let openapi = OpenApi::new(catalog.clone(), answers.version.git_version.clone());
-        Self { catalog, answers, openapi, aggregated: Mutex::new(Vec::new()) }
+        Self { catalog, answers, openapi, requests, aggregated: Mutex::new(Vec::new()) }
     }
 
     /// Answers a path; the caller may read it. 404 where nothing is, 405 for anything but reading.
@@ -119,7 +121,10 @@ impl Paths {
                 let (health, name) = (self.health(segments[0]), name.first().copied());
                 health.verdict(segments[0], name, query).map(health::Verdict::response).ok_or_else(no_such_path)
             }
-            ["metrics"] => Ok(health::metrics(self.answers.metrics.as_ref().map_or_else(String::new, |make| make()))),
+            ["metrics"] => {
+                let others = self.answers.metrics.as_ref().map_or_else(String::new, |make| make());
+                Ok(health::metrics(self.requests.samples() + &others))
+            }
             ["api"] => self.discovery(head, true),
             ["apis"] => self.discovery(head, false),
             ["api", version] => self.resources(head, "", version),

@@ -11,22 +11,23 @@ use k8s_wire::body::{self, Body};
 
 use super::{
     encode::{View, response},
+    metrics::InFlight,
     negotiate::{Encoding, Shape},
 };
 
-/// A stream of changes as an answer. An error becomes an ERROR event and ends it.
-pub fn stream(view: View, events: WatchStream) -> ApiResult<Response<Body>> {
+/// A stream of changes as an answer. An error becomes an ERROR event and ends it. `kept` lives as long as the stream.
+pub fn stream(view: View, events: WatchStream, kept: InFlight) -> ApiResult<Response<Body>> {
     if view.form.encoding != Encoding::Json {
         return Err(ApiError::not_acceptable("application/json"));
     }
-    let state = (view, events, true);
+    let state = (view, events, true, kept);
     let lines = futures::stream::unfold(Some(state), |state| async move {
-        let (view, mut events, first) = state?;
+        let (view, mut events, first, kept) = state?;
         let event = events.next().await?;
         let line = line(&view, &event, first);
         // After an error nothing follows; the columns of a table go with the first object only.
         let shown = matches!(&event, Ok(event) if event.object().is_some());
-        let state = event.is_ok().then_some((view, events, first && !shown));
+        let state = event.is_ok().then_some((view, events, first && !shown, kept));
         Some((Ok::<_, std::convert::Infallible>(line), state))
     });
     Ok(response(200, Encoding::Json, body::stream(lines)))

@@ -206,6 +206,26 @@ async fn a_failure_is_a_status_and_may_say_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn requests_are_counted_and_a_watch_until_it_ends() {
+    let (outer, _) = outer();
+    send(&outer, "POST", CONFIG_MAPS, JSON, config_map("a")).await;
+    get(&outer, &format!("{CONFIG_MAPS}/missing")).await;
+    let watch = request("GET", &format!("{CONFIG_MAPS}?watch=true")).body(body::empty()).unwrap();
+    let watch = outer.clone().oneshot(watch).await.unwrap();
+    let metrics = get(&outer, "/metrics").await.body;
+    for line in [
+        r#"apiserver_request_total{code="201",group="",resource="configmaps",subresource="",verb="POST"} 1"#,
+        r#"apiserver_request_total{code="404",group="",resource="configmaps",subresource="",verb="GET"} 1"#,
+        "apiserver_longrunning_requests 1",
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    drop(watch);
+    assert!(get(&outer, "/metrics").await.body.contains("apiserver_longrunning_requests 0"));
+}
+
+#[tokio::test]
 async fn who_may_read_paths_is_asked_of_the_authorizer() {
     let (outer, _) = outer();
     let anonymous = async |path: &str| {

@@ -141,6 +141,8 @@ async fn identities() {
     let twice = request("GET", CONFIG_MAPS).header("impersonate-user", "a").header("impersonate-user", "b");
     refused(&outer, &door, "repeated user", twice.body(body::empty()).unwrap(), 400).await;
     let remote = Request::get(CONFIG_MAPS).header("x-remote-user", "root").body(body::empty()).unwrap();
-    call(&outer, remote).await;
-    assert_eq!(door.last().0.name, "system:anonymous", "X-Remote-User is not read");
+    refused(&outer, &door, "X-Remote-User", remote, 403).await;
+    let (gone, garbage) = ("/apis/nothing.io/v1/things", body::full("garbage"));
+    refused(&outer, &door, "what is not there", Request::get(gone).body(body::empty()).unwrap(), 403).await;
+    refused(&outer, &door, "a bad body", Request::post(CONFIG_MAPS).body(garbage).unwrap(), 403).await;
 }
