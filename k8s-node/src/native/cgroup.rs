@@ -228,9 +228,12 @@ impl Cgroup {
             set("cpu", "cpu.cfs_quota_us", quota.to_string())?;
         }
         if let Some(bytes) = limits.memory_limit_bytes {
+            // The limit with swap may never be the lower one: it goes first when rising and last when falling.
+            // Without swap accounting its file is missing, and there is nothing to limit.
+            let with_swap = || set("memory", "memory.memsw.limit_in_bytes", bytes.to_string());
+            let _ = with_swap();
             set("memory", "memory.limit_in_bytes", bytes.to_string())?;
-            // Without swap accounting the file is missing, and there is nothing to limit.
-            let _ = set("memory", "memory.memsw.limit_in_bytes", bytes.to_string());
+            let _ = with_swap();
         }
         if let Some(pids) = limits.pids_limit {
             set("pids", "pids.max", unlimited(pids, "max"))?;

@@ -83,7 +83,8 @@ impl Node {
     }
 
     pub fn cgroup_prefix(&self) -> PathBuf {
-        Path::new("/k8s-test").join(self.folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.'))
+        let name = self.folder.path().file_name().unwrap().to_str().unwrap();
+        PathBuf::from(format!("/k8s-test{name}"))
     }
 
     /// A new runtime over the same folder, in place of the one there may be.
