@@ -97,6 +97,8 @@ pub enum IntFormat {
     Int32,
     /// 64 bits, signed.
     Int64,
+    /// 64 bits, signed, as custom kinds have it: `3.0` is an integer too, and is read as `3`.
+    Whole,
 }
 
 impl<'a> Node<'a> {

@@ -189,7 +189,7 @@ fn expectation(node: Node<'_>) -> &'static str {
         Kind::List(_) => "an array",
         Kind::String => "a string",
         Kind::Integer(IntFormat::Int32) => "an integer of 32 bits",
-        Kind::Integer(IntFormat::Int64) => "an integer of 64 bits",
+        Kind::Integer(IntFormat::Int64 | IntFormat::Whole) => "an integer of 64 bits",
         Kind::Number => "a number",
         Kind::Boolean => "true or false",
         Kind::IntOrString => "an integer or a string",
@@ -231,5 +231,7 @@ pub(crate) fn is_zero(value: &Doc) -> bool {
     }
 }
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod tests;

@@ -14,13 +14,18 @@ pub(super) type Verdict = Result<Option<Doc>, String>;
 
 /// An integer in range, written without fraction and exponent.
 pub(super) fn integer(format: IntFormat, number: &Number) -> Verdict {
-    let fits = match (format, number.as_i64()) {
-        (IntFormat::Int32, Some(value)) => i32::try_from(value).is_ok(),
-        (IntFormat::Int64, Some(_)) => true,
-        (_, None) => false,
-    };
-    // A number of a million digits helps nobody.
-    if fits { Ok(None) } else { Err(format!("number {:.40}", number.as_str())) }
+    match (format, number.as_i64()) {
+        (IntFormat::Int32, Some(value)) if i32::try_from(value).is_ok() => Ok(None),
+        (IntFormat::Int64 | IntFormat::Whole, Some(_)) => Ok(None),
+        (IntFormat::Whole, None) if whole(number.as_f64()) => Ok(Some(Doc::from(number.as_f64() as i64))),
+        // A number of a million digits helps nobody.
+        _ => Err(format!("number {:.40}", number.as_str())),
+    }
+}
+
+/// Whether a float is a whole number that it holds exactly.
+fn whole(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() <= (1u64 << 53) as f64
 }
 
 /// A quantity, canonically.

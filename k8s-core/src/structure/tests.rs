@@ -99,6 +99,20 @@ fn numbers_of_any_size_are_judged_not_read() {
 }
 
 #[test]
+fn custom_integers_may_be_written_with_a_fraction() {
+    let cases = [("3.0", Some("3")), ("3e2", Some("300")), ("3", None), ("-0.0", Some("0"))];
+    for (text, expected) in cases {
+        let number = crate::doc::Number::from_text(text).unwrap();
+        let expected = expected.map(|text| Doc::parse(text.as_bytes()).unwrap());
+        assert_eq!(canonical::integer(IntFormat::Whole, &number), Ok(expected), "{text}");
+    }
+    for text in ["3.5", "1e400", "1e18", "9223372036854775808"] {
+        let number = crate::doc::Number::from_text(text).unwrap();
+        assert!(canonical::integer(IntFormat::Whole, &number).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn takes_the_form_of_a_typed_server() {
     let (pod, report) = whole(
         "Pod",
