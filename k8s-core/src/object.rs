@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{env::Timestamp, resource::Resource, selector::Labels, status::ApiError};
+use crate::{doc::Doc, env::Timestamp, resource::Resource, selector::Labels, status::ApiError};
 
 /// One object as some revision of the cluster has it.
 ///
@@ -26,8 +26,8 @@ pub struct Object {
     json: Bytes,
     splice: usize,
     revision: u64,
-    /// What is known without decoding the whole.
-    pub meta: Meta,
+    /// What is known without decoding the whole. Shared by all revisions of the same bytes.
+    pub meta: Arc<Meta>,
     typed: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
 }
 
@@ -108,6 +108,21 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
+impl Owner {
+    fn of(doc: &Doc) -> Self {
+        let text = |key: &str| Text::from(doc.str_at(&[key]));
+        let flag = |key: &str| doc.get(key).and_then(Doc::as_bool).unwrap_or(false);
+        Self {
+            api_version: text("apiVersion"),
+            kind: text("kind"),
+            name: text("name"),
+            uid: text("uid"),
+            controller: flag("controller"),
+            block_owner_deletion: flag("blockOwnerDeletion"),
+        }
+    }
+}
+
 impl Labels for Meta {
     fn label(&self, key: &str) -> Option<&str> {
         self.labels.label(key)
@@ -115,6 +130,33 @@ impl Labels for Meta {
 }
 
 impl Meta {
+    /// The metadata of a document, as far as it has the right shape.
+    pub fn of(doc: &Doc) -> Self {
+        let text = |path: &[&str]| Text::from(doc.str_at(path));
+        let time = |path: &[&str]| doc.str_at(path).parse().ok();
+        let labels = doc.at(&["metadata", "labels"]).and_then(Doc::as_object);
+        let mut labels: Vec<(Text, Text)> =
+            labels.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key.into(), value.as_str().unwrap_or("").into())).collect();
+        labels.sort();
+        let items = |path: &[&str]| doc.at(path).map(Doc::items).unwrap_or_default();
+        let finalizers = items(&["metadata", "finalizers"]).iter().filter_map(Doc::as_str).map(Text::from);
+        let is_pod = doc.str_at(&["kind"]) == "Pod";
+        Self {
+            api_version: text(&["apiVersion"]),
+            kind: text(&["kind"]),
+            name: text(&["metadata", "name"]),
+            namespace: text(&["metadata", "namespace"]),
+            uid: text(&["metadata", "uid"]),
+            generation: doc.at(&["metadata", "generation"]).and_then(Doc::as_i64).unwrap_or(0),
+            labels: labels.into(),
+            owners: items(&["metadata", "ownerReferences"]).iter().map(Owner::of).collect(),
+            finalizers: finalizers.collect(),
+            created: time(&["metadata", "creationTimestamp"]),
+            deleted: time(&["metadata", "deletionTimestamp"]),
+            node_name: if is_pod { text(&["spec", "nodeName"]) } else { Text::default() },
+        }
+    }
+
     /// Namespace and name.
     pub fn key(&self) -> ObjectKey {
         ObjectKey { namespace: self.namespace.clone(), name: self.name.clone() }
@@ -140,7 +182,7 @@ impl Object {
             None => (json.clone(), metadata_brace(&json).ok_or_else(without_metadata)?),
         };
         let revision = revision.or(parsed).unwrap_or(0);
-        let meta = head.into_meta();
+        let meta = Arc::new(head.into_meta());
         Ok(Self { json, splice, revision, meta, typed: Mutex::new(None) })
     }
 
@@ -150,7 +192,18 @@ impl Object {
     /// brace of a non-empty `metadata`.
     pub fn from_parts(json: Bytes, splice: usize, revision: u64, meta: Meta) -> Self {
         debug_assert!(json[..splice].ends_with(b"{"), "the splice point follows the brace of metadata");
-        Self { json, splice, revision, meta, typed: Mutex::new(None) }
+        Self { json, splice, revision, meta: Arc::new(meta), typed: Mutex::new(None) }
+    }
+
+    /// An object from the document of a write, which is encoded here, once. `metadata.resourceVersion` is left out.
+    ///
+    /// Fails when the document has no `metadata` with anything in it.
+    pub fn from_doc(doc: &mut Doc, revision: u64) -> Result<Self, ApiError> {
+        doc.remove_at(&["metadata", "resourceVersion"]);
+        let meta = Meta::of(doc);
+        let json = doc.to_json();
+        let splice = metadata_brace(&json).ok_or_else(without_metadata)?;
+        Ok(Self::from_parts(json.into(), splice, revision, meta))
     }
 
     /// The same object at another revision (a deletion is sent with the revision that deleted). Shares the bytes.

@@ -68,6 +68,12 @@ impl<L: Labels> Labels for &L {
     }
 }
 
+impl<L: Labels> Labels for std::sync::Arc<L> {
+    fn label(&self, key: &str) -> Option<&str> {
+        (**self).label(key)
+    }
+}
+
 /// Sorted pairs, as objects in flight carry them.
 impl<T: AsRef<str>> Labels for [(T, T)] {
     fn label(&self, key: &str) -> Option<&str> {
