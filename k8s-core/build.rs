@@ -24,14 +24,14 @@ struct Kind {
 }
 
 macro_rules! kinds {
-    ($generator:ident, $kinds:ident; $($module:tt $($name:ident)*;)*) => {
-        $($(kinds!(@one $generator $kinds $module $name);)*)*
+    ($generator:ident; $($module:tt $($name:ident)*;)*) => {
+        vec![$($(kinds!(@one $generator $module $name),)*)*]
     };
-    (@one $generator:ident $kinds:ident [$($module:ident)::+] $name:ident) => {
-        $kinds.push(kind::<k8s_openapi::$($module)::+::$name>(
+    (@one $generator:ident [$($module:ident)::+] $name:ident) => {
+        kind::<k8s_openapi::$($module)::+::$name>(
             &mut $generator,
             list_kind(stringify!($($module)::+), stringify!($name)),
-        ));
+        )
     };
 }
 
@@ -67,6 +67,7 @@ fn kind<T: Resource + k8s_openapi::schemars::JsonSchema>(
     Kind { group: T::GROUP, version: T::VERSION, kind: T::KIND, definition, list }
 }
 
+#[allow(clippy::disallowed_methods)] // Cargo tells a build script by the environment where to write.
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
@@ -80,8 +81,7 @@ fn main() {
 
 fn run(out: &Path) -> Result<(), String> {
     let mut generator = SchemaGenerator::default();
-    let mut kinds: Vec<Kind> = Vec::new();
-    kinds! { generator, kinds;
+    let kinds: Vec<Kind> = kinds! { generator;
         [apimachinery::pkg::apis::meta::v1] APIGroup APIGroupList APIResourceList APIVersions Status;
         [api::core::v1] Binding ComponentStatus ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume
             PersistentVolumeClaim Pod PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount;
@@ -123,7 +123,7 @@ fn run(out: &Path) -> Result<(), String> {
         [api::storage::v1] CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass;
         [api::storagemigration::v1] StorageVersionMigration;
         [api::storagemigration::v1beta1] StorageVersionMigration;
-    }
+    };
     generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions>();
     generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta>();
     let definitions: BTreeMap<String, Value> = generator.take_definitions(false).into_iter().collect();

@@ -113,7 +113,7 @@ macro_rules! doc {
     (null) => { $crate::doc::Doc::Null };
     ([ $($items:tt)* ]) => {{
         #[allow(unused_mut)]
-        let mut items = ::std::vec::Vec::<$crate::doc::Doc>::new();
+        let mut items = ::std::vec::Vec::<$crate::doc::Doc>::from([]);
         $crate::doc!(@array items $($items)*);
         $crate::doc::Doc::Array(items)
     }};

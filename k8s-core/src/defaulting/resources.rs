@@ -24,7 +24,7 @@ pub(super) fn of_pod(spec: &mut Map) {
     let asked = Totals::of(spec, "requests");
     let Some(resources) = object_at(spec, "resources") else { return };
     huge_page_limits(resources, &used);
-    if !resources.get("limits").and_then(Doc::as_object).is_some_and(|list| !list.is_empty()) {
+    if resources.get("limits").and_then(Doc::as_object).is_none_or(Map::is_empty) {
         fill(resources, "limits", used.of_every_container().filter(|(name, _)| overcommits(name)));
     }
     let limits = entries(resources, "limits");

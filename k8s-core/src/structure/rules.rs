@@ -82,7 +82,8 @@ fn is_missing(fields: Struct<'_>, node: Node<'_>, value: Option<&Doc>) -> bool {
 
 fn value_rules(node: Node<'_>, doc: &Doc, path: &Path<'_>, typed: bool, errors: &mut Vec<FieldError>) {
     let rules = node.rules();
-    if !rules.allowed.is_empty() && !rules.allowed.contains(doc) && !(typed && is_zero(doc)) {
+    let unset = typed && is_zero(doc);
+    if !unset && !rules.allowed.is_empty() && !rules.allowed.contains(doc) {
         errors.push(unsupported(rules, doc, path));
     }
     if let Doc::Number(number) = doc
