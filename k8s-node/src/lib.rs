@@ -4,6 +4,8 @@
 //! [`shim`] is the small process beside each of its containers.
 #![deny(unsafe_code)]
 
+pub mod plan;
+pub mod status;
 pub mod runtime;
 pub mod image;
 pub mod logs;

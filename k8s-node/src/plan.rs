@@ -146,7 +146,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-pub(crate) use view::View as PodView;
+pub(crate) use view::{LOST_EXIT_CODE, View as PodView, exit as exit_of};
 
 #[cfg(test)]
 mod tests;

@@ -65,12 +65,7 @@ fn sandbox(draft: &mut Draft<'_>) -> bool {
 /// A sandbox is made only for a container that is to run in it: a finished pod on a restarted machine needs none.
 fn wants_sandbox(draft: &Draft<'_>) -> bool {
     let view = &draft.view;
-    view.parts.iter().filter(|part| part.role == Role::App).any(|part| {
-        match view.latest(&part.container.name).map(|container| &container.state) {
-            Some(ContainerState::Exited(exit)) => restarts(view.pod, &part.container, part.role, exit.code),
-            _ => true,
-        }
-    })
+    view.parts.iter().filter(|part| part.role == Role::App).any(|part| !view.is_done(part))
 }
 
 /// Unusable sandboxes go once status tells about all that ended in them.
@@ -109,10 +104,7 @@ fn containers(draft: &mut Draft<'_>) {
 /// Whether every ordinary container has ended for good.
 fn apps_are_done(draft: &Draft<'_>) -> bool {
     let view = &draft.view;
-    view.parts.iter().filter(|part| part.role == Role::App).all(|part| {
-        let ended = view.latest(&part.container.name).and_then(exit);
-        ended.is_some_and(|exit| !restarts(view.pod, &part.container, part.role, exit.code))
-    })
+    view.parts.iter().filter(|part| part.role == Role::App).all(|part| view.is_done(part))
 }
 
 /// Init containers one after another; a sidecar holds up the next only until it has started.
@@ -147,7 +139,9 @@ fn settle(draft: &mut Draft<'_>, part: &Part<'_>) {
 fn fate(draft: &Draft<'_>, part: &Part<'_>) -> Fate {
     let view = &draft.view;
     let name = &part.container.name;
-    let Some(latest) = view.latest(name) else { return Fate::Start(None) };
+    let Some(latest) = view.latest(name) else {
+        return if part.role != Role::Init && view.is_done(part) { Fate::Done } else { Fate::Start(None) };
+    };
     match &latest.state {
         ContainerState::Created => Fate::Start(None),
         ContainerState::Running { .. } => why_kill(draft, part, latest).map_or(Fate::Keep, Fate::Kill),
@@ -211,6 +205,11 @@ fn start(draft: &mut Draft<'_>, part: &Part<'_>, back_off: Option<(Timestamp, Ba
         if !draft.may_retry(&subject) {
             return;
         }
+    }
+    // A wait that is over is shown until the new instance runs.
+    let shown = draft.view.known(name).and_then(|known| known.state.as_ref()?.waiting.clone());
+    if let Some(shown) = shown.filter(|_| draft.view.exit_code(name).is_some() && !draft.waiting.contains_key(name)) {
+        draft.wait(name, &shown.reason.unwrap_or_default(), shown.message.unwrap_or_default());
     }
     // An instance that was created but never started goes on; every other start is a new instance.
     let created = draft.view.current(name).filter(|container| container.state == ContainerState::Created);

@@ -68,7 +68,7 @@ fn stop(draft: &mut Draft<'_>, cause: &Cause) -> bool {
         false => running(draft, |_| true),
         true => last_sidecar(draft),
     };
-    let done = victims.is_empty();
+    let done = victims.is_empty() && draft.view.observed.starting.is_empty();
     draft.wake_at(deadline);
     for (id, name) in victims {
         let message = if message.is_empty() { format!("Stopping container {name}") } else { message.to_owned() };

@@ -7,11 +7,14 @@ use k8s_core::{
     env::Timestamp,
 };
 
-use super::{BACK_OFF, BackOff, Observed, Part, ProbeResults, Role, SANDBOX_ATTEMPT, parts};
+use super::{BACK_OFF, BackOff, Observed, Part, ProbeResults, Role, SANDBOX_ATTEMPT, parts, restarts};
 use crate::runtime::{ContainerState, ContainerStatus, Exit, SandboxState, SandboxStatus};
 
 /// How long a pod may take to end unless it says otherwise.
 const DEFAULT_GRACE: i64 = 30;
+
+/// The exit code of a container whose end nobody saw.
+pub(crate) const LOST_EXIT_CODE: i32 = 137;
 
 /// A pod, what there is of it, and the time.
 pub(crate) struct View<'a> {
@@ -92,6 +95,25 @@ impl<'a> View<'a> {
         self.latest(name).filter(|container| container.sandbox == sandbox.id)
     }
 
+    /// With which code a container ended, if it neither runs nor was never made.
+    ///
+    /// Without an instance here (the machine was replaced under it) what status said decides; one that was running then
+    /// counts as lost.
+    pub fn exit_code(&self, name: &str) -> Option<i32> {
+        if let Some(latest) = self.latest(name) {
+            return exit(latest).map(|exit| exit.code);
+        }
+        let state = self.known(name)?.state.as_ref()?;
+        let lost = state.running.as_ref().map(|_| LOST_EXIT_CODE);
+        state.terminated.as_ref().map(|terminated| terminated.exit_code).or(lost)
+    }
+
+    /// Whether a container has ended for good.
+    pub fn is_done(&self, part: &Part<'_>) -> bool {
+        let code = self.exit_code(&part.container.name);
+        code.is_some_and(|code| !restarts(self.pod, &part.container, part.role, code))
+    }
+
     /// What the pod's status last said about a container.
     pub fn known(&self, name: &str) -> Option<&'a v1::ContainerStatus> {
         let status = self.pod.status.as_ref()?;
@@ -103,7 +125,7 @@ impl<'a> View<'a> {
     /// The attempt of the next instance: no two instances ever share one.
     pub fn next_attempt(&self, name: &str) -> u32 {
         let observed = self.latest(name).map(|container| container.attempt + 1).unwrap_or(0);
-        let known = self.known(name).filter(|known| known.container_id.is_some() || known.last_state.is_some());
+        let known = self.known(name).filter(|known| known.container_id.is_some());
         let known = known.map(|known| known.restart_count.max(0).unsigned_abs() + 1).unwrap_or(0);
         observed.max(known)
     }
@@ -127,6 +149,16 @@ impl<'a> View<'a> {
 
     pub fn probes(&self, id: &str) -> ProbeResults {
         self.observed.probes.get(id).copied().unwrap_or_default()
+    }
+
+    /// Whether an instance of this container runs.
+    pub fn runs(&self, name: &str) -> bool {
+        self.latest(name).is_some_and(is_running)
+    }
+
+    /// Whether anything of the pod runs or is about to.
+    pub fn has_running(&self) -> bool {
+        !self.observed.starting.is_empty() || self.observed.containers.iter().any(is_running)
     }
 
     /// Whether a running instance has passed its `postStart` hook and its startup probe.
