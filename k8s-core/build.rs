@@ -136,7 +136,7 @@ fn run(out: &Path) -> Result<(), String> {
 /// Writes `structs.txt` and `index.rs`.
 fn structs(out: &Path, definitions: &BTreeMap<String, Value>, kinds: &[Kind], overlay: &Overlay) -> Result<(), String> {
     let names: Vec<&String> =
-        definitions.iter().filter(|(_, schema)| is_struct(schema)).map(|(name, _)| name).collect();
+        definitions.iter().filter(|(name, _)| leaf(name).is_none()).map(|(name, _)| name).collect();
     let number = |name: &str| names.binary_search_by(|known| known.as_str().cmp(name)).ok();
     let mut text = String::new();
     let mut offsets = vec![0];
@@ -167,26 +167,26 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten()
 }
 
-fn is_struct(schema: &Value) -> bool {
-    schema.get("properties").is_some()
+/// What stands for a definition that is no struct; a struct may have no fields at all.
+fn leaf(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit('.').next().unwrap_or(name) {
+        "Quantity" => "quantity",
+        "IntOrString" => "intOrString",
+        "Time" => "time",
+        "MicroTime" => "microTime",
+        "FieldsV1" | "RawExtension" => "object",
+        "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray" => "any",
+        _ => return None,
+    })
 }
 
 /// A schema as `structs.txt` writes it.
 fn shape(schema: &Value, number: &impl Fn(&str) -> Option<usize>) -> Result<String, String> {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         let name = reference.rsplit('/').next().unwrap_or(reference);
-        return match (number(name), name.rsplit('.').next().unwrap_or(name)) {
-            (Some(place), _) => Ok(format!("#{place}")),
-            (None, "Quantity") => Ok("quantity".into()),
-            (None, "IntOrString") => Ok("intOrString".into()),
-            (None, "Time") => Ok("time".into()),
-            (None, "MicroTime") => Ok("microTime".into()),
-            (None, "FieldsV1" | "RawExtension" | "CustomResourceSubresourceStatus") => Ok("object".into()),
-            (None, "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray") => {
-                Ok("any".into())
-            }
-            // A struct without any field: it has none to know.
-            (None, _) => Ok("empty".into()),
+        return match leaf(name) {
+            Some(word) => Ok(word.into()),
+            None => number(name).map(|place| format!("#{place}")).ok_or_else(|| format!("unknown reference {name}")),
         };
     }
     let text = |key: &str| schema.get(key).and_then(Value::as_str);

@@ -7,7 +7,7 @@
 //! | `#N` | the struct with number N |
 //! | `[]SHAPE`, `{}SHAPE` | a list, a map |
 //! | `string`, `int32`, `int64`, `number`, `boolean`, `bytes`, `intOrString`, `quantity`, `time`, `microTime` | scalars |
-//! | `object`, `any`, `empty` | any object, any value, an object without fields |
+//! | `object`, `any` | any object, any value |
 //!
 //! | Rule | Meaning |
 //! |---|---|
@@ -100,7 +100,7 @@ fn shape(written: &str) -> Result<Shape, String> {
         "quantity" => Shape::Quantity,
         "time" => Shape::Time,
         "microTime" => Shape::MicroTime,
-        "object" | "empty" => Shape::AnyObject,
+        "object" => Shape::AnyObject,
         "any" => Shape::Any,
         other => return Err(format!("unknown shape {other}")),
     })
