@@ -11,8 +11,9 @@ mod legacy;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::catalog::{body_kind, verb_words};
 pub use self::{
     aggregated::aggregated,
-    catalog::{Catalog, Served, ServedSubresource, Tabulate},
+    catalog::Catalog,
     legacy::{core_versions, group, groups, resources},
 };

@@ -22,6 +22,7 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts as Head};
 use k8s_core::{
     doc,
     doc::{Doc, Map},
+    registry::{Registry, ResourceInfo},
     schema::Schemas,
     status::{ApiError, ApiResult},
 };
@@ -33,7 +34,7 @@ use self::{
     operations::{Dialect, paths},
 };
 use crate::{
-    discovery::{Catalog, Served},
+    discovery::Catalog,
     outer::{Accepted, tagged},
 };
 
@@ -47,8 +48,8 @@ pub(crate) struct OpenApi {
 
 #[derive(Default)]
 struct Kept {
-    /// Of the catalog that the documents show; `None` before the first.
-    generation: Option<u64>,
+    /// The kinds that the documents show; `None` before the first.
+    registry: Option<Arc<Registry>>,
     /// By the name that the index gives: `api/v1`, `apis/apps/v1`.
     documents: BTreeMap<String, Document>,
     /// The version 2 document.
@@ -61,7 +62,7 @@ struct Document {
     digest: String,
     gzip: Bytes,
     /// The resources that it shows, to see whether it must be made anew.
-    shows: Vec<Arc<Served>>,
+    shows: Vec<Arc<ResourceInfo>>,
 }
 
 impl OpenApi {
@@ -114,7 +115,7 @@ impl OpenApi {
             match &kept.whole {
                 Some(document) => document.clone(),
                 None => {
-                    let all = self.catalog.all().1.to_vec();
+                    let all = self.catalog.registry().iter().cloned().collect();
                     kept.whole.insert(self.document(Dialect::V2, all, &Definitions::new())).clone()
                 }
             }
@@ -124,30 +125,31 @@ impl OpenApi {
 
     /// Makes anew the documents whose resources have changed.
     fn refresh(&self, kept: &mut Kept) {
-        let (generation, all) = self.catalog.all();
-        if kept.generation == Some(generation) {
+        let registry = self.catalog.registry();
+        if kept.registry.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, &registry)) {
             return;
         }
-        let mut groups: BTreeMap<String, Vec<Arc<Served>>> = BTreeMap::new();
-        for served in all.iter() {
-            groups.entry(document_name(served)).or_default().push(served.clone());
+        let mut groups: BTreeMap<String, Vec<Arc<ResourceInfo>>> = BTreeMap::new();
+        for info in registry.iter() {
+            groups.entry(document_name(info)).or_default().push(info.clone());
         }
         let mut definitions = None;
         let mut before = std::mem::take(&mut kept.documents);
         for (name, shows) in groups {
             let document = match before.remove(&name) {
-                Some(document) if document.shows == shows => document,
+                Some(document) if same(&document.shows, &shows) => document,
                 _ => self.document(Dialect::V3, shows, definitions.get_or_insert_with(Definitions::new)),
             };
             kept.documents.insert(name, document);
         }
-        kept.generation = Some(generation);
+        kept.registry = Some(registry);
         kept.whole = None;
     }
 
-    fn document(&self, dialect: Dialect, shows: Vec<Arc<Served>>, definitions: &Definitions) -> Document {
+    fn document(&self, dialect: Dialect, shows: Vec<Arc<ResourceInfo>>, definitions: &Definitions) -> Document {
         let info = doc!({"title": "Kubernetes", "version": self.version.as_str()});
-        let (paths, schemas) = (paths(&shows, definitions, dialect), definitions.reached(&shows, dialect));
+        let (paths, schemas) =
+            (paths(&shows, definitions, dialect), definitions.reached(&shows, &*self.catalog, dialect));
         let document = match dialect {
             Dialect::V3 => doc!({
                 "openapi": "3.0.0",
@@ -187,9 +189,13 @@ impl Document {
     }
 }
 
+/// Whether two lists are of the same entries. An entry that changed is another allocation.
+fn same(a: &[Arc<ResourceInfo>], b: &[Arc<ResourceInfo>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
 /// How the index names the document of a resource: as its path begins.
-fn document_name(served: &Served) -> String {
-    let of = &served.resource;
+fn document_name(of: &ResourceInfo) -> String {
     if of.group.is_empty() { format!("api/{}", of.version) } else { format!("apis/{}/{}", of.group, of.version) }
 }
 

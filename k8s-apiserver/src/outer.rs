@@ -219,8 +219,8 @@ impl Shared {
             return self.connect(request, head, body, caller, kept).await;
         }
         let form = Accepted::read(&head.headers).resource_form()?;
-        decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         let (view, verb) = (self.view(&request, form, &head)?, request.verb);
+        decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         match self.ask(caller, request).await {
             Ok(response) => encoded(view, response, kept),
             Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&error)),
@@ -291,17 +291,26 @@ impl Shared {
         }
     }
 
-    /// How the answer to `request` will be shown; 404 where nothing of that name is served.
+    /// How the answer to `request` will be shown; 404 where nothing of that name is served at that place.
     fn view(&self, request: &ApiRequest, form: Form, head: &Head) -> ApiResult<View> {
-        let resource = &request.target.resource;
+        let target = &request.target;
+        let registry = self.catalog.registry();
+        let info = registry.served(&target.resource)?;
+        let misplaced = if info.is_namespaced() {
+            target.namespace.is_empty() && !target.name.is_empty()
+        } else {
+            !target.namespace.is_empty()
+        };
+        if misplaced || !target.subresource.is_empty() && info.subresource(&target.subresource).is_none() {
+            return Err(ApiError::no_such_path());
+        }
         let query = head.uri.query().unwrap_or("");
-        let info = self.catalog.find(resource).ok_or_else(ApiError::no_such_path)?;
         let rows = match form.shape {
-            Shape::Table => Some(Arc::new(table::Rows::new(self.catalog.table(resource), query, self.env.now())?)),
+            Shape::Table => Some(Arc::new(table::Rows::new(query)?)),
             Shape::Whole | Shape::Metadata => None,
         };
         let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
-        Ok(View { form, pretty, kind: info.kind.clone(), api_version: resource.api_version().into(), rows })
+        Ok(View { form, pretty, kind: info.kind.clone(), api_version: info.api_version().into(), rows })
     }
 }
 

@@ -1,21 +1,20 @@
 //! The aggregated discovery document: every group, version and resource in one answer.
 
-use std::sync::Arc;
-
 use k8s_core::{
     doc,
     doc::{Doc, Text},
+    registry::{Registry, ResourceInfo, Subresource},
 };
 
 use super::{
-    catalog::{Served, ServedSubresource, by_group},
-    legacy::texts,
+    catalog::{body_kind, by_group, verb_words},
+    legacy::{texts, words},
 };
 
 /// `APIGroupDiscoveryList` at `apidiscovery.k8s.io/{version}`: of the core group for `/api`, of the named ones for
 /// `/apis`.
-pub fn aggregated(all: &[Arc<Served>], core: bool, version: &str) -> Doc {
-    let groups = by_group(all).into_iter().filter(|(group, _)| group.is_empty() == core);
+pub fn aggregated(registry: &Registry, core: bool, version: &str) -> Doc {
+    let groups = by_group(registry).into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Doc> = groups.map(|(group, versions)| group_entry(&group, &versions)).collect();
     doc!({
         "kind": "APIGroupDiscoveryList",
@@ -25,11 +24,11 @@ pub fn aggregated(all: &[Arc<Served>], core: bool, version: &str) -> Doc {
     })
 }
 
-fn group_entry(group: &Text, versions: &[(Text, Vec<&Served>)]) -> Doc {
+fn group_entry(group: &Text, versions: &[(Text, Vec<&ResourceInfo>)]) -> Doc {
     let versions: Vec<Doc> = versions
         .iter()
         .map(|(version, resources)| {
-            let resources: Vec<Doc> = resources.iter().map(|served| resource(served)).collect();
+            let resources: Vec<Doc> = resources.iter().map(|info| resource(info)).collect();
             doc!({"version": version.as_str(), "resources": Doc::Array(resources), "freshness": "Current"})
         })
         .collect();
@@ -37,44 +36,40 @@ fn group_entry(group: &Text, versions: &[(Text, Vec<&Served>)]) -> Doc {
     doc!({"metadata": metadata, "versions": Doc::Array(versions)})
 }
 
-fn resource(served: &Served) -> Doc {
-    let of = &served.resource;
+fn resource(info: &ResourceInfo) -> Doc {
+    let kind = (info.group.clone(), info.version.clone(), info.kind.clone());
     let mut entry = doc!({
-        "resource": of.plural.as_str(),
-        "responseKind": {
-            "group": of.group.as_str(),
-            "version": of.version.as_str(),
-            "kind": served.kind.as_str()
-        },
-        "scope": scope(served),
-        "singularResource": served.singular.as_str(),
-        "verbs": texts(&served.verbs)
+        "resource": info.plural.as_str(),
+        "responseKind": response_kind(&kind),
+        "scope": scope(info),
+        "singularResource": info.singular.as_str(),
+        "verbs": words(verb_words(&info.verbs, ""))
     });
-    if !served.short_names.is_empty() {
-        entry.set_at(&["shortNames"], texts(&served.short_names));
+    if !info.short_names.is_empty() {
+        entry.set_at(&["shortNames"], texts(&info.short_names));
     }
-    if !served.categories.is_empty() {
-        entry.set_at(&["categories"], texts(&served.categories));
+    if !info.categories.is_empty() {
+        entry.set_at(&["categories"], texts(&info.categories));
     }
-    if !served.subresources.is_empty() {
-        let below: Vec<Doc> = served.subresources.iter().map(subresource).collect();
+    if !info.subresources.is_empty() {
+        let below: Vec<Doc> = info.subresources.iter().map(|below| subresource(info, below)).collect();
         entry.set_at(&["subresources"], Doc::Array(below));
     }
     entry
 }
 
-fn subresource(below: &ServedSubresource) -> Doc {
+fn subresource(info: &ResourceInfo, below: &Subresource) -> Doc {
     doc!({
         "subresource": below.name.as_str(),
-        "responseKind": {
-            "group": below.group.as_str(),
-            "version": below.version.as_str(),
-            "kind": below.kind.as_str()
-        },
-        "verbs": texts(&below.verbs)
+        "responseKind": response_kind(&body_kind(info, below)),
+        "verbs": words(verb_words(&below.verbs, &below.name))
     })
 }
 
-fn scope(served: &Served) -> &'static str {
-    if served.namespaced { "Namespaced" } else { "Cluster" }
+fn response_kind((group, version, kind): &(Text, Text, Text)) -> Doc {
+    doc!({"group": group.as_str(), "version": version.as_str(), "kind": kind.as_str()})
+}
+
+fn scope(info: &ResourceInfo) -> &'static str {
+    if info.is_namespaced() { "Namespaced" } else { "Cluster" }
 }

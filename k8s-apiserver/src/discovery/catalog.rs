@@ -1,79 +1,44 @@
-//! The served resources, as discovery, tables and OpenAPI need to know them.
+//! Where the current kinds come from, and their order in discovery.
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use k8s_core::{
     doc::{Doc, Text},
-    env::Timestamp,
-    object::Object,
-    request::ResourceType,
+    registry::{Registry, ResourceInfo, Subresource},
+    request::Verb,
 };
 
-/// Tells what is served now. Built-in and custom resources alike.
+/// Tells what is served now: the built-in kinds and the custom ones of this moment.
+///
+/// A change shows as another registry; entries that did not change stay the same allocation.
 pub trait Catalog: Send + Sync + 'static {
-    /// One resource by group, version and plural name.
-    fn find(&self, resource: &ResourceType) -> Option<Arc<Served>>;
+    /// The kinds of this moment.
+    fn registry(&self) -> Arc<Registry>;
 
-    /// Every served resource, with a number that changes whenever the list does.
-    fn all(&self) -> (u64, Arc<[Arc<Served>]>);
-
-    /// The table that shows a resource to people.
-    fn table(&self, resource: &ResourceType) -> Arc<dyn Tabulate>;
+    /// The OpenAPI version 3 schema of a custom kind as it was written, with its descriptions.
+    fn written_schema(&self, _info: &ResourceInfo) -> Option<Arc<Doc>> {
+        None
+    }
 }
 
-/// Columns and cells of one kind.
-pub trait Tabulate: Send + Sync + 'static {
-    /// `columnDefinitions`.
-    fn columns(&self) -> Doc;
-
-    /// The cells of one object, as many as there are columns; ages are as of `now`.
-    fn cells(&self, object: &Object, now: Timestamp) -> Vec<Doc>;
+impl Catalog for Arc<Registry> {
+    fn registry(&self) -> Arc<Registry> {
+        self.clone()
+    }
 }
 
-/// One served resource at one version.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Served {
-    /// Group, version and plural name.
-    pub resource: ResourceType,
-    /// The singular name.
-    pub singular: Text,
-    /// The kind of one object.
-    pub kind: Text,
-    /// Whether objects live in namespaces.
-    pub namespaced: bool,
-    /// The verbs that work on it.
-    pub verbs: Vec<Text>,
-    /// The abbreviations that people type.
-    pub short_names: Vec<Text>,
-    /// The groupings that people type, such as `all`.
-    pub categories: Vec<Text>,
-    /// What hangs below one object.
-    pub subresources: Vec<ServedSubresource>,
-    /// The OpenAPI version 3 schema of a custom kind; the built-in ones have theirs in the object model.
-    pub schema: Option<Arc<Doc>>,
+impl Catalog for ArcSwap<Registry> {
+    fn registry(&self) -> Arc<Registry> {
+        self.load_full()
+    }
 }
 
-/// What hangs below one object.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ServedSubresource {
-    /// Such as `status`.
-    pub name: Text,
-    /// Group, version and kind of what it takes and answers.
-    pub group: Text,
-    /// See [`ServedSubresource::group`].
-    pub version: Text,
-    /// See [`ServedSubresource::group`].
-    pub kind: Text,
-    /// The verbs that work on it.
-    pub verbs: Vec<Text>,
-}
-
-/// The resources by group, then by version: groups in the order of [`group_order`], versions best first.
-pub fn by_group(all: &[Arc<Served>]) -> Vec<(Text, Vec<(Text, Vec<&Served>)>)> {
-    let mut groups: BTreeMap<&Text, BTreeMap<&Text, Vec<&Served>>> = BTreeMap::new();
-    for served in all {
-        let versions = groups.entry(&served.resource.group).or_default();
-        versions.entry(&served.resource.version).or_default().push(served);
+/// The served kinds by group, then by version: groups in the order of [`group_order`], versions best first.
+pub fn by_group(registry: &Registry) -> Vec<(Text, Vec<(Text, Vec<&ResourceInfo>)>)> {
+    let mut groups: BTreeMap<&Text, BTreeMap<&Text, Vec<&ResourceInfo>>> = BTreeMap::new();
+    for info in registry.iter() {
+        groups.entry(&info.group).or_default().entry(&info.version).or_default().push(info);
     }
     let mut groups: Vec<_> =
         groups.into_iter().map(|(group, versions)| (group.clone(), sorted_versions(versions))).collect();
@@ -81,11 +46,11 @@ pub fn by_group(all: &[Arc<Served>]) -> Vec<(Text, Vec<(Text, Vec<&Served>)>)> {
     groups
 }
 
-fn sorted_versions<'a>(versions: BTreeMap<&Text, Vec<&'a Served>>) -> Vec<(Text, Vec<&'a Served>)> {
-    let mut versions: Vec<(Text, Vec<&Served>)> =
+fn sorted_versions<'a>(versions: BTreeMap<&Text, Vec<&'a ResourceInfo>>) -> Vec<(Text, Vec<&'a ResourceInfo>)> {
+    let mut versions: Vec<(Text, Vec<&ResourceInfo>)> =
         versions.into_iter().map(|(version, resources)| (version.clone(), resources)).collect();
     for (_, resources) in &mut versions {
-        resources.sort_by(|a, b| a.resource.plural.cmp(&b.resource.plural));
+        resources.sort_by(|a, b| a.plural.cmp(&b.plural));
     }
     versions.sort_by(|(a, _), (b, _)| version_order(a, b));
     versions
@@ -130,4 +95,38 @@ fn rank(version: &str) -> Option<(u8, u32, u32)> {
             Some((stability, major, minor.parse().ok()?))
         }
     }
+}
+
+/// Group, version and kind of what a subresource takes and gives.
+pub fn body_kind(info: &ResourceInfo, below: &Subresource) -> (Text, Text, Text) {
+    if let Some(body) = &below.body {
+        return body.clone();
+    }
+    let kind = if below.verbs.contains(&Verb::Connect) {
+        let what = match below.name.as_str() {
+            "exec" => "Exec",
+            "attach" => "Attach",
+            "portforward" => "PortForward",
+            _ => "Proxy",
+        };
+        format!("{}{what}Options", info.kind).into()
+    } else {
+        info.kind.clone()
+    };
+    (info.group.clone(), info.version.clone(), kind)
+}
+
+/// The words of discovery for verbs, sorted. A connection is opened by the verbs that its methods stand for.
+pub fn verb_words(verbs: &[Verb], subresource: &str) -> Vec<&'static str> {
+    let mut words: Vec<&'static str> = Vec::new();
+    for verb in verbs {
+        match verb {
+            Verb::Connect if subresource == "proxy" => words.extend(["create", "delete", "get", "patch", "update"]),
+            Verb::Connect => words.extend(["create", "get"]),
+            verb => words.push(verb.as_str()),
+        }
+    }
+    words.sort_unstable();
+    words.dedup();
+    words
 }

@@ -1,32 +1,31 @@
 //! The discovery documents of old: one for the groups, one for each version.
 
-use std::sync::Arc;
-
 use k8s_core::{
     doc,
     doc::{Doc, Text},
+    registry::{Registry, ResourceInfo},
 };
 
-use super::catalog::{Served, by_group};
+use super::catalog::{body_kind, by_group, verb_words};
 
 /// `/api`: the versions of the core group.
-pub fn core_versions(all: &[Arc<Served>]) -> Doc {
-    let core = by_group(all).into_iter().find(|(group, _)| group.is_empty());
+pub fn core_versions(registry: &Registry) -> Doc {
+    let core = by_group(registry).into_iter().find(|(group, _)| group.is_empty());
     let versions: Vec<Doc> =
         core.into_iter().flat_map(|(_, versions)| versions).map(|(version, _)| Doc::from(version.as_str())).collect();
     doc!({"kind": "APIVersions", "versions": Doc::Array(versions), "serverAddressByClientCIDRs": []})
 }
 
 /// `/apis`: every named group with its versions.
-pub fn groups(all: &[Arc<Served>]) -> Doc {
-    let named = by_group(all).into_iter().filter(|(group, _)| !group.is_empty());
+pub fn groups(registry: &Registry) -> Doc {
+    let named = by_group(registry).into_iter().filter(|(group, _)| !group.is_empty());
     let groups: Vec<Doc> = named.map(|(group, versions)| entry(&group, &versions)).collect();
     doc!({"kind": "APIGroupList", "apiVersion": "v1", "groups": Doc::Array(groups)})
 }
 
 /// `/apis/GROUP`: one group with its versions.
-pub fn group(all: &[Arc<Served>], name: &str) -> Option<Doc> {
-    let (group, versions) = by_group(all).into_iter().find(|(group, _)| group == name && !group.is_empty())?;
+pub fn group(registry: &Registry, name: &str) -> Option<Doc> {
+    let (group, versions) = by_group(registry).into_iter().find(|(group, _)| group == name && !group.is_empty())?;
     let mut document = doc!({"kind": "APIGroup", "apiVersion": "v1"});
     for (field, value) in entry(&group, &versions).as_object()?.iter() {
         document.set_at(&[field], value.clone());
@@ -34,7 +33,7 @@ pub fn group(all: &[Arc<Served>], name: &str) -> Option<Doc> {
     Some(document)
 }
 
-fn entry(group: &Text, versions: &[(Text, Vec<&Served>)]) -> Doc {
+fn entry(group: &Text, versions: &[(Text, Vec<&ResourceInfo>)]) -> Doc {
     let of = |version: &Text| doc!({"groupVersion": format!("{group}/{version}"), "version": version.as_str()});
     let listed: Vec<Doc> = versions.iter().map(|(version, _)| of(version)).collect();
     // Invariant: a group is there because it has a version.
@@ -43,15 +42,13 @@ fn entry(group: &Text, versions: &[(Text, Vec<&Served>)]) -> Doc {
 }
 
 /// `/api/VERSION` and `/apis/GROUP/VERSION`: the resources of one version.
-pub fn resources(all: &[Arc<Served>], group: &str, version: &str) -> Option<Doc> {
-    let mut here: Vec<&Served> =
-        all.iter().map(Arc::as_ref).filter(|s| s.resource.group == group && s.resource.version == version).collect();
-    if here.is_empty() {
-        return None;
-    }
-    here.sort_by(|a, b| a.resource.plural.cmp(&b.resource.plural));
+pub fn resources(registry: &Registry, group: &str, version: &str) -> Option<Doc> {
+    let mut here: Vec<&ResourceInfo> =
+        registry.iter().map(AsRef::as_ref).filter(|info| info.group == group && info.version == version).collect();
+    let first = here.first()?;
+    let group_version = first.api_version();
+    here.sort_by(|a, b| a.plural.cmp(&b.plural));
     let listed: Vec<Doc> = here.into_iter().flat_map(resource_and_below).collect();
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Some(doc!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -60,32 +57,33 @@ pub fn resources(all: &[Arc<Served>], group: &str, version: &str) -> Option<Doc>
     }))
 }
 
-fn resource_and_below(served: &Served) -> Vec<Doc> {
+fn resource_and_below(info: &ResourceInfo) -> Vec<Doc> {
     let mut own = doc!({
-        "name": served.resource.plural.as_str(),
-        "singularName": served.singular.as_str(),
-        "namespaced": served.namespaced,
-        "kind": served.kind.as_str(),
-        "verbs": texts(&served.verbs)
+        "name": info.plural.as_str(),
+        "singularName": info.singular.as_str(),
+        "namespaced": info.is_namespaced(),
+        "kind": info.kind.as_str(),
+        "verbs": words(verb_words(&info.verbs, ""))
     });
-    if !served.short_names.is_empty() {
-        own.set_at(&["shortNames"], texts(&served.short_names));
+    if !info.short_names.is_empty() {
+        own.set_at(&["shortNames"], texts(&info.short_names));
     }
-    if !served.categories.is_empty() {
-        own.set_at(&["categories"], texts(&served.categories));
+    if !info.categories.is_empty() {
+        own.set_at(&["categories"], texts(&info.categories));
     }
     let mut listed = vec![own];
-    for below in &served.subresources {
+    for below in &info.subresources {
+        let (group, version, kind) = body_kind(info, below);
         let mut entry = doc!({
-            "name": format!("{}/{}", served.resource.plural, below.name),
+            "name": format!("{}/{}", info.plural, below.name),
             "singularName": "",
-            "namespaced": served.namespaced,
-            "kind": below.kind.as_str(),
-            "verbs": texts(&below.verbs)
+            "namespaced": info.is_namespaced(),
+            "kind": kind.as_str(),
+            "verbs": words(verb_words(&below.verbs, &below.name))
         });
-        if (below.group.as_str(), below.version.as_str()) != (&served.resource.group, &served.resource.version) {
-            entry.set_at(&["group"], Doc::from(below.group.as_str()));
-            entry.set_at(&["version"], Doc::from(below.version.as_str()));
+        if (&group, &version) != (&info.group, &info.version) {
+            entry.set_at(&["group"], Doc::from(group.as_str()));
+            entry.set_at(&["version"], Doc::from(version.as_str()));
         }
         listed.push(entry);
     }
@@ -93,5 +91,9 @@ fn resource_and_below(served: &Served) -> Vec<Doc> {
 }
 
 pub(super) fn texts(texts: &[Text]) -> Doc {
-    Doc::Array(texts.iter().map(|text| Doc::from(text.as_str())).collect())
+    words(texts.iter().map(Text::as_str))
+}
+
+pub(super) fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Doc {
+    Doc::Array(words.into_iter().map(Doc::from).collect())
 }

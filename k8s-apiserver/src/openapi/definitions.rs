@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_core::{
     doc,
     doc::{Doc, Map},
+    registry::ResourceInfo,
     schema::Gvk,
 };
 
 use super::{operations::Dialect, schemas};
-use crate::discovery::Served;
+use crate::discovery::{Catalog, body_kind};
 
 const IN_MODEL: &str = "#/definitions/";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -49,7 +50,7 @@ impl Definitions {
 
     /// Where a definition stands in a document; of what has none (the options of connections) only that it is an
     /// object is known.
-    pub(super) fn reference(&self, of: &Served, name: &str, dialect: Dialect) -> Doc {
+    pub(super) fn reference(&self, of: &ResourceInfo, name: &str, dialect: Dialect) -> Doc {
         if self.by_name.contains_key(name) || !self.is_built_in(of) {
             return doc!({"$ref": format!("{}{name}", place(dialect))});
         }
@@ -57,26 +58,26 @@ impl Definitions {
     }
 
     /// Whether the model knows the kind. What it does not know has no strategic merge.
-    pub(super) fn is_built_in(&self, served: &Served) -> bool {
-        let of = &served.resource;
-        let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: served.kind.to_string() };
-        self.names.contains_key(&gvk)
+    pub(super) fn is_built_in(&self, info: &ResourceInfo) -> bool {
+        self.names.contains_key(&gvk(info))
     }
 
     /// The definitions of the resources and all that they refer to, in one dialect.
-    pub(super) fn reached(&self, shows: &[Arc<Served>], dialect: Dialect) -> Map {
+    pub(super) fn reached(&self, shows: &[Arc<ResourceInfo>], catalog: &dyn Catalog, dialect: Dialect) -> Map {
         let mut wanted = vec![DELETE_OPTIONS.to_owned(), STATUS.to_owned()];
         let mut own = BTreeMap::new();
-        for served in shows {
-            let of = &served.resource;
-            let (name, list) = (self.name(&of.group, &of.version, &served.kind), list_kind(served));
-            let list = self.name(&of.group, &of.version, &list);
-            if !self.is_built_in(served) {
-                own.insert(name.clone(), custom(served));
-                own.insert(list.clone(), custom_list(served, &name));
+        for info in shows {
+            let name = self.name(&info.group, &info.version, &info.kind);
+            let list = self.name(&info.group, &info.version, &info.list_kind());
+            if !self.is_built_in(info) {
+                own.insert(name.clone(), custom(info, catalog));
+                own.insert(list.clone(), custom_list(info, &name));
             }
             wanted.extend([name, list]);
-            wanted.extend(served.subresources.iter().map(|below| self.name(&below.group, &below.version, &below.kind)));
+            for below in &info.subresources {
+                let (group, version, kind) = body_kind(info, below);
+                wanted.push(self.name(&group, &version, &kind));
+            }
         }
         let mut found = BTreeMap::new();
         while let Some(name) = wanted.pop() {
@@ -95,9 +96,9 @@ impl Definitions {
     }
 }
 
-/// The kind of a collection of these.
-pub(super) fn list_kind(served: &Served) -> String {
-    format!("{}List", served.kind)
+/// Group, version and kind.
+pub(super) fn gvk(info: &ResourceInfo) -> Gvk {
+    Gvk { group: info.group.to_string(), version: info.version.to_string(), kind: info.kind.to_string() }
 }
 
 pub(super) fn gvk_doc(gvk: &Gvk) -> Doc {
@@ -138,11 +139,9 @@ fn translate(schema: &mut Doc, dialect: Dialect, wanted: &mut Vec<String>) {
 }
 
 /// A custom kind's own schema, with what every object has. Without one, anything goes.
-fn custom(served: &Served) -> Doc {
+fn custom(info: &ResourceInfo, catalog: &dyn Catalog) -> Doc {
     let anything = || doc!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let mut whole = served.schema.as_ref().map_or_else(anything, |schema| (**schema).clone());
-    let of = &served.resource;
-    let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: served.kind.to_string() };
+    let mut whole = catalog.written_schema(info).map_or_else(anything, |schema| (*schema).clone());
     if whole.get("type").is_none() {
         whole.set_at(&["type"], Doc::from("object"));
     }
@@ -150,16 +149,15 @@ fn custom(served: &Served) -> Doc {
     whole.set_at(&["properties", "apiVersion"], text("The versioned schema of this object: group and version."));
     whole.set_at(&["properties", "kind"], text("The kind of this object."));
     whole.set_at(&["properties", "metadata"], reference_in_model(OBJECT_META, "Standard object's metadata."));
-    whole.set_at(&["x-kubernetes-group-version-kind"], Doc::Array(vec![gvk_doc(&gvk)]));
+    whole.set_at(&["x-kubernetes-group-version-kind"], Doc::Array(vec![gvk_doc(&gvk(info))]));
     whole
 }
 
-fn custom_list(served: &Served, item: &str) -> Doc {
-    let of = &served.resource;
-    let gvk = Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: list_kind(served) };
+fn custom_list(info: &ResourceInfo, item: &str) -> Doc {
+    let gvk = Gvk { kind: info.list_kind(), ..gvk(info) };
     doc!({
         "type": "object",
-        "description": format!("{} is a list of {}", gvk.kind, served.kind),
+        "description": format!("{} is a list of {}", gvk.kind, info.kind),
         "required": ["items"],
         "properties": {
             "apiVersion": {"type": "string"},

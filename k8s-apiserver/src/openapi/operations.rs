@@ -8,12 +8,13 @@ use std::sync::Arc;
 use k8s_core::{
     doc,
     doc::{Doc, Map},
+    registry::ResourceInfo,
     request::PatchKind,
     schema::Gvk,
 };
 
-use super::definitions::{Definitions, gvk_doc, list_kind};
-use crate::discovery::Served;
+use super::definitions::{Definitions, gvk_doc};
+use crate::discovery::{body_kind, verb_words};
 
 /// The version of OpenAPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,53 +55,50 @@ struct Operation<'a> {
 }
 
 /// The paths of resources.
-pub(super) fn paths(shows: &[Arc<Served>], definitions: &Definitions, dialect: Dialect) -> Map {
+pub(super) fn paths(shows: &[Arc<ResourceInfo>], definitions: &Definitions, dialect: Dialect) -> Map {
     let mut paths = Map::new();
-    for served in shows {
-        let of = &served.resource;
+    for of in shows {
         let root = if of.group.is_empty() {
             format!("/api/{}", of.version)
         } else {
             format!("/apis/{}/{}", of.group, of.version)
         };
-        let place = if served.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
-        let writer = Writer { served, definitions, dialect };
+        let place = if of.is_namespaced() { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
+        let verbs = verb_words(&of.verbs, "");
+        let writer = Writer { of, verbs: &verbs, definitions, dialect };
         let collection = format!("{place}/{}", of.plural);
-        if served.namespaced && has(&served.verbs, "list") {
+        if of.is_namespaced() && verbs.contains(&"list") {
             paths.insert(format!("{root}/{}", of.plural), writer.everywhere());
         }
         paths.insert(collection.clone(), writer.collection());
-        if served.verbs.iter().any(|verb| matches!(verb.as_str(), "get" | "update" | "patch" | "delete")) {
+        if verbs.iter().any(|verb| matches!(*verb, "get" | "update" | "patch" | "delete")) {
             paths.insert(format!("{collection}/{{name}}"), writer.item());
         }
-        for below in &served.subresources {
-            let gvk = Gvk {
-                group: below.group.to_string(),
-                version: below.version.to_string(),
-                kind: below.kind.to_string(),
-            };
+        for below in &of.subresources {
+            let (group, version, kind) = body_kind(of, below);
+            let gvk = Gvk { group: group.into(), version: version.into(), kind: kind.into() };
             let path = format!("{collection}/{{name}}/{}", below.name);
-            paths.insert(path, writer.one(&gvk, &below.verbs, &below.name));
+            paths.insert(path, writer.one(&gvk, &verb_words(&below.verbs, &below.name), &below.name));
         }
     }
     paths
 }
 
 struct Writer<'a> {
-    served: &'a Served,
+    of: &'a ResourceInfo,
+    verbs: &'a [&'static str],
     definitions: &'a Definitions,
     dialect: Dialect,
 }
 
 impl Writer<'_> {
     fn gvk(&self) -> Gvk {
-        let of = &self.served.resource;
-        Gvk { group: of.group.to_string(), version: of.version.to_string(), kind: self.served.kind.to_string() }
+        super::definitions::gvk(self.of)
     }
 
     fn list_definition(&self) -> String {
         let gvk = self.gvk();
-        self.definitions.name(&gvk.group, &gvk.version, &list_kind(self.served))
+        self.definitions.name(&gvk.group, &gvk.version, &self.of.list_kind())
     }
 
     /// The collection over all namespaces: it can only be listed.
@@ -118,20 +116,20 @@ impl Writer<'_> {
     }
 
     fn collection(&self) -> Doc {
-        let (gvk, verbs) = (self.gvk(), &self.served.verbs);
+        let (gvk, verbs) = (self.gvk(), self.verbs);
         let own = self.definitions.name(&gvk.group, &gvk.version, &gvk.kind);
         let mut path = Map::new();
-        if has(verbs, "list") {
+        if verbs.contains(&"list") {
             let answers = self.list_definition();
             let list = Operation { verb: "list", gvk: gvk.clone(), takes: None, answers, parameters: &LIST };
             path.insert("get", self.write(&list, ""));
         }
-        if has(verbs, "create") {
+        if verbs.contains(&"create") {
             let takes = Some(own.clone());
             let create = Operation { verb: "create", gvk: gvk.clone(), takes, answers: own, parameters: &WRITE };
             path.insert("post", self.write(&create, ""));
         }
-        if has(verbs, "deletecollection") {
+        if verbs.contains(&"deletecollection") {
             path.insert("delete", self.write(&self.delete("deletecollection", gvk), ""));
         }
         path.insert("parameters", self.path_parameters(false));
@@ -140,23 +138,23 @@ impl Writer<'_> {
 
     fn item(&self) -> Doc {
         let gvk = self.gvk();
-        let verbs: Vec<_> = self.served.verbs.iter().filter(|verb| *verb != "create").cloned().collect();
+        let verbs: Vec<&'static str> = self.verbs.iter().copied().filter(|verb| *verb != "create").collect();
         self.one(&gvk, &verbs, "")
     }
 
     /// One object, or what hangs below it.
-    fn one(&self, gvk: &Gvk, verbs: &[k8s_core::doc::Text], suffix: &str) -> Doc {
+    fn one(&self, gvk: &Gvk, verbs: &[&'static str], suffix: &str) -> Doc {
         let own = self.definitions.name(&gvk.group, &gvk.version, &gvk.kind);
         let mut path = Map::new();
         let plain = [("get", "get", false, &[][..]), ("put", "update", true, &WRITE), ("patch", "patch", true, &APPLY)];
         for (method, verb, takes, parameters) in plain.into_iter().chain([("post", "create", true, &WRITE[..])]) {
-            if has(verbs, verb) {
+            if verbs.contains(&verb) {
                 let takes = takes.then(|| own.clone());
                 let operation = Operation { verb, gvk: gvk.clone(), takes, answers: own.clone(), parameters };
                 path.insert(method, self.write(&operation, suffix));
             }
         }
-        if has(verbs, "delete") {
+        if verbs.contains(&"delete") {
             path.insert("delete", self.write(&self.delete("delete", gvk.clone()), suffix));
         }
         path.insert("parameters", self.path_parameters(true));
@@ -179,7 +177,7 @@ impl Writer<'_> {
         if named {
             parameters.push(parameter("name"));
         }
-        if self.served.namespaced {
+        if self.of.is_namespaced() {
             parameters.push(parameter("namespace"));
         }
         Doc::Array(parameters)
@@ -222,7 +220,7 @@ impl Writer<'_> {
         if verb != "patch" {
             return vec!["application/json", "application/yaml"];
         }
-        let built_in = self.definitions.is_built_in(self.served);
+        let built_in = self.definitions.is_built_in(self.of);
         let kinds = PatchKind::ALL.into_iter().filter(|kind| built_in || *kind != PatchKind::Strategic);
         kinds.map(PatchKind::content_type).collect()
     }
@@ -231,12 +229,12 @@ impl Writer<'_> {
         if verb == "patch" {
             doc!({"type": "object"})
         } else {
-            self.definitions.reference(self.served, definition, self.dialect)
+            self.definitions.reference(self.of, definition, self.dialect)
         }
     }
 
     fn answer(&self, definition: &str) -> Doc {
-        let schema = self.definitions.reference(self.served, definition, self.dialect);
+        let schema = self.definitions.reference(self.of, definition, self.dialect);
         match self.dialect {
             Dialect::V2 => doc!({"description": "OK", "schema": schema}),
             Dialect::V3 => doc!({"description": "OK", "content": {"application/json": {"schema": schema}}}),
@@ -264,16 +262,16 @@ impl Writer<'_> {
 
     /// Unique in a document: the verb, group, version, kind and what it hangs below.
     fn operation_id(&self, operation: &Operation<'_>, suffix: &str) -> String {
-        let of = &self.served.resource;
+        let of = self.of;
         let group = of.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
-        let scope = if self.served.namespaced && suffix != "ForAllNamespaces" { "Namespaced" } else { "" };
+        let scope = if of.is_namespaced() && suffix != "ForAllNamespaces" { "Namespaced" } else { "" };
         let verb = match operation.verb {
             "get" => "read",
             "update" => "replace",
             "deletecollection" => "deleteCollection",
             verb => verb,
         };
-        format!("{verb}{}{}{scope}{}{}", capital(group), capital(&of.version), self.served.kind, capital(suffix))
+        format!("{verb}{}{}{scope}{}{}", capital(group), capital(&of.version), of.kind, capital(suffix))
     }
 }
 
@@ -284,10 +282,6 @@ fn action(verb: &str) -> &str {
         "update" => "put",
         verb => verb,
     }
-}
-
-fn has(verbs: &[k8s_core::doc::Text], verb: &str) -> bool {
-    verbs.iter().any(|v| v == verb)
 }
 
 fn capital(word: &str) -> String {

@@ -4,75 +4,33 @@ use std::{collections::BTreeSet, io::Read, sync::Arc};
 
 use http::Request;
 use http_body_util::BodyExt;
-use k8s_core::{
-    doc,
-    doc::{Doc, Text},
-    env::Timestamp,
-    object::Object,
-    request::ResourceType,
-};
-use parking_lot::Mutex;
+use k8s_core::{doc, doc::Doc, schema::Schemas};
 
 use super::*;
-use crate::discovery::{ServedSubresource, Tabulate};
 
-struct Changing(Mutex<(u64, Arc<[Arc<Served>]>)>);
+/// The built-in kinds and a custom one, whose schema describes its spokes as told.
+struct Changing(Mutex<(Arc<Registry>, &'static str)>);
 
 impl Catalog for Changing {
-    fn find(&self, resource: &ResourceType) -> Option<Arc<Served>> {
-        self.0.lock().1.iter().find(|served| served.resource == *resource).cloned()
+    fn registry(&self) -> Arc<Registry> {
+        self.0.lock().0.clone()
     }
-    fn all(&self) -> (u64, Arc<[Arc<Served>]>) {
-        self.0.lock().clone()
-    }
-    fn table(&self, _: &ResourceType) -> Arc<dyn Tabulate> {
-        struct Nothing;
-        impl Tabulate for Nothing {
-            fn columns(&self) -> Doc {
-                Doc::Array(Vec::new())
-            }
-            fn cells(&self, _: &Object, _: Timestamp) -> Vec<Doc> {
-                Vec::new()
-            }
-        }
-        Arc::new(Nothing)
+
+    fn written_schema(&self, _: &ResourceInfo) -> Option<Arc<Doc>> {
+        let spokes = doc!({"type": "integer", "description": self.0.lock().1});
+        let spec = doc!({"type": "object", "properties": {"spokes": spokes}});
+        Some(Arc::new(doc!({"type": "object", "properties": {"spec": spec}})))
     }
 }
 
-fn served(group: &str, plural: &str, kind: &str, schema: Option<Doc>) -> Served {
-    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-    Served {
-        resource: ResourceType::new(group, "v1", plural),
-        kind: kind.into(),
-        namespaced: true,
-        verbs: verbs.map(Text::from).into(),
-        schema: schema.map(Arc::new),
-        ..Served::default()
-    }
+fn wheel() -> ResourceInfo {
+    let schema = Schemas::builtin().schema("", "v1", "ConfigMap").unwrap();
+    ResourceInfo::custom("example.com", "v1", "wheels", "Wheel", schema)
 }
 
-fn wheel(description: &str) -> Served {
-    let spokes = doc!({"type": "integer", "description": description});
-    let schema = doc!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"spokes": spokes}}}});
-    served("example.com", "wheels", "Wheel", Some(schema))
-}
-
-fn pods() -> Served {
-    let eviction = ServedSubresource {
-        name: "eviction".into(),
-        group: "policy".into(),
-        version: "v1".into(),
-        kind: "Eviction".into(),
-        verbs: vec!["create".into()],
-    };
-    let exec =
-        ServedSubresource { kind: "PodExecOptions".into(), group: "".into(), name: "exec".into(), ..eviction.clone() };
-    Served { subresources: vec![eviction, exec], ..served("", "pods", "Pod", None) }
-}
-
-fn openapi(all: Vec<Served>) -> (OpenApi, Arc<Changing>) {
-    let all: Arc<[Arc<Served>]> = all.into_iter().map(Arc::new).collect();
-    let catalog = Arc::new(Changing(Mutex::new((1, all))));
+fn openapi() -> (OpenApi, Arc<Changing>) {
+    let registry = Arc::new(Registry::builtin().with(wheel()));
+    let catalog = Arc::new(Changing(Mutex::new((registry, "before"))));
     (OpenApi::new(catalog.clone(), "v1.37.0".into()), catalog)
 }
 
@@ -109,7 +67,7 @@ fn references(doc: &Doc, found: &mut BTreeSet<String>) {
 
 #[tokio::test]
 async fn every_reference_leads_somewhere() {
-    let (openapi, _) = openapi(vec![pods(), wheel("x")]);
+    let (openapi, _) = openapi();
     for name in ["api/v1", "apis/example.com/v1"] {
         let document = json(openapi.v3(name, &head("/openapi/v3/x", &[]))).await;
         let (mut found, schemas) = (BTreeSet::new(), document.at(&["components", "schemas"]).unwrap());
@@ -132,7 +90,7 @@ async fn every_reference_leads_somewhere() {
 
 #[tokio::test]
 async fn operations_say_kind_validation_and_patches() {
-    let (openapi, _) = openapi(vec![pods(), wheel("x")]);
+    let (openapi, _) = openapi();
     let core = json(openapi.v3("api/v1", &head("/", &[]))).await;
     let patch = core.at(&["paths", "/api/v1/namespaces/{namespace}/pods/{name}", "patch"]).unwrap();
     assert_eq!(patch.str_at(&["x-kubernetes-group-version-kind", "kind"]), "Pod");
@@ -155,22 +113,22 @@ async fn operations_say_kind_validation_and_patches() {
 
 #[tokio::test]
 async fn a_change_of_one_kind_leaves_the_other_documents_alone() {
-    let (openapi, catalog) = openapi(vec![pods(), wheel("before")]);
+    let (openapi, catalog) = openapi();
     let (core, custom) = (url(&openapi, "api/v1").await, url(&openapi, "apis/example.com/v1").await);
-    let changed: Arc<[Arc<Served>]> = [pods(), wheel("after")].into_iter().map(Arc::new).collect();
-    *catalog.0.lock() = (2, changed);
+    let changed = catalog.registry().as_ref().clone().with(wheel());
+    *catalog.0.lock() = (Arc::new(changed), "after");
     assert_eq!(url(&openapi, "api/v1").await, core);
     assert_ne!(url(&openapi, "apis/example.com/v1").await, custom);
     let moved = openapi.v3("apis/example.com/v1", &head(&custom, &[])).unwrap();
     assert_eq!(moved.status(), 301, "an old digest leads to the new one");
-    *catalog.0.lock() = (3, [Arc::new(pods())].into());
+    catalog.0.lock().0 = Arc::new(Registry::builtin());
     assert_eq!(url(&openapi, "apis/example.com/v1").await, "", "what is gone is not listed");
     assert_eq!(openapi.v3("apis/example.com/v1", &head("/", &[])).unwrap_err().code(), 404);
 }
 
 #[tokio::test]
 async fn documents_are_kept_by_clients_and_sent_compressed() {
-    let (openapi, _) = openapi(vec![pods()]);
+    let (openapi, _) = openapi();
     let address = url(&openapi, "api/v1").await;
     let plain = openapi.v3("api/v1", &head(&address, &[])).unwrap();
     assert!(plain.headers()["cache-control"].to_str().unwrap().contains("immutable"));

@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts as Head};
 use k8s_core::{
     doc,
     doc::Doc,
+    registry::Registry,
     request::Caller,
     status::{ApiError, ApiResult, Reason},
 };
@@ -78,7 +79,7 @@ pub(super) struct Paths {
 /// One aggregated document: for which list, which path and which version, with its entity tag.
 #[derive(Clone)]
 struct Aggregated {
-    generation: u64,
+    registry: Arc<Registry>,
     core: bool,
     version: &'static str,
     etag: String,
@@ -129,7 +130,7 @@ impl Paths {
             ["apis"] => self.discovery(head, false),
             ["api", version] => self.resources(head, "", version),
             ["apis", group] => {
-                let document = discovery::group(&self.catalog.all().1, group).ok_or_else(no_such_path)?;
+                let document = discovery::group(&self.catalog.registry(), group).ok_or_else(no_such_path)?;
                 json(head, &document)
             }
             ["apis", group, version] => self.resources(head, group, version),
@@ -186,15 +187,16 @@ impl Paths {
     }
 
     fn resources(&self, head: &Head, group: &str, version: &str) -> ApiResult<Response<Body>> {
-        let document = discovery::resources(&self.catalog.all().1, group, version).ok_or_else(no_such_path)?;
+        let document = discovery::resources(&self.catalog.registry(), group, version).ok_or_else(no_such_path)?;
         json(head, &document)
     }
 
     fn discovery(&self, head: &Head, core: bool) -> ApiResult<Response<Body>> {
         let accepted = Accepted::read(&head.headers);
         let Some(conversion) = accepted.conversion(AGGREGATED) else {
-            let (_, all) = self.catalog.all();
-            return json(head, &if core { discovery::core_versions(&all) } else { discovery::groups(&all) });
+            let registry = self.catalog.registry();
+            let document = if core { discovery::core_versions(&registry) } else { discovery::groups(&registry) };
+            return json(head, &document);
         };
         let document = self.aggregated(core, conversion.version);
         let media_type =
@@ -203,14 +205,14 @@ impl Paths {
     }
 
     fn aggregated(&self, core: bool, version: &'static str) -> Aggregated {
-        let (generation, all) = self.catalog.all();
+        let registry = self.catalog.registry();
         let mut kept = self.aggregated.lock();
-        kept.retain(|document| document.generation == generation);
+        kept.retain(|document| Arc::ptr_eq(&document.registry, &registry));
         if let Some(found) = kept.iter().find(|document| document.core == core && document.version == version) {
             return found.clone();
         }
-        let json = discovery::aggregated(&all, core, version).to_json();
-        let made = Aggregated { generation, core, version, etag: crate::openapi::digest(&json), json: json.into() };
+        let json = discovery::aggregated(&registry, core, version).to_json();
+        let made = Aggregated { registry, core, version, etag: crate::openapi::digest(&json), json: json.into() };
         kept.push(made.clone());
         made
     }

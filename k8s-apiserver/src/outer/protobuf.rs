@@ -194,7 +194,7 @@ fn is_zero(value: &Doc) -> bool {
 fn integer(value: u64, format: IntFormat) -> Doc {
     match format {
         IntFormat::Int32 => Doc::from(i64::from(value as u32 as i32)),
-        IntFormat::Int64 => Doc::from(value as i64),
+        IntFormat::Int64 | IntFormat::Whole => Doc::from(value as i64),
     }
 }
 

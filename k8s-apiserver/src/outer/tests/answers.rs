@@ -65,7 +65,7 @@ async fn the_same_object_in_other_forms() {
     assert_eq!(table.str_at(&["kind"]), "Table");
     assert_eq!(table.at(&["columnDefinitions"]).unwrap().items().len(), 2);
     let rows = table.at(&["rows"]).unwrap().items();
-    assert_eq!(rows[0].at(&["cells"]).unwrap().to_string(), r#"["a","blue"]"#);
+    assert_eq!(rows[0].at(&["cells"]).unwrap().to_string(), r#"["a","2026-11-21T05:00:00Z"]"#);
     assert_eq!(rows[0].str_at(&["object", "kind"]), "PartialObjectMetadata");
     let including = format!("{one}?includeObject=Object");
     let whole = with_accept(&outer, &including, "application/json;as=Table;g=meta.k8s.io;v=v1").await;

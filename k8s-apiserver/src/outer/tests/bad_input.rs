@@ -127,8 +127,15 @@ async fn heads() {
     let fence = request("DELETE", &format!("{CONFIG_MAPS}/a")).header("k8s-fence", "nonsense").body(body::empty());
     refused(&outer, &door, "fence", fence.unwrap(), 400).await;
     refused(&outer, &door, "method", request("BREW", CONFIG_MAPS).body(body::empty()).unwrap(), 405).await;
-    let nowhere = request("GET", "/apis/nothing.io/v1/things").body(body::empty()).unwrap();
-    refused(&outer, &door, "unknown resource", nowhere, 404).await;
+    for nowhere in [
+        "/apis/nothing.io/v1/things",
+        "/api/v1/namespaces/n/namespaces/x",
+        "/apis/example.com/v1/namespaces/n/roads/x",
+        "/api/v1/configmaps/x",
+        "/api/v1/namespaces/n/configmaps/x/status",
+    ] {
+        refused(&outer, &door, nowhere, request("GET", nowhere).body(body::empty()).unwrap(), 404).await;
+    }
 }
 
 #[tokio::test]

@@ -7,10 +7,10 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use k8s_core::{
     doc,
-    doc::{Doc, Text},
-    env::Timestamp,
+    doc::Doc,
     object::Object,
-    request::{Connection, ObjectList, RequestBody, ResourceType, Target, WatchEvent},
+    registry::{Registry, ResourceInfo, Scope},
+    request::{Connection, ObjectList, RequestBody, Target, WatchEvent},
     seam::node::ByteStream,
     status::Status,
 };
@@ -20,10 +20,7 @@ use tokio::sync::broadcast;
 use tower::ServiceExt;
 
 use super::super::*;
-use crate::{
-    auth::{Attributes, Credentials, Decision},
-    discovery::{Served, ServedSubresource, Tabulate},
-};
+use crate::auth::{Attributes, Credentials, Decision};
 
 /// What the door saw, what it keeps, and what it says when it is told to fail.
 pub struct FakeDoor {
@@ -147,80 +144,32 @@ impl Door for FakeDoor {
     }
 }
 
-/// Namespaces, pods, config maps, deployments, one review kind and one custom kind.
-pub struct FakeCatalog(Arc<[Arc<Served>]>);
+/// The built-in kinds, a custom one, and one that lives in the cluster.
+pub struct FakeCatalog(Arc<Registry>);
 
 impl FakeCatalog {
     pub fn new() -> Self {
-        let pods = ["log", "exec", "attach", "portforward", "proxy"]
-            .map(|name| below(name, "", "v1", "Pod", &["get", "create"]));
-        let scale = below("scale", "autoscaling", "v1", "Scale", &["get", "patch", "update"]);
-        let schema = doc!({
+        let schema = || Schemas::builtin().schema("", "v1", "ConfigMap").unwrap();
+        let wheels = ResourceInfo::custom("example.com", "v1", "wheels", "Wheel", schema());
+        let roads = ResourceInfo::custom("example.com", "v1", "roads", "Road", schema());
+        let roads = ResourceInfo { scope: Scope::Cluster, ..roads };
+        Self(Arc::new(Registry::builtin().with(wheels).with(roads)))
+    }
+}
+
+impl Catalog for FakeCatalog {
+    fn registry(&self) -> Arc<Registry> {
+        self.0.clone()
+    }
+
+    fn written_schema(&self, _: &ResourceInfo) -> Option<Arc<Doc>> {
+        Some(Arc::new(doc!({
             "type": "object",
             "description": "Wheels go round.",
             "properties": {"spec": {"type": "object", "properties": {
                 "spokes": {"type": "integer", "description": "How many spokes it has."}
             }}}
-        });
-        let wheels = Served { schema: Some(Arc::new(schema)), ..kind("example.com", "v1", "wheels", "Wheel", true) };
-        let review = Served {
-            verbs: vec!["create".into()],
-            ..kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false)
-        };
-        let all = [
-            kind("", "v1", "namespaces", "Namespace", false),
-            Served { subresources: pods.into(), short_names: vec!["po".into()], ..kind("", "v1", "pods", "Pod", true) },
-            kind("", "v1", "configmaps", "ConfigMap", true),
-            Served { subresources: vec![scale], ..kind("apps", "v1", "deployments", "Deployment", true) },
-            review,
-            wheels,
-        ];
-        Self(all.into_iter().map(Arc::new).collect())
-    }
-}
-
-fn kind(group: &str, version: &str, plural: &str, kind: &str, namespaced: bool) -> Served {
-    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-    Served {
-        resource: ResourceType::new(group, version, plural),
-        singular: kind.to_lowercase().into(),
-        kind: kind.into(),
-        namespaced,
-        verbs: verbs.map(Text::from).into(),
-        ..Served::default()
-    }
-}
-
-fn below(name: &str, group: &str, version: &str, kind: &str, verbs: &[&str]) -> ServedSubresource {
-    let verbs = verbs.iter().map(|verb| Text::from(*verb)).collect();
-    ServedSubresource { name: name.into(), group: group.into(), version: version.into(), kind: kind.into(), verbs }
-}
-
-impl Catalog for FakeCatalog {
-    fn find(&self, resource: &ResourceType) -> Option<Arc<Served>> {
-        self.0.iter().find(|served| served.resource == *resource).cloned()
-    }
-
-    fn all(&self) -> (u64, Arc<[Arc<Served>]>) {
-        (1, self.0.clone())
-    }
-
-    fn table(&self, _: &ResourceType) -> Arc<dyn Tabulate> {
-        Arc::new(NameAndColor)
-    }
-}
-
-struct NameAndColor;
-
-impl Tabulate for NameAndColor {
-    fn columns(&self) -> Doc {
-        let column =
-            |name: &str| doc!({"name": name, "type": "string", "format": "", "description": "", "priority": 0});
-        Doc::Array(vec![column("Name"), column("Color")])
-    }
-
-    fn cells(&self, object: &Object, _: Timestamp) -> Vec<Doc> {
-        vec![Doc::from(object.meta.name.as_str()), Doc::from("blue")]
+        })))
     }
 }
 
@@ -309,6 +258,6 @@ pub const CONFIG_MAPS: &str = "/api/v1/namespaces/n/configmaps";
 /// A config map's JSON.
 pub fn config_map(name: &str) -> String {
     format!(
-        r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","labels":{{"a":"}}"}}}},"data":{{"k":"v"}}}}"#
+        r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","labels":{{"a":"}}"}},"creationTimestamp":"2026-11-21T05:00:00Z"}},"data":{{"k":"v"}}}}"#
     )
 }
