@@ -40,12 +40,13 @@ impl Overlay {
         paths.sort();
         for path in paths {
             let text = fs::read_to_string(&path).map_err(|why| format!("{}: {why}", path.display()))?;
-            overlay.file(&path.display().to_string(), &text)?;
+            overlay.add(&path.display().to_string(), &text)?;
         }
         Ok(overlay)
     }
 
-    fn file(&mut self, path: &str, text: &str) -> Result<(), String> {
+    /// Adds the lines of one file; `path` is what messages call it.
+    pub fn add(&mut self, path: &str, text: &str) -> Result<(), String> {
         let (mut package, mut current) = (String::new(), None);
         for (number, line) in text.lines().enumerate() {
             let whence = format!("{path}:{}", number + 1);

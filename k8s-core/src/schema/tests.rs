@@ -8,6 +8,38 @@ use crate::{
     doc::{Doc, Map},
 };
 
+#[path = "../../build/overlay.rs"]
+mod overlay;
+
+#[test]
+fn overlays_that_say_what_is_not_there_are_refused() {
+    let definitions = std::collections::BTreeMap::from([(
+        "p.v1.A".to_owned(),
+        serde_json::json!({"properties": {"x": {"type": "string"}}}),
+    )]);
+    let cases = [
+        ("package p\nv1.A\n  # why\n  *  atomic\n  x  1 list=map keys=k\n", Ok(())),
+        ("package p\nv1.A\n  y  1\n", Err("f:3: p.v1.A has no field y")),
+        ("package p\nv1.B\n", Err("overlay: there is no struct p.v1.B")),
+        ("package p\nv1.A\n  x\n  x\n", Err("f:4: x stands here twice")),
+        ("package p\nv1.A\nv1.A\n", Err("f:3: p.v1.A stands here twice")),
+        ("  x  1\n", Err("f:1: a field without its struct")),
+        ("package\n  p  q\nv1.A x\n", Err("f:3: expected `package NAME`, `STRUCT` or an indented field line")),
+    ];
+    for (text, expected) in cases {
+        let mut overlay = overlay::Overlay::default();
+        let found = overlay.add("f", text).and_then(|()| overlay.check(&definitions));
+        assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        if expected.is_ok() {
+            assert_eq!(overlay.rules("p.v1.A", "x"), "1 list=map keys=k");
+            assert_eq!(overlay.extensions("p.v1.A", "*")[0].0, "x-kubernetes-map-type");
+        }
+    }
+    let own =
+        overlay::Overlay::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").as_path()).unwrap();
+    assert!(own.rules("io.k8s.api.core.v1.Container", "ports").contains("keys=containerPort,protocol"));
+}
+
 /// Every field of every built-in struct.
 fn every_field(mut see: impl FnMut(&Schemas, Struct<'_>, FieldView<'_>)) -> usize {
     let schemas = Schemas::builtin();
