@@ -34,8 +34,11 @@ impl Catalog for ArcSwap<Registry> {
     }
 }
 
+/// The kinds of one group by version, best version first.
+pub type Versions<'a> = Vec<(Text, Vec<&'a ResourceInfo>)>;
+
 /// The served kinds by group, then by version: groups in the order of [`group_order`], versions best first.
-pub fn by_group(registry: &Registry) -> Vec<(Text, Vec<(Text, Vec<&ResourceInfo>)>)> {
+pub fn by_group(registry: &Registry) -> Vec<(Text, Versions<'_>)> {
     let mut groups: BTreeMap<&Text, BTreeMap<&Text, Vec<&ResourceInfo>>> = BTreeMap::new();
     for info in registry.iter() {
         groups.entry(&info.group).or_default().entry(&info.version).or_default().push(info);
@@ -46,8 +49,8 @@ pub fn by_group(registry: &Registry) -> Vec<(Text, Vec<(Text, Vec<&ResourceInfo>
     groups
 }
 
-fn sorted_versions<'a>(versions: BTreeMap<&Text, Vec<&'a ResourceInfo>>) -> Vec<(Text, Vec<&'a ResourceInfo>)> {
-    let mut versions: Vec<(Text, Vec<&ResourceInfo>)> =
+fn sorted_versions<'a>(versions: BTreeMap<&Text, Vec<&'a ResourceInfo>>) -> Versions<'a> {
+    let mut versions: Versions<'a> =
         versions.into_iter().map(|(version, resources)| (version.clone(), resources)).collect();
     for (_, resources) in &mut versions {
         resources.sort_by(|a, b| a.plural.cmp(&b.plural));

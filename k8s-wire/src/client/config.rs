@@ -95,6 +95,7 @@ impl Config {
 
     /// What the environment says: the files of `KUBECONFIG`, else `~/.kube/config`, else the service account of the
     /// pod we run in. The only reader of environment variables in the libraries.
+    #[allow(clippy::disallowed_methods)]
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }

@@ -47,7 +47,7 @@ async fn backend(env: Env, mut request: Request<Body>) -> Response<Body> {
     Response::builder().header("x-backend", "yes").body(body::full(said)).unwrap()
 }
 
-pub fn dial(env: &Env) -> Box<dyn Fn(&k8s_core::request::Target) -> Box<dyn ByteStream> + Send> {
+pub fn dial(env: &Env) -> Dial {
     let env = env.clone();
     Box::new(move |_| {
         let (near, far) = tokio::io::duplex(64 * 1024);

@@ -22,13 +22,15 @@ use tower::ServiceExt;
 use super::super::*;
 use crate::auth::{Attributes, Credentials, Decision};
 
+/// Opens the backend of a connection.
+pub type Dial = Box<dyn Fn(&Target) -> Box<dyn ByteStream> + Send>;
+
 /// What the door saw, what it keeps, and what it says when it is told to fail.
 pub struct FakeDoor {
     pub seen: Mutex<Vec<(Caller, ApiRequest)>>,
     pub objects: Mutex<BTreeMap<String, Arc<Object>>>,
     pub fail: Mutex<Option<ApiError>>,
-    /// Opens the backend of a connection.
-    pub dial: Mutex<Option<Box<dyn Fn(&Target) -> Box<dyn ByteStream> + Send>>>,
+    pub dial: Mutex<Option<Dial>>,
     revision: AtomicU64,
     changes: broadcast::Sender<WatchEvent>,
 }
