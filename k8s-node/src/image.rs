@@ -28,6 +28,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -157,6 +158,9 @@ impl ImageStore {
             let path = store.root.join(folder);
             std::fs::create_dir_all(&path).map_err(|e| ImageError::io(format!("make {}", path.display()), e))?;
         }
+        // Layers hold set-user-id programs that are not meant for users of the machine.
+        std::fs::set_permissions(&store.root, std::fs::Permissions::from_mode(0o700))
+            .map_err(|error| ImageError::io(format!("protect {}", store.root.display()), error))?;
         let _lock = store.lock()?;
         store.clear_dead_imports()?;
         Ok(store)
@@ -229,7 +233,8 @@ impl ImageStore {
         let _lock = self.lock()?;
         let record: Record =
             self.read(&self.image_path(image_id))?.ok_or_else(|| ImageError::NotPresent(image_id.to_owned()))?;
-        self.write(&self.root.join("pins").join(container), &Pin { layers: record.layers.clone() })?;
+        // Not forced to disk: a machine that loses power loses the container too.
+        self.write(&self.root.join("pins").join(container), &Pin { layers: record.layers.clone() }, Durability::Process)?;
         let lower = record.layers.iter().rev().map(|layer| format!("{}/fs", short(layer))).collect();
         Ok(Layers { folder: self.root.join("layers"), lower })
     }
@@ -342,10 +347,10 @@ impl ImageStore {
         }
     }
 
-    fn write(&self, path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    fn write(&self, path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), ImageError> {
         // Invariant: our own records are plain structs with string keys, which always serialise.
         let bytes = serde_json::to_vec(value).expect("records serialise");
-        write_atomically(path, &bytes)
+        write_atomically(path, &bytes, durability)
     }
 
     fn delete(&self, path: &Path) -> Result<(), ImageError> {
@@ -358,14 +363,25 @@ impl ImageStore {
     }
 }
 
+/// What a written file survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The end of this process.
+    Process,
+    /// A loss of power.
+    Machine,
+}
+
 /// Writes a hidden file beside `path` and renames it, so that readers see the old content or the new.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+fn write_atomically(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), ImageError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let hidden = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let write = || {
         let mut file = File::create(&hidden)?;
         file.write_all(bytes)?;
-        file.sync_data()?;
+        if durability == Durability::Machine {
+            file.sync_data()?;
+        }
         std::fs::rename(&hidden, path)
     };
     write().map_err(|error| ImageError::io(format!("write {}", path.display()), error))

@@ -31,6 +31,9 @@ pub use spawn::ShimCommand;
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -65,6 +68,8 @@ pub struct NativeConfig {
 /// The runtime. Dropping it leaves all containers running.
 pub struct Native {
     inner: Arc<Inner>,
+    /// Keeps a second runtime off the folder.
+    _lock: File,
 }
 
 struct Inner {
@@ -90,15 +95,19 @@ impl Native {
         check_root(&config.root)?;
         for folder in ["sandboxes", "containers"] {
             let path = config.root.join(folder);
-            std::fs::create_dir_all(&path).map_err(|e| RuntimeError::system(format!("make {}", path.display()), e))?;
+            let failed = |error| RuntimeError::system(format!("make {}", path.display()), error);
+            std::fs::create_dir_all(&path).map_err(failed)?;
+            // Containers hold set-user-id programs that are not meant for users of the machine.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
+        let lock = lock(&config.root)?;
         let images = ImageStore::open(config.root.join("images"))?;
         let hierarchy = Hierarchy::detect().map_err(|e| RuntimeError::system("find the cgroups", e))?;
         let watch = Watch::start().map_err(|e| RuntimeError::system("watch processes", e))?;
         let (hints, state, cgroups) = (Hints::default(), Mutex::default(), Mutex::default());
         let inner = Arc::new(Inner { config, hierarchy, images, hints, watch, state, cgroups });
         inner.adopt()?;
-        Ok(Self { inner })
+        Ok(Self { inner, _lock: lock })
     }
 
     /// The images, also for programs that import into the same folder.
@@ -114,6 +123,17 @@ impl Native {
         tokio::task::spawn_blocking(move || work(&inner))
             .await
             .unwrap_or_else(|error| Err(RuntimeError::system("work for the container runtime", error)))
+    }
+}
+
+fn lock(root: &Path) -> Result<File, RuntimeError> {
+    let path = root.join("lock");
+    let failed = |error: io::Error| RuntimeError::system(format!("lock {}", path.display()), error);
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(failed(io::Error::other("another node agent uses this folder"))),
+        Err(error) => Err(failed(error.into())),
     }
 }
 
@@ -196,6 +216,8 @@ impl PodRuntime for Native {
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        let Some(sandbox) = self.inner.sandbox(id) else { return Ok(()) };
+        self.blocking(move |_| Ok(sandbox.close())).await?;
         for container in self.inner.containers_of(id) {
             self.remove_container(&container).await?;
         }

@@ -390,3 +390,74 @@ async fn removed_images_keep_running() {
     assert_eq!(within(session.exit).await, Ok(0));
     node.finish().await;
 }
+
+#[tokio::test]
+async fn mounts_pass_the_border_only_where_allowed() {
+    use nix::mount::{MntFlags, MsFlags, mount as mount_here, umount2};
+    let node = Node::start().await;
+    node.sandbox().await;
+    let none = None::<&str>;
+    let border = node.folder.path().join("border");
+    std::fs::create_dir(&border).unwrap();
+    mount_here(Some("tmpfs"), &border, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    mount_here(none, &border, none, MsFlags::MS_SHARED, none).unwrap();
+    for inner in ["in", "out", "private"] {
+        std::fs::create_dir(border.join(inner)).unwrap();
+    }
+    let at = |path: &str, propagation| Mount { propagation, ..mount(border.to_str().unwrap(), path) };
+    let script = "mount -t tmpfs x /both/out; mount -t tmpfs x /slave/private; touch /both/out/mounted; echo ready; \
+        while [ ! -e /slave/in/file ]; do sleep 0.01; done; ls /none/in | wc -l";
+    let mut spec = node.script("c1", script);
+    spec.mounts = vec![
+        at("/both", Propagation::Bidirectional),
+        at("/slave", Propagation::HostToContainer),
+        at("/none", Propagation::Private),
+    ];
+    let error = node.runtime().create_container("pod", spec.clone()).await.unwrap_err();
+    assert_eq!(error.reason(), "CreateContainerConfigError");
+    spec.security.privileged = true;
+    node.begin(spec).await;
+    wait_for_log(&node, "c1", "ready").await;
+    assert!(border.join("out/mounted").exists(), "a bidirectional mount is seen on the machine");
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains("border/private"), "a one-way mount is not");
+    mount_here(Some("tmpfs"), &border.join("in"), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    std::fs::write(border.join("in/file"), "").unwrap();
+    assert_eq!(node.exit("c1").await.code, 0);
+    assert_eq!(node.log("c1"), "ready\n0\n");
+    umount2(&border.join("in"), MntFlags::MNT_DETACH).unwrap();
+    umount2(&border.join("out"), MntFlags::MNT_DETACH).unwrap();
+    umount2(&border, MntFlags::MNT_DETACH).unwrap();
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn many_pods_come_and_go_at_once() {
+    let node = Node::start().await;
+    let pods = (0..12).map(|number| {
+        let node = &node;
+        async move {
+            let (sandbox, id) = (format!("pod{number}"), format!("c{number}"));
+            let spec = SandboxSpec { id: sandbox.clone(), cgroup_parent: format!("burstable/{sandbox}"), ..pod() };
+            node.runtime().start_sandbox(spec).await.unwrap();
+            let spec = node.script(&id, &format!("exit {number}"));
+            node.runtime().create_container(&sandbox, spec).await.unwrap();
+            node.runtime().start_container(&id).await.unwrap();
+            assert_eq!(node.exit(&id).await.code, number);
+            node.runtime().remove_sandbox(&sandbox).await.unwrap();
+        }
+    });
+    within(futures::future::join_all(pods)).await;
+    assert_eq!(node.runtime().observe().await.unwrap(), Observation::default());
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn two_agents_cannot_share_a_folder() {
+    let mut node = Node::start().await;
+    let first = node.runtime.take();
+    let error = node.try_open().map(|_| ()).unwrap_err().to_string();
+    assert!(error.ends_with("another node agent uses this folder"), "{error}");
+    node.runtime = first;
+    node.finish().await;
+}

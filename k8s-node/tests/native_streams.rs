@@ -97,6 +97,9 @@ async fn a_dropped_session_kills_its_command() {
     assert_eq!(slow.code, None);
     let fast = run_to_end(runtime, &*env, "c1", vec!["echo".into(), "0123456789".into()], Duration::from_secs(20), 4).await.unwrap();
     assert_eq!(fast, ExecOutput { code: Some(0), output: b"0123".to_vec() });
+    let leaves = vec!["sh".into(), "-c".into(), "sleep 4000 & echo left".into()];
+    let left = run_to_end(runtime, &*env, "c1", leaves, Duration::from_secs(20), 10).await.unwrap();
+    assert_eq!(left, ExecOutput { code: Some(0), output: b"left\n".to_vec() });
     node.finish().await;
 }
 

@@ -11,7 +11,7 @@ use std::{
 use k8s_core::env::Timestamp;
 
 use super::{
-    Hashing, ImageError, ImageInfo, ImageStore, LayerRecord, Name, Progress, Record, Reference, delete_tree, digest_of,
+    Durability, Hashing, ImageError, ImageInfo, ImageStore, LayerRecord, Name, Progress, Record, Reference, delete_tree, digest_of,
     manifest::{
         ArchiveImage, Descriptor, ImageConfig, Index, Manifest, NAME_ANNOTATIONS, architecture, is_index,
     },
@@ -306,12 +306,12 @@ fn publish(store: &ImageStore, scratch: &Scratch, staged: &[Staged]) -> Result<(
     for image in staged {
         for (digest, content) in &image.blobs {
             let path = store.root.join("blobs").join(digest.replace(':', "/"));
-            write_atomically(&path, content)?;
+            write_atomically(&path, content, Durability::Machine)?;
         }
-        store.write(&store.image_path(&image.record.info.id), &image.record)?;
+        store.write(&store.image_path(&image.record.info.id), &image.record, Durability::Machine)?;
         for name in &image.names {
             let value = Name { reference: name.clone(), image: image.record.info.id.clone() };
-            store.write(&store.name_path(name), &value)?;
+            store.write(&store.name_path(name), &value, Durability::Machine)?;
         }
     }
     Ok(())

@@ -95,7 +95,10 @@ impl Unpacker {
                 let parent = self.parent_folder(path.parent().unwrap_or(Path::new("")))?;
                 let name = path.file_name().unwrap_or_default();
                 rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
-                open_folder(&self.root, path)?
+                let folder = open_folder(&self.root, path)?;
+                // Whatever mask for new files this process has.
+                rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o755))?;
+                folder
             }
             other => other?,
         };

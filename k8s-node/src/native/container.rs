@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    path::PathBuf,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -158,11 +159,12 @@ impl Inner {
 
     pub(super) fn create_container(self: &Arc<Self>, sandbox: &str, spec: ContainerSpec) -> Result<(), RuntimeError> {
         check_id("container", &spec.id)?;
+        let missing = || RuntimeError::NotFound { what: "sandbox", id: sandbox.to_owned() };
+        let sandbox = self.sandbox(sandbox).ok_or_else(missing)?;
+        let _turn = sandbox.turn();
         if self.container(&spec.id).is_some() {
             return Ok(());
         }
-        let missing = || RuntimeError::NotFound { what: "sandbox", id: sandbox.to_owned() };
-        let sandbox = self.sandbox(sandbox).ok_or_else(missing)?;
         if !sandbox.is_ready() {
             let message = format!("sandbox {} is not ready: remove it and start another", sandbox.record.spec.id);
             return Err(RuntimeError::Sandbox { message });
@@ -198,6 +200,8 @@ impl Inner {
         for inner in ["upper", "work", "rootfs", "empty"] {
             fs::create_dir_all(folder.join(inner)).map_err(failed)?;
         }
+        // It becomes the container's root folder, which everyone there may enter.
+        fs::set_permissions(folder.join("upper"), fs::Permissions::from_mode(0o755)).map_err(failed)?;
         let layers = self.images.pin(&spec.id, &image.id)?;
         let launch = launch_of(sandbox, &spec, image, layers)?;
         let record = ContainerRecord {
@@ -239,7 +243,7 @@ impl Inner {
         }
     }
 
-    fn watch_container(self: &Arc<Self>, container: &Arc<Container>, shim: std::os::fd::OwnedFd) -> io::Result<()> {
+    fn watch_container(self: &Arc<Self>, container: &Arc<Container>, shim: OwnedFd) -> io::Result<()> {
         let (inner, container) = (Arc::downgrade(self), Arc::clone(container));
         let ended = move || {
             let Some(inner) = inner.upgrade() else { return };
@@ -328,6 +332,8 @@ impl Inner {
         let _turn = container.turn.lock();
         let id = &container.record.spec.id;
         let failed = |error: io::Error| RuntimeError::system(format!("remove container {id}"), error);
+        // It may have been started since its end was awaited.
+        container.signal(nix::libc::SIGKILL)?;
         if let Some(handle) = container.shim().and_then(ProcessId::open) {
             wait_for_end(&handle);
         }
@@ -335,7 +341,7 @@ impl Inner {
         while container.cgroup.kill() {
             std::thread::yield_now();
         }
-        container.cgroup.remove(std::path::Path::new("/nothing-above")).map_err(failed)?;
+        container.cgroup.remove(Path::new("/nothing-above")).map_err(failed)?;
         match fs::remove_dir_all(&container.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -347,7 +353,7 @@ impl Inner {
 }
 
 /// A start that was under way when the agent died comes to its end by itself.
-fn wait_for_start(folder: &std::path::Path, shim: &std::os::fd::OwnedFd) -> io::Result<()> {
+fn wait_for_start(folder: &Path, shim: &OwnedFd) -> io::Result<()> {
     const STEP: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
     const STEPS: usize = 1000;
     for _ in 0..STEPS {
@@ -362,7 +368,7 @@ fn wait_for_start(folder: &std::path::Path, shim: &std::os::fd::OwnedFd) -> io::
     Err(io::Error::other("its start has not come to an end"))
 }
 
-fn wait_for_end(shim: &std::os::fd::OwnedFd) {
+fn wait_for_end(shim: &OwnedFd) {
     let mut descriptors = [rustix::event::PollFd::new(shim, rustix::event::PollFlags::IN)];
     // An interrupted wait only makes the removal that follows try longer.
     let _ = rustix::event::poll(&mut descriptors, None);

@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -42,7 +43,7 @@ impl Exec for Native {
         if !container.is_running() {
             return Err(RuntimeError::NotRunning { id: spec.container });
         }
-        let wanted = spec.clone();
+        let (wanted, target) = (spec.clone(), Arc::clone(&container));
         let begun = self
             .blocking(move |inner| {
                 let request = ExecRequest { folder: container.folder.clone(), argv: wanted.command.clone(), tty: wanted.tty };
@@ -54,7 +55,14 @@ impl Exec for Native {
                 hear(&mut begun)?;
                 Ok(begun)
             })
-            .await?;
+            .await;
+        let begun = match begun {
+            // It ended while the helper was about to enter it.
+            Err(RuntimeError::Create { .. }) if !target.is_running() => {
+                return Err(RuntimeError::NotRunning { id: spec.container });
+            }
+            other => other?,
+        };
         session(begun, &spec).map_err(|error| RuntimeError::system("exec", error))
     }
 }

@@ -89,6 +89,8 @@ pub struct ProcessId {
     pub pid: i32,
     /// When it began, in clock ticks since the machine started.
     pub start: u64,
+    /// Which run of the machine it belongs to.
+    pub boot: u64,
 }
 
 impl ProcessId {
@@ -99,7 +101,7 @@ impl ProcessId {
         let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
         let start = fields.split(' ').nth(19).and_then(|field| field.parse().ok());
         let start = start.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))?;
-        Ok(Self { pid, start })
+        Ok(Self { pid, start, boot: boot()? })
     }
 
     /// A handle on exactly this process, if it still exists (ended but not yet reaped counts as existing).
@@ -109,6 +111,13 @@ impl ProcessId {
         // Checked after opening: from here on the number cannot pass to another process unnoticed.
         (Self::of(self.pid).ok()? == self).then_some(handle)
     }
+}
+
+/// A number drawn when the machine started.
+fn boot() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).map_err(|_| io::Error::other("the machine's boot id has an unknown form"))
 }
 
 /// `running.json`.

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_core::env::Timestamp;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,7 +27,6 @@ pub struct Sandbox {
     pub record: SandboxRecord,
     pub folder: PathBuf,
     pub cgroup: Cgroup,
-    /// Held by verbs on this sandbox.
     turn: Mutex<()>,
     live: Mutex<Live>,
 }
@@ -70,6 +69,17 @@ impl Sandbox {
         self.record.spec.network == NetworkMode::Pod
     }
 
+    /// Held by verbs that change the sandbox or add to it.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
+    }
+
+    /// Lets no more containers in: it is about to be removed.
+    pub fn close(&self) {
+        let _turn = self.turn();
+        self.live.lock().ready = false;
+    }
+
     fn pins(&self) -> Vec<&'static str> {
         let spec = &self.record.spec;
         let mut pins = Vec::new();
@@ -96,7 +106,7 @@ impl Inner {
             let sandbox = Arc::new(Sandbox::new(self, record));
             Arc::clone(state.sandboxes.entry(sandbox.record.spec.id.clone()).or_insert(sandbox))
         };
-        let _turn = sandbox.turn.lock();
+        let _turn = sandbox.turn();
         if !sandbox.is_ready() {
             self.build_sandbox(&sandbox)?;
         }
@@ -180,7 +190,7 @@ impl Inner {
 
     pub(super) fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let Some(sandbox) = self.sandbox(id) else { return Ok(()) };
-        let _turn = sandbox.turn.lock();
+        let _turn = sandbox.turn();
         let failed = |error: io::Error| RuntimeError::system(format!("remove sandbox {id}"), error);
         let pause = {
             let mut live = sandbox.live.lock();

@@ -3,10 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
-    os::{
-        fd::OwnedFd,
-        unix::process::CommandExt,
-    },
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -25,8 +22,7 @@ pub struct ShimCommand {
 impl ShimCommand {
     fn command(&self, mode: &str) -> Command {
         let mut command = Command::new(&self.program);
-        // A group of its own: an interrupt typed at the agent's terminal is not for it.
-        command.args(&self.args).arg(mode).env_clear().current_dir("/").process_group(0);
+        command.args(&self.args).arg(mode).env_clear().current_dir("/");
         command
     }
 

@@ -5,7 +5,10 @@ use std::{pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{
+    future::{Either, select},
+    stream::BoxStream,
+};
 use k8s_core::env::{BoxFuture, Environment, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -204,17 +207,25 @@ pub async fn run_to_end(
     let mut session = exec.exec(spec).await?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let work = async {
-        let (_, _, code) = futures::join!(
+        let reading = futures::future::join(
             read_limited(session.stdout.as_mut(), &mut stdout, limit),
             read_limited(session.stderr.as_mut(), &mut stderr, limit),
-            &mut session.exit
         );
-        code
+        match select(Box::pin(reading), session.exit).await {
+            Either::Left((_, exit)) => exit.await,
+            Either::Right((code, reading)) => {
+                k8s_core::env::timeout(env, DRAIN, reading).await;
+                code
+            }
+        }
     };
     let code = k8s_core::env::timeout(env, timeout, work).await.transpose()?;
     stdout.append(&mut stderr);
     Ok(ExecOutput { code, output: stdout })
 }
+
+/// How long the output of a command that has ended is waited for: what it left running may hold the streams for ever.
+const DRAIN: Duration = Duration::from_secs(1);
 
 async fn read_limited(stream: Option<&mut Pin<Box<dyn AsyncRead + Send>>>, into: &mut Vec<u8>, limit: usize) {
     let Some(stream) = stream else { return };

@@ -43,6 +43,8 @@ pub(super) fn main() -> i32 {
 }
 
 fn run(control: &OwnedFd) -> Step<()> {
+    // Out of reach of the agent's terminal. It cannot fail for a fresh child, which leads no group.
+    let _ = rustix::process::setsid();
     let (request, streams) = hear_request(control)?;
     let folder = &request.folder;
     let missing = |name: &str| Failure::create(format!("read {name}"), "the container does not run");

@@ -53,8 +53,9 @@ pub(super) struct Running {
 }
 
 fn run(folder: &Path) -> Step<()> {
-    // Fails only for a process that leads its group already, which then has its own session too.
+    // Out of reach of the agent's terminal. It cannot fail for a fresh child, which leads no group.
     let _ = rustix::process::setsid();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let me = ProcessId::of(rustix::process::getpid().as_raw_nonzero().get()).doing("look at the shim")?;
     if !launch::claim(folder, "shim.json", &me).doing("claim the container")? {
         return Err(Failure::create("start the container", "it was started before"));
@@ -96,7 +97,7 @@ fn start(launch: &Launch, folder: &Path) -> Step<Running> {
         streams.stdin = Some(terminal.try_clone().doing("copy the terminal")?);
         streams.stdout = Some(terminal);
     }
-    let id = ProcessId::of(process.as_raw()).unwrap_or(ProcessId { pid: process.as_raw(), start: 0 });
+    let id = ProcessId::of(process.as_raw()).doing("look at the first process")?;
     let started = Started { process: id, started_at: now(), user };
     Ok(Running { process, started, streams, log, signals, listener })
 }

@@ -13,7 +13,7 @@ use k8s_core::env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp};
 use k8s_node::{
     image::archive::ImageBuilder,
     native::{Native, NativeConfig, ShimCommand},
-    runtime::{ContainerSpec, ContainerState, ContainerStatus, Exit, PodRuntime, SandboxSpec},
+    runtime::{ContainerSpec, ContainerState, ContainerStatus, Exit, PodRuntime, RuntimeError, SandboxSpec},
 };
 use tempfile::TempDir;
 
@@ -90,10 +90,14 @@ impl Node {
     /// A new runtime over the same folder, in place of the one there may be.
     pub fn open(&mut self) {
         self.runtime = None;
+        self.runtime = Some(self.try_open().unwrap());
+    }
+
+    pub fn try_open(&self) -> Result<Native, RuntimeError> {
         let shim = ShimCommand { program: env!("CARGO_BIN_EXE_k8s-shim").into(), args: Vec::new() };
         let config =
             NativeConfig { root: self.root(), cgroup_prefix: self.cgroup_prefix(), shim, env: Clock::env() };
-        self.runtime = Some(Native::open(config).unwrap());
+        Native::open(config)
     }
 
     pub fn runtime(&self) -> &dyn PodRuntime {
