@@ -6,6 +6,7 @@
 
 pub mod plan;
 pub mod status;
+pub mod environment;
 pub mod runtime;
 pub mod image;
 pub mod logs;
