@@ -57,7 +57,12 @@ pub enum Subprotocol {
     V4,
     /// `binary.k8s.io`: no channels; every message is a piece of one stream (logs).
     Binary,
+    /// `SPDY/3.1+portforward.k8s.io`: no channels; the pieces of a SPDY session.
+    SpdyPortForward,
 }
+
+/// Port-forward.
+pub const PORT_FORWARD: &[Subprotocol] = &[Subprotocol::SpdyPortForward, Subprotocol::V4];
 
 /// Exec and attach.
 pub const CHANNELS: &[Subprotocol] = &[Subprotocol::V5, Subprotocol::V4];
@@ -69,14 +74,19 @@ impl Subprotocol {
             Self::V5 => "v5.channel.k8s.io",
             Self::V4 => "v4.channel.k8s.io",
             Self::Binary => "binary.k8s.io",
+            Self::SpdyPortForward => "SPDY/3.1+portforward.k8s.io",
         }
+    }
+
+    fn has_channels(self) -> bool {
+        matches!(self, Self::V5 | Self::V4)
     }
 }
 
 /// One thing that the other side sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Bytes on a channel (channel 0 with [`Subprotocol::Binary`]).
+    /// Bytes on a channel (channel 0 where there are no channels).
     Data {
         /// The channel.
         channel: u8,
@@ -136,7 +146,7 @@ impl Channels {
 impl Sender {
     /// Sends bytes on a channel. Not cancel-safe: a dropped call may have sent the message or not.
     pub async fn send(&self, channel: u8, bytes: &[u8]) -> Result<(), StreamError> {
-        let payload = if self.protocol == Subprotocol::Binary {
+        let payload = if !self.protocol.has_channels() {
             Bytes::copy_from_slice(bytes)
         } else {
             let mut framed = BytesMut::with_capacity(bytes.len() + 1);
@@ -152,7 +162,7 @@ impl Sender {
     pub async fn end(&self, channel: u8) -> Result<(), StreamError> {
         match self.protocol {
             Subprotocol::V5 => self.message(Message::Binary(Bytes::copy_from_slice(&[CLOSE, channel]))).await,
-            Subprotocol::V4 | Subprotocol::Binary => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -183,7 +193,7 @@ impl Receiver {
     }
 
     fn frame(&self, mut bytes: Bytes) -> Result<Frame, StreamError> {
-        if self.protocol == Subprotocol::Binary {
+        if !self.protocol.has_channels() {
             return Ok(Frame::Data { channel: 0, bytes });
         }
         match bytes.first() {

@@ -5,7 +5,7 @@ use http::{Request, header};
 use k8s_core::{env::Env, seam::node::ByteStream};
 use tokio_tungstenite::tungstenite::{handshake::derive_accept_key, protocol::Role};
 
-use super::{CHANNELS, Channels, Subprotocol};
+use super::{Channels, Subprotocol};
 use crate::{
     body::{self, Body},
     http1::{self, Answer, ExchangeError},
@@ -64,9 +64,9 @@ pub async fn connect(
                 return Err(ConnectError::Handshake("the server did not prove that it read the key"));
             }
             let chosen = head.headers.get(header::SEC_WEBSOCKET_PROTOCOL);
-            let protocol = [CHANNELS, &[Subprotocol::Binary]]
-                .concat()
-                .into_iter()
+            let protocol = protocols
+                .iter()
+                .copied()
                 .find(|protocol| chosen.is_some_and(|chosen| chosen == protocol.as_str()))
                 .ok_or(ConnectError::Handshake("the server chose no subprotocol that was offered"))?;
             Ok(Channels::new(stream, Role::Client, protocol).await)

@@ -1,0 +1,202 @@
+//! The node's end of `port-forward`: connections of a client, each to one port of a pod.
+//!
+//! Two forms, both inside a WebSocket: a SPDY session with a pair of streams for each connection (kubectl), and a pair
+//! of channels for each port (`v4.channel.k8s.io`, older libraries).
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use k8s_core::{
+    env::{BoxFuture, Env, Task},
+    seam::node::ByteStream,
+};
+use tokio::sync::mpsc;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+use crate::{
+    spdy::{Session, Stream, StreamSender},
+    websocket::{Channels, Frame, Subprotocol},
+};
+
+/// Opens a connection to a port of the pod; the error is shown to the user.
+pub type Dial = Arc<dyn Fn(u16) -> BoxFuture<'static, Result<Box<dyn ByteStream>, String>> + Send + Sync>;
+
+/// How many bytes are copied at once, and wait at most in each direction of a tunnel.
+const COPY_BYTES: usize = 32 * 1024;
+/// The most ports of one request in the form with channels.
+const MAX_PORTS: usize = 100;
+
+/// Serves a connection that was accepted with [`crate::websocket::PORT_FORWARD`], until the client ends it.
+///
+/// `ports` are those of the request's query; only the form with channels uses them. Dropping the future closes
+/// every forwarded connection.
+pub async fn serve(env: &Env, channels: Channels, ports: &[u16], dial: Dial) {
+    match channels.protocol() {
+        Subprotocol::SpdyPortForward => {
+            let (session, _tunnel) = tunnel(env, channels);
+            streams(env, session, dial).await;
+        }
+        _ => by_channel(env, channels, ports, dial).await,
+    }
+}
+
+/// The SPDY session whose bytes are the messages of a WebSocket.
+fn tunnel(env: &Env, channels: Channels) -> (Session, [Task; 2]) {
+    let (near, far) = tokio::io::duplex(COPY_BYTES);
+    let (mut from_session, mut to_session) = AsyncReadExt::split(far.compat());
+    let Channels { sender, mut receiver } = channels;
+    let inward = env.spawn(
+        "tunnel in",
+        Box::pin(async move {
+            while let Some(Ok(Frame::Data { bytes, .. })) = receiver.next().await {
+                if to_session.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            let _ = to_session.close().await;
+        }),
+    );
+    let outward = env.spawn(
+        "tunnel out",
+        Box::pin(async move {
+            let mut buffer = vec![0; COPY_BYTES];
+            while let Ok(count @ 1..) = from_session.read(&mut buffer).await {
+                if sender.send(0, &buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+            let _ = sender.close().await;
+        }),
+    );
+    (Session::serve(env, Box::new(near.compat())), [inward, outward])
+}
+
+/// Pairs the streams of each connection by its request id, and serves each pair.
+async fn streams(env: &Env, mut session: Session, dial: Dial) {
+    let mut waiting: BTreeMap<String, Stream> = BTreeMap::new();
+    let mut connections = Connections::default();
+    while let Some(stream) = session.accept().await {
+        let id = header(&stream, "requestid").to_owned();
+        match (header(&stream, "streamtype"), waiting.remove(&id)) {
+            ("error", None) => drop(waiting.insert(id, stream)),
+            ("data", Some(errors)) => {
+                let port = header(&stream, "port").parse().unwrap_or(0);
+                let forwarding = forward_stream(port, stream, errors.sender, dial.clone());
+                connections.add(env.spawn("port-forward", Box::pin(forwarding)));
+            }
+            (_, other) => {
+                tracing::debug!(id, "port-forward: a stream that belongs to no connection");
+                drop(other);
+            }
+        }
+    }
+}
+
+fn header<'a>(stream: &'a Stream, name: &str) -> &'a str {
+    stream.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+}
+
+async fn forward_stream(port: u16, stream: Stream, errors: StreamSender, dial: Dial) {
+    let Stream { mut receiver, sender, .. } = stream;
+    match dial(port).await {
+        Ok(connection) => {
+            let (mut from_pod, mut to_pod) = AsyncReadExt::split(connection);
+            let inward = async {
+                while let Some(bytes) = receiver.next().await {
+                    if to_pod.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = to_pod.close().await;
+            };
+            let outward = async {
+                let mut buffer = vec![0; COPY_BYTES];
+                while let Ok(count @ 1..) = from_pod.read(&mut buffer).await {
+                    if sender.send(&buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = sender.finish().await;
+            };
+            // The pod may go on answering after the client has said its last word, but not the other way round.
+            futures::pin_mut!(inward, outward);
+            if let futures::future::Either::Left((_, outward)) = futures::future::select(inward, outward).await {
+                outward.await;
+            }
+        }
+        Err(why) => {
+            let _ = errors.send(format!("error forwarding port {port}: {why}").as_bytes()).await;
+            let _ = sender.finish().await;
+        }
+    }
+    let _ = errors.finish().await;
+}
+
+/// Each port has two channels: `2n` for data and `2n + 1` for errors, both beginning with the port's number.
+async fn by_channel(env: &Env, channels: Channels, ports: &[u16], dial: Dial) {
+    let Channels { sender, mut receiver } = channels;
+    let (mut inputs, mut connections) = (Vec::new(), Connections::default());
+    for (place, port) in ports.iter().copied().take(MAX_PORTS).enumerate() {
+        let (data, errors) = (place as u8 * 2, place as u8 * 2 + 1);
+        for channel in [data, errors] {
+            if sender.send(channel, &port.to_le_bytes()).await.is_err() {
+                return;
+            }
+        }
+        let (input, mut pieces) = mpsc::channel::<bytes::Bytes>(16);
+        inputs.push(input);
+        let (dial, sender) = (dial.clone(), sender.clone());
+        let forwarding = async move {
+            let connection = match dial(port).await {
+                Ok(connection) => connection,
+                Err(why) => return drop(sender.send(errors, why.as_bytes()).await),
+            };
+            let (mut from_pod, mut to_pod) = AsyncReadExt::split(connection);
+            let inward = async {
+                while let Some(bytes) = pieces.recv().await {
+                    if to_pod.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let outward = async {
+                let mut buffer = vec![0; COPY_BYTES];
+                while let Ok(count @ 1..) = from_pod.read(&mut buffer).await {
+                    if sender.send(data, &buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            futures::join!(inward, outward);
+        };
+        connections.add(env.spawn("port-forward", Box::pin(forwarding)));
+    }
+    while let Some(Ok(frame)) = receiver.next().await {
+        if let Frame::Data { channel, bytes } = frame
+            && channel % 2 == 0
+            && let Some(input) = inputs.get(usize::from(channel / 2))
+        {
+            // Who hung up wants nothing more.
+            let _ = input.send(bytes).await;
+        }
+    }
+}
+
+/// The running connections of one client; those that have ended are let go from time to time.
+#[derive(Default)]
+struct Connections(Vec<Task>);
+
+impl Connections {
+    /// How many are kept; the oldest is cut off for a further one.
+    const MAX: usize = 1000;
+
+    fn add(&mut self, task: Task) {
+        if self.0.len() >= Self::MAX {
+            drop(self.0.remove(0));
+        }
+        self.0.push(task);
+    }
+}
