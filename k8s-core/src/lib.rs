@@ -15,6 +15,7 @@ pub mod defaulting;
 pub mod seam;
 pub mod status;
 pub mod object;
+pub mod apply;
 pub mod patch;
 pub mod path;
 pub mod request;
