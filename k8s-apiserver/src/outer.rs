@@ -40,7 +40,7 @@ use k8s_core::{
 use k8s_wire::{
     body::{self, Body},
     env::panic_text,
-    serve::Peer,
+    serve::{CancellationToken, Peer},
 };
 
 pub(crate) use self::paths::tagged;
@@ -197,7 +197,8 @@ impl Shared {
         acting_as: Option<Caller>,
     ) -> ApiResult<Response<Body>> {
         let ResourceRequest { verb, target, options } = asked;
-        let (kept, counted) = (self.requests.begin(verb), target.clone());
+        let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
+        let (kept, counted) = (self.requests.begin(verb, stop), target.clone());
         let request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
         let answered = self.answer_resource(request, head, body, caller, kept).await;
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
@@ -291,7 +292,8 @@ impl Shared {
         }
     }
 
-    /// How the answer to `request` will be shown; 404 where nothing of that name is served at that place.
+    /// How the answer to `request` will be shown; 404 where nothing of that name is served at that place, 405 for a
+    /// change of all namespaces at once.
     fn view(&self, request: &ApiRequest, form: Form, head: &Head) -> ApiResult<View> {
         let target = &request.target;
         let registry = self.catalog.registry();
@@ -303,6 +305,10 @@ impl Shared {
         };
         if misplaced || !target.subresource.is_empty() && info.subresource(&target.subresource).is_none() {
             return Err(ApiError::no_such_path());
+        }
+        let everywhere = info.is_namespaced() && target.namespace.is_empty();
+        if everywhere && matches!(request.verb, Verb::Create | Verb::DeleteCollection) {
+            return Err(ApiError::method_not_allowed(request.verb.as_str()));
         }
         let query = head.uri.query().unwrap_or("");
         let rows = match form.shape {

@@ -1,4 +1,5 @@
 //! The native runtime with real containers. Needs root, as the runtime does.
+#![allow(clippy::disallowed_methods, reason = "tests run on the system's clock")]
 
 mod support;
 
@@ -145,7 +146,10 @@ async fn what_cannot_start_says_why() {
     let mut spec = base("f");
     spec.security.add_capabilities = vec!["FLY".to_owned()];
     let error = node.runtime().create_container("pod", spec).await.unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.reason()), ("unknown capability \"FLY\" to add", "CreateContainerConfigError"));
+    assert_eq!(
+        (error.to_string().as_str(), error.reason()),
+        ("unknown capability \"FLY\" to add", "CreateContainerConfigError")
+    );
     let image = ImageBuilder::busybox("ghostly", &std::fs::read("/bin/busybox").unwrap()).user("ghost");
     node.import(&image).await;
     let spec = ContainerSpec { image: "ghostly".to_owned(), ..base("g") };
@@ -206,7 +210,10 @@ async fn limits_are_set_and_can_change() {
     drop(session);
     assert_eq!(node.exit("c1").await.code, 0);
     let log = node.log("c1");
-    assert!(log.starts_with("67108864\n512\n50000\n20\n134217728\n") || log.starts_with("67108864\n20\n134217728\n"), "{log}");
+    assert!(
+        log.starts_with("67108864\n512\n50000\n20\n134217728\n") || log.starts_with("67108864\n20\n134217728\n"),
+        "{log}"
+    );
     assert_eq!(status(node.runtime(), "c1").await.resources.memory_limit_bytes, Some(128 << 20));
     node.finish().await;
 }
@@ -231,12 +238,18 @@ async fn containers_outlive_the_agent() {
     let folder = node.root().join("containers");
     // The shim of one ends by itself, that of another is killed.
     let shim = |id: &str| -> i32 {
-        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join(id).join("shim.json")).unwrap()).unwrap();
+        let record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join(id).join("shim.json")).unwrap()).unwrap();
         record["pid"].as_i64().unwrap() as i32
     };
-    let exits = rustix::process::pidfd_open(rustix::process::Pid::from_raw(shim("ends")).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
+    let exits = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(shim("ends")).unwrap(),
+        rustix::process::PidfdFlags::empty(),
+    )
+    .unwrap();
     rustix::event::poll(&mut [rustix::event::PollFd::new(&exits, rustix::event::PollFlags::IN)], None).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(shim("lost")).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(shim("lost")).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     node.open();
     assert_eq!(node.exit("ends").await.code, 42);
     let lost = node.exit("lost").await;
@@ -459,5 +472,83 @@ async fn two_agents_cannot_share_a_folder() {
     let error = node.try_open().map(|_| ()).unwrap_err().to_string();
     assert!(error.ends_with("another node agent uses this folder"), "{error}");
     node.runtime = first;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_cannot_write_to_the_shim() {
+    let node = Node::start().await;
+    node.sandbox().await;
+    // Among the machine's processes the shim can be seen.
+    let spec = SandboxSpec { id: "host".to_owned(), pid: PidMode::Host, ..pod() };
+    node.runtime().start_sandbox(spec).await.unwrap();
+    let script = "tr '\\0' ' ' < /proc/$PPID/cmdline; touch /proc/$PPID/exe || echo refused";
+    let mut spec = node.script("c1", script);
+    spec.security.privileged = true;
+    node.runtime().create_container("host", spec).await.unwrap();
+    node.runtime().start_container("c1").await.unwrap();
+    node.exit("c1").await;
+    let log = node.log("c1");
+    assert!(log.contains("k8s-shim") && log.contains("refused\n"), "{log}");
+    assert!(log.contains("Read-only file system"), "{log}");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_pod_sets_only_what_is_its_own() {
+    let node = Node::start().await;
+    let with = |name: &str, value: &str| SandboxSpec { sysctls: [(name.to_owned(), value.to_owned())].into(), ..pod() };
+    for name in ["kernel.core_pattern", "vm.swappiness", "net.ipv4.../../kernel/panic"] {
+        let error = node.runtime().start_sandbox(with(name, "1")).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("sysctl {name:?} is not in a separate kernel namespace"));
+    }
+    node.runtime().start_sandbox(with("net.ipv4.ip_unprivileged_port_start", "99")).await.unwrap();
+    node.run(node.script("c1", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start")).await;
+    assert_eq!(node.log("c1"), "99\n");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_replaced_sandbox_does_not_take_the_new_one_along() {
+    let node = Node::start().await;
+    let spec = |id: &str| SandboxSpec { id: id.to_owned(), cgroup_parent: "pod-u1".to_owned(), ..pod() };
+    node.runtime().start_sandbox(spec("old")).await.unwrap();
+    node.runtime().start_sandbox(spec("pod")).await.unwrap();
+    node.begin(node.script("tasks", "sleep 1000")).await;
+    node.runtime().remove_sandbox("old").await.unwrap();
+    assert!(matches!(status(node.runtime(), "tasks").await.state, ContainerState::Running { .. }));
+    let exec = ExecSpec { container: "tasks".to_owned(), command: vec!["true".to_owned()], ..ExecSpec::default() };
+    let session = node.runtime().exec().unwrap().exec(exec).await.unwrap();
+    assert_eq!(within(session.exit).await, Ok(0));
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn devices_and_processors_are_those_given() {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let node = Node::start().await;
+    node.sandbox().await;
+    let loop_device = node.folder.path().join("loop");
+    mknod(&loop_device, SFlag::S_IFBLK, Mode::from_bits_truncate(0o600), makedev(7, 0)).unwrap();
+    let look = "grep Cpus_allowed_list /proc/self/status; cat /dev/given; ls -l /dev/given; readlink -f /dev/stdin";
+    let mut spec = node.script("c1", look);
+    spec.resources.cpuset_cpus = Some("0".to_owned());
+    spec.resources.oom_score_adj = Some(500);
+    let (container_path, permissions) = ("/dev/given".into(), "r".to_owned());
+    spec.devices = vec![Device { host_path: loop_device, container_path, permissions }];
+    assert_eq!(node.run(spec).await.code, 0);
+    let log = node.log("c1");
+    assert!(log.contains("Cpus_allowed_list:\t0\n") && log.contains("brw-------"), "{log}");
+    assert!(!log.contains("not permitted"), "{log}");
+    let mut spec = node.script("c2", "cat /proc/self/oom_score_adj");
+    spec.resources.oom_score_adj = Some(500);
+    node.run(spec).await;
+    assert_eq!(node.log("c2"), "500\n");
+    let mut spec = node.script("c3", "true");
+    spec.devices =
+        vec![Device { host_path: "/etc/passwd".into(), container_path: "/dev/x".into(), permissions: "r".into() }];
+    node.runtime().create_container("pod", spec).await.unwrap();
+    let error = node.runtime().start_container("c3").await.unwrap_err();
+    assert_eq!(error.to_string(), "offer devices: /etc/passwd is not a device");
     node.finish().await;
 }

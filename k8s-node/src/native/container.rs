@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     runtime::{
-        ContainerSpec, ContainerState, ContainerStatus, Exit, ImageInfo, IpcMode, Mount, PidMode, Propagation, Resources,
-        RuntimeError, Seccomp,
+        ContainerSpec, ContainerState, ContainerStatus, Exit, ImageInfo, IpcMode, Mount, PidMode, Propagation,
+        Resources, RuntimeError, Seccomp,
     },
     shim, sys,
 };
@@ -63,14 +63,14 @@ pub struct ContainerRecord {
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Container {
-    fn new(inner: &Inner, record: ContainerRecord, sandbox: &Cgroup) -> Self {
+    fn new(inner: &Inner, record: ContainerRecord, cgroup: Cgroup) -> Self {
         let id = record.spec.id.clone();
         let resources = record.spec.resources.clone();
         let live = Live { state: ContainerState::Created, started: None, shim: None, resources };
         Self {
             record,
             folder: inner.container_folder(&id),
-            cgroup: sandbox.child(&id),
+            cgroup,
             turn: Mutex::default(),
             live: Mutex::new(live),
             running: watch::Sender::new(false),
@@ -215,7 +215,7 @@ impl Inner {
         launch::write(&folder, "launch.json", &launch).map_err(failed)?;
         // Last: a folder without it is no container.
         launch::write(&folder, "container.json", &record).map_err(failed)?;
-        Ok(Arc::new(Container::new(self, record, &sandbox.cgroup)))
+        Ok(Arc::new(Container::new(self, record, launch.cgroup)))
     }
 
     pub(super) fn start_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), RuntimeError> {
@@ -224,7 +224,7 @@ impl Inner {
             return Ok(());
         }
         let wrong = |error: io::Error| RuntimeError::Start { message: error.to_string() };
-        let (mut child, report) = self.config.shim.report("run", &container.folder).map_err(wrong)?;
+        let (mut child, report) = self.shim.report("run", &container.folder).map_err(wrong)?;
         match report {
             Report::Started(started) => {
                 let handle = spawn::handle(&child).map_err(wrong)?;
@@ -263,7 +263,8 @@ impl Inner {
         while container.cgroup.kill() {
             std::thread::yield_now();
         }
-        let exit = self.lost(container, "the container's end was not recorded: its shim was killed, or the machine restarted");
+        let exit =
+            self.lost(container, "the container's end was not recorded: its shim was killed, or the machine restarted");
         launch::write(&container.folder, "exit.json", &exit)?;
         Ok(exit)
     }
@@ -282,13 +283,9 @@ impl Inner {
             // Its creation was interrupted, and will be repeated from the beginning if it is still wanted.
             return fs::remove_dir_all(&folder).map_err(failed);
         };
-        let sandbox = self.sandbox(&record.sandbox);
-        let cgroup = match (&sandbox, launch::read::<Launch>(&folder, "launch.json").map_err(failed)?) {
-            (Some(sandbox), _) => sandbox.cgroup.clone(),
-            (None, Some(launch)) => launch.cgroup.parent(),
-            (None, None) => self.hierarchy.cgroup(&self.config.cgroup_prefix.join(&record.sandbox)),
-        };
-        let container = Arc::new(Container::new(self, record, &cgroup));
+        let missing = || failed(io::Error::other("launch.json is missing"));
+        let launch: Launch = launch::read(&folder, "launch.json").map_err(failed)?.ok_or_else(missing)?;
+        let container = Arc::new(Container::new(self, record, launch.cgroup));
         self.adopt_state(&container).map_err(failed)?;
         self.state.lock().containers.insert(id.to_owned(), container);
         Ok(())
@@ -302,7 +299,9 @@ impl Inner {
             wait_for_start(folder, handle)?;
         }
         container.live.lock().started = launch::read(folder, "running.json")?;
-        if let (Some(handle), Some(started), None) = (handle, container.started(), launch::read::<Exit>(folder, "exit.json")?) {
+        if let (Some(handle), Some(started), None) =
+            (handle, container.started(), launch::read::<Exit>(folder, "exit.json")?)
+        {
             container.set_running(shim, started);
             return self.watch_container(container, handle);
         }
@@ -415,7 +414,7 @@ fn launch_of(
             PidMode::Pod => LaunchPid::Join(sandbox.namespace("pid")),
             PidMode::Host => LaunchPid::Host,
         },
-        cgroup: sandbox.cgroup.child(&spec.id),
+        cgroup: sandbox.container_cgroup(&spec.id),
         resources: spec.resources.clone(),
         argv: argv(spec, image)?,
         env: environment(sandbox, spec, image),
@@ -500,7 +499,14 @@ mod tests {
 
     #[test]
     fn signals_have_many_names() {
-        let cases = [("SIGTERM", Some(15)), ("QUIT", Some(3)), ("9", Some(9)), ("SIGRTMIN+3", Some(37)), ("", None), ("99", None)];
+        let cases = [
+            ("SIGTERM", Some(15)),
+            ("QUIT", Some(3)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("", None),
+            ("99", None),
+        ];
         for (text, number) in cases {
             assert_eq!(signal_number(text), number, "{text}");
         }

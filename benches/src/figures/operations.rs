@@ -1,0 +1,167 @@
+//! CPU of the server per operation, through TLS, authentication, RBAC, admission and a durable store.
+
+use std::{
+    future::Future,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use k8s::{
+    core::{
+        api::api::core::v1::Pod,
+        doc::Doc,
+        request::{ApiRequest, Options, PatchKind, RequestBody, Target, Verb},
+        resource::Resource,
+    },
+    reconcile::Client,
+};
+use serde_json::{Value, json};
+
+use super::{process::Server, report::Report};
+
+/// Objects per round, and rounds.
+const OBJECTS: usize = 1000;
+const ROUNDS: usize = 3;
+/// Requests under way at once.
+const CONCURRENCY: usize = 16;
+/// Watchers for the cost of an event, and changes that each of them sees.
+const WATCHERS: usize = 200;
+const CHANGES: usize = 100;
+
+/// Measures create, get, list, patch, delete and delivered watch events on pods that nobody schedules.
+pub async fn measure(program: &Path, report: &mut Report) {
+    let server = Server::start(program, &["--nodes", "hollow:1"], |_| ());
+    server.ready().await;
+    let client = server.client();
+    wait_for_service_account(&client).await;
+    let mut samples: [Vec<f64>; 5] = Default::default();
+    for round in 0..ROUNDS {
+        let name = |number: usize| format!("pod-{round}-{number}");
+        let create = |number: usize| request(Verb::Create, None, RequestBody::Doc(pod(&name(number))));
+        let get = |number: usize| request(Verb::Get, Some(name(number)), RequestBody::None);
+        let change = |number: usize| {
+            let patch = json!({"metadata": {"labels": {"round": format!("{number}")}}});
+            let patch = Doc::from_serialize(&patch).expect("a document");
+            request(Verb::Patch, Some(name(number)), RequestBody::Patch(PatchKind::Merge, patch))
+        };
+        let delete = |number: usize| {
+            let mut request = request(Verb::Delete, Some(name(number)), RequestBody::None);
+            request.options.grace_period_seconds = Some(0);
+            request
+        };
+        samples[0].push(per(&server, OBJECTS, many(&client, OBJECTS, create)).await);
+        samples[1].push(per(&server, OBJECTS, many(&client, OBJECTS, get)).await);
+        let lists = 20;
+        samples[2].push(per(&server, lists * OBJECTS, many(&client, lists, |_| request(Verb::List, None, RequestBody::None))).await);
+        samples[3].push(per(&server, OBJECTS, many(&client, OBJECTS, change)).await);
+        samples[4].push(per(&server, OBJECTS, many(&client, OBJECTS, delete)).await);
+    }
+    let rows = [("create", 60.0), ("get", 15.0), ("list, per pod", 2.0), ("patch", 60.0), ("delete", 60.0)];
+    for ((name, aim), samples) in rows.into_iter().zip(samples) {
+        report.add(format!("CPU per {name}"), "us", Some(aim), samples);
+    }
+    watch_events(&server, &client, report).await;
+}
+
+async fn wait_for_service_account(client: &Client) {
+    for _ in 0..2000 {
+        if client.namespaced::<k8s::core::api::api::core::v1::ServiceAccount>("default").find("default").await.ok().flatten().is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the default service account is not made");
+}
+
+fn request(verb: Verb, name: Option<String>, body: RequestBody) -> ApiRequest {
+    let target = match name {
+        Some(name) => Target::one(Pod::resource(), "default", name),
+        None => Target::all(Pod::resource(), "default"),
+    };
+    ApiRequest { verb, target, body, options: Options::default(), ..Default::default() }
+}
+
+fn pod(name: &str) -> Doc {
+    let value: Value = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "figures", "tier": "bench"}},
+        "spec": {"schedulerName": "nobody", "containers": [{
+            "name": "web", "image": "example.com/web:1", "args": ["--listen", ":8080"],
+            "env": [{"name": "COLOR", "value": "blue"}, {"name": "MODE", "value": "bench"}],
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+            "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+        }]},
+    });
+    Doc::from_serialize(&value).expect("a document")
+}
+
+/// Sends `count` requests, some at a time. Each must succeed.
+async fn many(client: &Client, count: usize, make: impl Fn(usize) -> ApiRequest) {
+    let requests: Vec<ApiRequest> = (0..count).map(make).collect();
+    let sends = requests.into_iter().map(|request| async move {
+        if let Err(error) = client.call(request).await {
+            panic!("a request failed: {error}");
+        }
+    });
+    stream::iter(sends).buffer_unordered(CONCURRENCY).collect::<()>().await;
+}
+
+/// Microseconds of the server's CPU per operation.
+async fn per(server: &Server, operations: usize, work: impl Future<Output = ()>) -> f64 {
+    let before = server.cpu();
+    work.await;
+    (server.cpu() - before).as_secs_f64() * 1e6 / operations as f64
+}
+
+/// The same changes with and without watchers: the difference is what the deliveries cost.
+async fn watch_events(server: &Server, client: &Client, report: &mut Report) {
+    many(client, 1, |_| request(Verb::Create, None, RequestBody::Doc(pod("watched")))).await;
+    let change = |number: usize| {
+        let patch = Doc::from_serialize(&json!({"metadata": {"labels": {"n": format!("{number}")}}})).expect("a document");
+        request(Verb::Patch, Some("watched".into()), RequestBody::Patch(PatchKind::Merge, patch))
+    };
+    let mut samples = Vec::new();
+    for round in 0..ROUNDS {
+        let from = round * 10 * CHANGES;
+        let alone = per(server, 1, serially(client, from, change)).await;
+        let seen = Arc::new(AtomicUsize::new(0));
+        let mut watchers = Vec::new();
+        for _ in 0..WATCHERS {
+            let now = client.list_objects(Target::all(Pod::resource(), "default"), Options::default()).await.expect("a list");
+            let options = Options { resource_version: Some(now.revision), ..Default::default() };
+            let mut events = client.watch_objects(Target::all(Pod::resource(), "default"), options).await.expect("a watch");
+            let seen = seen.clone();
+            watchers.push(tokio::spawn(async move {
+                while let Some(Ok(_)) = events.next().await {
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        let expected = WATCHERS * CHANGES;
+        let watched = per(server, 1, async {
+            serially(client, from + 5 * CHANGES, change).await;
+            while seen.load(Ordering::Relaxed) < expected {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        watchers.iter().for_each(|watcher| watcher.abort());
+        assert!(seen.load(Ordering::Relaxed) >= expected, "every watcher saw every change");
+        samples.push((watched - alone) / expected as f64);
+    }
+    report.add("CPU per delivered watch event", "us", Some(2.0), samples);
+}
+
+async fn serially(client: &Client, from: usize, change: impl Fn(usize) -> ApiRequest) {
+    for number in from..from + CHANGES {
+        if let Err(error) = client.call(change(number)).await {
+            panic!("a change failed: {error}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The watch cache: every object once, kept true by one watch of the store.
+//!
+//! A list is a snapshot of a copy-on-write map; a watch is a position in the shared ring of recent changes, woken
+//! through an interest index. Readers never touch the store but to ask for its head. A cache that finds itself wrong
+//! makes itself anew and counts it; it takes nothing else down.
+
+mod feed;
+mod field;
+mod filter;
+mod interest;
+mod kind;
+mod page;
+mod read;
+mod ring;
+mod state;
+mod watch;
+mod written;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_core::{
+    env::{self, Env, Task},
+    registry::Registry,
+    request::ResourceType,
+    status::{ApiError, ApiResult},
+};
+use k8s_store::{Revision, Store};
+use tokio::sync::watch as signal;
+
+pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
+use self::feed::Feed;
+use crate::auth::Follower;
+
+/// How long a read waits for the cache to reach the revision that it needs.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// The cache of everything that is served.
+pub struct Cache {
+    env: Env,
+    store: Arc<dyn Store>,
+    kinds: Vec<Arc<KindCache>>,
+    by_resource: BTreeMap<ResourceType, usize>,
+    /// No prefix is a prefix of another.
+    by_prefix: BTreeMap<String, usize>,
+    revision: signal::Sender<u64>,
+    closed: AtomicBool,
+    rebuilds: AtomicU64,
+}
+
+impl Cache {
+    /// An empty cache of the stored kinds of a registry.
+    pub fn new(env: Env, store: Arc<dyn Store>, registry: &Registry, followers: &[Arc<dyn Follower>]) -> Self {
+        let (mut kinds, mut by_resource, mut by_prefix) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        for info in registry.iter().filter(|info| info.is_stored()) {
+            let Some(schema) = registry.schema(info) else { continue };
+            // Versions of one kind share its place; the first one in the table is the one that is stored.
+            let place = *by_prefix.entry(info.storage_prefix()).or_insert_with(|| {
+                kinds.push(Arc::new(KindCache::new(info.clone(), schema, followers.to_vec())));
+                kinds.len() - 1
+            });
+            by_resource.insert(info.resource(), place);
+        }
+        Self {
+            env,
+            store,
+            kinds,
+            by_resource,
+            by_prefix,
+            revision: signal::Sender::new(0),
+            closed: AtomicBool::new(false),
+            rebuilds: AtomicU64::new(0),
+        }
+    }
+
+    /// Fills the cache and keeps it true until the task is dropped.
+    pub async fn start(self: &Arc<Self>) -> ApiResult<Task> {
+        let feed = Feed::start(self.clone(), self.store.clone()).await;
+        let feed = feed.map_err(|error| ApiError::unavailable(format!("the store cannot be read: {error}")))?;
+        Ok(self.env.spawn("watch cache", Box::pin(feed.run())))
+    }
+
+    /// The cache of a resource; `None` if it is not served or not stored.
+    pub fn kind(&self, resource: &ResourceType) -> Option<&Arc<KindCache>> {
+        self.by_resource.get(resource).map(|place| &self.kinds[*place])
+    }
+
+    /// Every kind.
+    pub fn kinds(&self) -> &[Arc<KindCache>] {
+        &self.kinds
+    }
+
+    /// The kind that a storage key belongs to.
+    fn place(&self, key: &str) -> Option<(usize, &KindCache)> {
+        let upto = (Bound::Unbounded, Bound::Included(key));
+        let (prefix, place) = self.by_prefix.range::<str, _>(upto).next_back()?;
+        key.starts_with(prefix.as_str()).then(|| (*place, &*self.kinds[*place]))
+    }
+
+    /// Everything up to this revision is in the cache.
+    pub fn revision(&self) -> u64 {
+        *self.revision.borrow()
+    }
+
+    fn reached(&self, revision: u64) {
+        self.revision.send_replace(revision);
+    }
+
+    /// How often the cache was made anew because it or the store's watch was wrong.
+    pub fn rebuilds(&self) -> u64 {
+        self.rebuilds.load(Ordering::Relaxed)
+    }
+
+    fn count_rebuild(&self) {
+        self.rebuilds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many watches are open.
+    pub fn watches(&self) -> usize {
+        self.kinds.iter().map(|kind| kind.interest.lock().len()).sum()
+    }
+
+    /// Waits until the cache shows a revision; 504 if it does not in time. Cancel-safe.
+    pub async fn wait_for(&self, revision: u64) -> ApiResult<()> {
+        if self.revision() >= revision {
+            return Ok(());
+        }
+        let mut signal = self.revision.subscribe();
+        let reached = signal.wait_for(|reached| *reached >= revision);
+        match env::timeout(&*self.env, WAIT, reached).await {
+            Some(Ok(_)) => Ok(()),
+            _ => {
+                let message = format!("Too large resource version: {revision}, current: {}", self.revision());
+                Err(ApiError::timeout(message).retry_after(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    /// Waits until the cache shows everything that was acknowledged before the call. Cancel-safe.
+    pub async fn wait_for_head(&self) -> ApiResult<()> {
+        let head = self.store.head().await;
+        let Revision(head) = head.map_err(|error| ApiError::unavailable(format!("the store's head: {error}")))?;
+        self.wait_for(head).await
+    }
+
+    /// Forgets how things were before `revision`: lists and further pages of before are 410.
+    pub fn compact(&self, revision: u64) {
+        self.kinds.iter().for_each(|kind| kind.compact(revision));
+    }
+
+    /// Ends every watch.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let mut wakers = Vec::new();
+        self.kinds.iter().for_each(|kind| kind.interest.lock().wake_all(&mut wakers));
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,73 @@
+//! What a list or watch wants to see, and whether an object is that.
+
+use std::borrow::Cow;
+
+use k8s_core::{
+    doc::Text,
+    object::Object,
+    request::{Options, Target},
+    selector::{FieldSelector, LabelSelector},
+};
+
+use super::field::field;
+
+/// The part of a kind that a reader wants. Equal filters share the work of matching.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Filter {
+    /// Only this namespace; empty is all of them.
+    pub namespace: Text,
+    /// Only this name; empty is all of them.
+    pub name: Text,
+    /// Only objects whose `spec.nodeName` this is; empty is all of them.
+    pub node: Text,
+    /// Only objects with such labels.
+    pub labels: LabelSelector,
+    /// The terms on fields that are not said above.
+    pub fields: FieldSelector,
+}
+
+impl Filter {
+    /// What a list or watch of `target` wants.
+    pub fn new(target: &Target, options: &Options) -> Self {
+        let mut filter = Self {
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+            labels: options.label_selector.clone(),
+            ..Self::default()
+        };
+        for term in &options.field_selector.terms {
+            let place = match term.path.as_str() {
+                "metadata.name" => Some(&mut filter.name),
+                "metadata.namespace" => Some(&mut filter.namespace),
+                "spec.nodeName" => Some(&mut filter.node),
+                _ => None,
+            };
+            match place {
+                Some(place) if !term.negated && !term.value.is_empty() && place.is_empty() => {
+                    *place = term.value.as_str().into();
+                }
+                _ => filter.fields.terms.push(term.clone()),
+            }
+        }
+        filter
+    }
+
+    /// Whether nothing but the namespace limits it.
+    pub fn is_whole_collection(&self) -> bool {
+        self.name.is_empty() && self.node.is_empty() && self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether an object is wanted.
+    pub fn matches(&self, object: &Object) -> bool {
+        let meta = &object.meta;
+        let pinned = |wanted: &Text, found: &Text| wanted.is_empty() || wanted == found;
+        pinned(&self.namespace, &meta.namespace)
+            && pinned(&self.name, &meta.name)
+            && pinned(&self.node, &meta.node_name)
+            && self.labels.matches(meta)
+            && self.fields.terms.iter().all(|term| {
+                let found = field(object, &term.path).unwrap_or(Cow::Borrowed(""));
+                (found == term.value.as_str()) != term.negated
+            })
+    }
+}

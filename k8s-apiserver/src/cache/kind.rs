@@ -1,0 +1,186 @@
+//! The cache of one kind: its objects now, its recent changes, and who waits for more.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use arc_swap::ArcSwap;
+use k8s_core::{
+    object::{Object, ObjectKey},
+    registry::ResourceInfo,
+    schema::Schema,
+    status::{ApiError, ApiResult},
+};
+use k8s_store::{Attachment, Entry, Key};
+use parking_lot::{Mutex, RwLock};
+
+use super::{
+    interest::Interest,
+    ring::{Event, Ring},
+    state::State,
+    written::Written,
+};
+use crate::auth::Follower;
+
+/// How many older states are kept whole for readers of further pages; others are made again from the changes.
+const KEPT_STATES: usize = 8;
+
+/// Everything known of one kind.
+pub struct KindCache {
+    /// The kind, at the version that is stored.
+    pub info: Arc<ResourceInfo>,
+    /// What its objects look like.
+    pub schema: Schema,
+    /// Where it is stored, ending in `/`.
+    pub prefix: String,
+    /// Told of every change.
+    pub(super) followers: Vec<Arc<dyn Follower>>,
+    state: ArcSwap<State>,
+    pub(super) ring: RwLock<Ring>,
+    pub(super) interest: Mutex<Interest>,
+    kept: Mutex<Kept>,
+}
+
+/// Older states, and how far back they may be asked for.
+#[derive(Default)]
+struct Kept {
+    states: VecDeque<Arc<State>>,
+    floor: u64,
+}
+
+impl KindCache {
+    /// An empty cache.
+    pub fn new(info: Arc<ResourceInfo>, schema: Schema, followers: Vec<Arc<dyn Follower>>) -> Self {
+        let followers = followers.into_iter().filter(|f| f.follows(&info.group, &info.plural)).collect();
+        Self {
+            prefix: info.storage_prefix(),
+            info,
+            schema,
+            followers,
+            state: ArcSwap::from_pointee(State::default()),
+            ring: RwLock::new(Ring::new(0)),
+            interest: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Whether somebody must know of a change before its writer is answered.
+    pub fn is_followed(&self) -> bool {
+        !self.followers.is_empty()
+    }
+
+    /// The objects now.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// The objects at an older revision. 410 if that is no longer known.
+    pub fn state_at(&self, revision: u64) -> ApiResult<Arc<State>> {
+        let mut kept = self.kept.lock();
+        // The ring is read before the state: a state that is newer only means more to take back.
+        let ring = self.ring.read();
+        let now = self.state();
+        let too_old = || ApiError::expired(format!("The resourceVersion {revision} for the provided list is too old."));
+        if revision < kept.floor {
+            return Err(too_old());
+        }
+        if now.revision <= revision {
+            return Ok(now);
+        }
+        if let Some(state) = kept.states.iter().find(|state| state.revision == revision) {
+            return Ok(state.clone());
+        }
+        let changes = ring.after(revision).ok_or_else(too_old)?;
+        let mut state = State::clone(&now);
+        state.undo(changes.rev().filter(|event| event.revision <= now.revision), revision);
+        let state = Arc::new(state);
+        kept.states.push_back(state.clone());
+        while kept.states.len() > KEPT_STATES {
+            kept.states.pop_front();
+        }
+        Ok(state)
+    }
+
+    /// Forgets how things were before `revision`. Watches may still resume from before it.
+    pub(super) fn compact(&self, revision: u64) {
+        let mut kept = self.kept.lock();
+        kept.floor = kept.floor.max(revision);
+        kept.states.retain(|state| state.revision >= revision);
+    }
+
+    /// Starts anew with what a list showed. Everybody who watches must start anew, too.
+    pub(super) fn reset(&self, state: State, ring: Ring, wakers: &mut Vec<Waker>) {
+        let before = self.state();
+        for (key, _) in before.iter().filter(|(key, _)| state.get(key).is_none()) {
+            self.tell(key, None);
+        }
+        for (key, object) in state.iter() {
+            self.tell(key, Some(object));
+        }
+        *self.kept.lock() = Kept { floor: ring.oldest(), ..Kept::default() };
+        let mut held = self.ring.write();
+        self.state.store(Arc::new(state));
+        *held = ring;
+        drop(held);
+        self.interest.lock().wake_all(wakers);
+    }
+
+    /// Publishes changes, in order, with the state that they lead to.
+    pub(super) fn publish(&self, state: State, events: &[Arc<Event>], wakers: &mut Vec<Waker>) {
+        for event in events {
+            self.tell(&event.key, event.new.as_ref());
+        }
+        {
+            let mut ring = self.ring.write();
+            events.iter().for_each(|event| ring.push(event.clone()));
+            self.state.store(Arc::new(state));
+        }
+        self.interest.lock().note(events, wakers);
+    }
+
+    fn tell(&self, key: &ObjectKey, new: Option<&Arc<Object>>) {
+        for follower in &self.followers {
+            follower.changed(&self.info.group, &self.info.plural, key, new);
+        }
+    }
+
+    /// The object of a stored entry, without decoding it where somebody in this process already has.
+    pub fn object(&self, entry: &Entry) -> ApiResult<Arc<Object>> {
+        if let Some(object) = written(entry.attachment.as_ref(), entry.modified.0) {
+            return Ok(object);
+        }
+        let state = self.state.load();
+        let suffix = entry.key.as_str().strip_prefix(self.prefix.as_str()).unwrap_or_default();
+        if let Some(object) = state.get(&self.key(suffix))
+            && object.revision() == entry.modified.0
+        {
+            return Ok(object.clone());
+        }
+        self.decode(entry)
+    }
+
+    /// The object of a stored entry, decoded.
+    pub(super) fn decode(&self, entry: &Entry) -> ApiResult<Arc<Object>> {
+        Object::from_json(entry.value.clone(), Some(entry.modified.0)).map(Arc::new)
+    }
+
+    /// The storage key of an object.
+    pub fn storage_key(&self, key: &ObjectKey) -> Key {
+        let Self { prefix, .. } = self;
+        let text = match self.info.is_namespaced() {
+            true => format!("{prefix}{}/{}", key.namespace, key.name),
+            false => format!("{prefix}{}", key.name),
+        };
+        text.into()
+    }
+
+    /// The key of an object from the part of its storage key that follows the prefix.
+    pub(super) fn key(&self, suffix: &str) -> ObjectKey {
+        let (namespace, name) = suffix.split_once('/').unwrap_or(("", suffix));
+        ObjectKey::new(namespace, name)
+    }
+}
+
+/// What the writer hung on the entry, if it was written in this process.
+pub(super) fn written(attachment: Option<&Attachment>, revision: u64) -> Option<Arc<Object>> {
+    let written = attachment?.downcast_ref::<Written>()?;
+    Some(written.object(revision))
+}

@@ -1,0 +1,187 @@
+//! Reads of one kind: one object, or a list at some revision.
+//!
+//! The meaning of `resourceVersion`, `resourceVersionMatch`, `limit` and `continue` is upstream's.
+
+use std::sync::Arc;
+
+use k8s_core::{
+    object::{Object, ObjectKey},
+    request::{ObjectList, Options, VersionMatch},
+    status::{ApiError, ApiResult, FieldError, FieldErrorKind},
+};
+
+use super::{Cache, filter::Filter, kind::KindCache, page::Token, state::State};
+
+/// Where a list is to be read.
+enum At {
+    /// The newest revision.
+    Head,
+    /// Whatever the cache shows, but not older than this.
+    NotBefore(u64),
+    /// This revision and no other.
+    Exactly(u64),
+}
+
+impl Cache {
+    /// One object: the newest, or one that is not older than the revision asked for.
+    pub async fn get(&self, kind: &KindCache, key: &ObjectKey, options: &Options) -> ApiResult<Option<Arc<Object>>> {
+        match options.resource_version {
+            None => self.wait_for_head().await?,
+            Some(revision) => self.wait_for(revision).await?,
+        }
+        Ok(kind.state().get(key).cloned())
+    }
+
+    /// A list, or a page of one.
+    pub async fn list(&self, kind: &KindCache, filter: &Filter, options: &Options) -> ApiResult<ObjectList> {
+        check_list_options(options)?;
+        if let Some(text) = &options.continue_token {
+            let token = Token::decode(text)?;
+            return self.next_page(kind, filter, options, token).await;
+        }
+        match at(options) {
+            At::Head => self.wait_for_head().await?,
+            At::NotBefore(revision) => self.wait_for(revision).await?,
+            At::Exactly(revision) => {
+                self.wait_for(revision).await?;
+                let state = kind.state_at(revision)?;
+                return Ok(page(kind, &state, filter, options, revision, None));
+            }
+        }
+        let (state, revision) = self.newest(kind);
+        Ok(page(kind, &state, filter, options, revision, None))
+    }
+
+    async fn next_page(
+        &self,
+        kind: &KindCache,
+        filter: &Filter,
+        options: &Options,
+        token: Token,
+    ) -> ApiResult<ObjectList> {
+        let Some(revision) = token.revision else {
+            self.wait_for_head().await?;
+            let (state, revision) = self.newest(kind);
+            return Ok(page(kind, &state, filter, options, revision, Some(token)));
+        };
+        self.wait_for(revision).await?;
+        match kind.state_at(revision) {
+            Ok(state) => Ok(page(kind, &state, filter, options, revision, Some(token))),
+            Err(error) if error.is_expired() => Err(expired_token(token)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The newest state of a kind, and the revision whose state it is.
+    pub(super) fn newest(&self, kind: &KindCache) -> (Arc<State>, u64) {
+        // The revision is read first: every change up to it is in the state, and none after the state's own.
+        let revision = self.revision();
+        let state = kind.state();
+        let revision = revision.max(state.revision);
+        (state, revision)
+    }
+}
+
+fn at(options: &Options) -> At {
+    let has_limit = options.limit.is_some_and(|limit| limit > 0);
+    match (options.resource_version, options.resource_version_match) {
+        (None, _) => At::Head,
+        (Some(0), _) => At::NotBefore(0),
+        (Some(revision), Some(VersionMatch::Exact)) => At::Exactly(revision),
+        // A limit without a match means exactly, for clients older than `resourceVersionMatch`.
+        (Some(revision), None) if has_limit => At::Exactly(revision),
+        (Some(revision), _) => At::NotBefore(revision),
+    }
+}
+
+fn page(
+    kind: &KindCache,
+    state: &State,
+    filter: &Filter,
+    options: &Options,
+    revision: u64,
+    token: Option<Token>,
+) -> ObjectList {
+    let shown = token.as_ref().map_or(0, |token| token.shown);
+    let limit = options.limit.filter(|limit| *limit > 0).map_or(usize::MAX, |limit| limit as usize);
+    let key = ObjectKey::new(filter.namespace.clone(), filter.name.clone());
+    let is_one = !filter.name.is_empty() && filter.namespace.is_empty() != kind.info.is_namespaced();
+    if is_one && token.is_none() {
+        let items = state.get(&key).filter(|object| filter.matches(object)).cloned().into_iter().collect();
+        return ObjectList { items, revision, ..ObjectList::default() };
+    }
+    let mut matching = state.select(filter, token.as_ref().map(|token| &token.after)).cloned();
+    let capacity = if filter.is_whole_collection() { state.count(&filter.namespace) as usize } else { 0 };
+    let mut items = Vec::with_capacity(capacity.min(limit));
+    items.extend(matching.by_ref().take(limit));
+    let more = items.len() == limit && matching.next().is_some();
+    drop(matching);
+    let shown = shown + items.len() as u64;
+    let next = items.last().filter(|_| more).map(|last| Token { revision: Some(revision), after: last.meta.key(), shown });
+    // As upstream: what a selector would leave cannot be told without looking.
+    let remaining = (more && filter.is_whole_collection()).then(|| state.count(&filter.namespace).saturating_sub(shown));
+    ObjectList { items, revision, continue_token: next.map(|token| token.encode()), remaining }
+}
+
+/// 410 with a token that goes on at the newest revision.
+fn expired_token(token: Token) -> ApiError {
+    let fresh = Token { revision: None, ..token }.encode();
+    let message = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                   list without the continue parameter, or use the continue token in this response to retrieve the \
+                   remainder of the results. Continuing with the provided token results in an inconsistent list - \
+                   objects that were created, modified, or deleted between the time the first chunk was returned and \
+                   now may show up in the list.";
+    let mut status = ApiError::expired(message).status().clone();
+    status.metadata.insert("continue".into(), fresh.into());
+    ApiError::from_status(status)
+}
+
+/// Refuses combinations that upstream refuses.
+fn check_list_options(options: &Options) -> ApiResult<()> {
+    let matching = options.resource_version_match;
+    if options.send_initial_events.is_some() {
+        return Err(invalid("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    }
+    if options.continue_token.is_some() {
+        if matching.is_some() {
+            return Err(invalid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        if options.resource_version.is_some_and(|revision| revision > 0) {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+    }
+    match (matching, options.resource_version) {
+        (Some(_), None) => {
+            Err(invalid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        }
+        (Some(VersionMatch::Exact), Some(0)) => Err(invalid(
+            "resourceVersionMatch",
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses combinations that upstream refuses.
+pub(super) fn check_watch_options(options: &Options) -> ApiResult<()> {
+    match (options.send_initial_events, options.resource_version_match) {
+        (None, Some(_)) => Err(invalid(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        )),
+        (Some(_), None) => Err(invalid(
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        )),
+        (Some(_), Some(VersionMatch::Exact)) => {
+            let error = FieldError::not_supported("resourceVersionMatch", "Exact", &["NotOlderThan"]);
+            Err(ApiError::invalid("ListOptions", "meta.k8s.io", "", &[error]))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn invalid(field: &str, why: &str) -> ApiError {
+    let error = FieldError::new(FieldErrorKind::Forbidden, field, "", why);
+    ApiError::invalid("ListOptions", "meta.k8s.io", "", &[error])
+}

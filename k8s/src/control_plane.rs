@@ -1,0 +1,190 @@
+//! The API server put together: inner and outer service, identities, tokens, ways to nodes, and a port if asked for.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use k8s_apiserver::{
+    ApiServer,
+    admission::Admission,
+    auth::{Authenticator, Authorizer, Chain, token::ServiceAccountTokens, x509::ClientCertificates},
+    outer::{Answers, Outer, Parts},
+};
+use k8s_core::{
+    env::{Env, Task},
+    registry::Registry,
+    seam::node::{ByteStream, NodeAddress, NodeDialer},
+    status::{ApiError, ApiResult},
+};
+use k8s_store::Store;
+use k8s_wire::{
+    client::{Dialer, HttpNodeDialer},
+    health::Health,
+    pki,
+    serve::{CancellationToken, Server},
+    tls::{self, ServerTrust},
+};
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+
+use crate::{
+    cluster::ClusterError,
+    credentials::{Credentials, identity},
+};
+
+/// Who signs service account tokens, as their `iss` says.
+pub const TOKEN_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// What a control plane is made of.
+pub struct ControlPlaneOptions {
+    /// Time, randomness, tasks.
+    pub env: Env,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// The keys of the cluster.
+    pub credentials: Arc<Credentials>,
+    /// The kinds.
+    pub registry: Registry,
+    /// Admission plugins beside the built-in ones.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// Authorizers beside the built-in ones.
+    pub authorizers: Vec<Arc<dyn Authorizer>>,
+    /// Authenticators beside the built-in ones.
+    pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// Where to listen, if at all.
+    pub listen: Option<SocketAddr>,
+    /// The address that pods reach the API server at, if it listens.
+    pub advertise: Option<IpAddr>,
+}
+
+/// A running API server.
+pub struct ControlPlane {
+    /// The inner service.
+    pub api: ApiServer,
+    /// The outer service: HTTP, callable with or without a port.
+    pub outer: Outer,
+    /// The ways to nodes.
+    pub nodes: Arc<NodeRoutes>,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    stop: CancellationToken,
+    serving: Option<Task>,
+}
+
+impl ControlPlane {
+    /// Starts it. When this returns, the API serves.
+    pub async fn start(options: ControlPlaneOptions) -> Result<Self, ClusterError> {
+        let ControlPlaneOptions { env, store, credentials, registry, listen, .. } = options;
+        // The port first: if it is taken, nothing else needs to start.
+        let listener = match listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let nodes = Arc::new(NodeRoutes::new(&env, &credentials)?);
+        let tokens = Arc::new(ServiceAccountTokens::new(env.clone(), credentials.signing_key(), TOKEN_ISSUER)?);
+        let mut builder = ApiServer::builder(store, env.clone())
+            .registry(registry)
+            .tokens(tokens.clone())
+            .node_dialer(nodes.clone());
+        if let (Some(address), Some(advertise)) = (address, options.advertise) {
+            builder = builder.advertise(advertise, address.port());
+        }
+        builder = options.admission.into_iter().fold(builder, |builder, plugin| builder.admission(plugin));
+        builder = options.authorizers.into_iter().fold(builder, |builder, authorizer| builder.authorizer(authorizer));
+        let api = builder.start().await?;
+        let mut authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), tokens.clone()];
+        authenticators.extend(options.authenticators);
+        let port = address.map_or(443, |address| address.port());
+        let host = options.advertise.map_or_else(|| "kubernetes.default.svc".to_owned(), |ip| ip.to_string());
+        let outer = Outer::new(Parts {
+            env: env.clone(),
+            inner: Arc::new(api.clone()),
+            catalog: Arc::new(api.registry().clone()),
+            authenticator: Arc::new(Chain(authenticators)),
+            authorizer: api.authorizer().clone(),
+            answers: Answers {
+                live: Health::new(),
+                ready: Health::new(),
+                issuer: Some(tokens),
+                jwks_uri: format!("https://{host}:{port}/openid/v1/jwks"),
+                ..Answers::default()
+            },
+        });
+        let stop = CancellationToken::new();
+        let serving = match listener {
+            Some(listener) => Some(serve(&env, &outer, listener, &credentials, options.advertise, &stop)?),
+            None => None,
+        };
+        Ok(Self { api, outer, nodes, address, stop, serving })
+    }
+
+    /// Stops accepting, ends watches, lets requests in flight finish.
+    pub async fn stop(mut self) {
+        self.api.close();
+        self.stop.cancel();
+        if let Some(serving) = self.serving.take() {
+            // A panic was reported where it happened.
+            let _ = serving.join().await;
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ClusterError> {
+    TcpListener::bind(address).await.map_err(|source| ClusterError::Listen { address, source })
+}
+
+fn serve(
+    env: &Env,
+    outer: &Outer,
+    listener: TcpListener,
+    credentials: &Credentials,
+    advertise: Option<IpAddr>,
+    stop: &CancellationToken,
+) -> Result<Task, ClusterError> {
+    let local = listener.local_addr().map(|address| address.ip());
+    let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), [10, 96, 0, 1].into()];
+    addresses.extend(local.ok().filter(|ip| !ip.is_unspecified()).into_iter().chain(advertise));
+    addresses.sort();
+    addresses.dedup();
+    let identity = credentials.api_server(&addresses)?;
+    let authorities = pki::certificates("ca.crt", credentials.ca_pem().as_bytes())?;
+    let tls = tls::server(env, &identity, Some(&authorities))?;
+    let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
+    Ok(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
+}
+
+/// How the API server reaches nodes: those in this process by a call, others by HTTPS.
+pub struct NodeRoutes {
+    local: RwLock<BTreeMap<String, Arc<dyn NodeDialer>>>,
+    remote: HttpNodeDialer,
+}
+
+impl NodeRoutes {
+    fn new(env: &Env, credentials: &Credentials) -> Result<Self, ClusterError> {
+        let identity = credentials.client(identity::API_SERVER, &[identity::MASTERS])?;
+        let authorities = pki::certificates("ca.crt", credentials.ca_pem().as_bytes())?;
+        let dialer = Dialer::new(env.clone(), ServerTrust::Authorities(&authorities), Some(&identity))?;
+        Ok(Self { local: RwLock::default(), remote: HttpNodeDialer(dialer) })
+    }
+
+    /// Reaches a node of this process by a call from now on.
+    pub fn add_local(&self, node: impl Into<String>, dialer: Arc<dyn NodeDialer>) {
+        self.local.write().insert(node.into(), dialer);
+    }
+}
+
+#[async_trait]
+impl NodeDialer for NodeRoutes {
+    async fn dial(&self, node: &NodeAddress) -> ApiResult<Box<dyn ByteStream>> {
+        let local = self.local.read().get(&node.name).cloned();
+        match local {
+            Some(local) => local.dial(node).await,
+            None if node.port == 0 => Err(ApiError::unavailable(format!("node {:?} has no server", node.name))),
+            None => self.remote.dial(node).await,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! This machine as a node: real containers, a pod network, and the service proxy.
+
+use std::{
+    net::{IpAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use k8s_core::env::{Env, Task};
+use k8s_net::{
+    pod::{Routed, RoutedConfig},
+    proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
+};
+use k8s_node::{
+    agent::Agent,
+    native::{Native, NativeConfig, ShimCommand},
+};
+use k8s_reconcile::Client;
+
+/// Where pods get their addresses unless said otherwise.
+pub const DEFAULT_POD_CIDR: &str = "10.244.0.0/24";
+/// The program that changes the kernel's packet rules.
+pub const NFT: &str = "/usr/sbin/nft";
+
+/// What makes this machine a node.
+pub struct MachineOptions {
+    /// The node's name.
+    pub name: String,
+    /// Everything of the node is kept below this folder.
+    pub folder: PathBuf,
+    /// Time, randomness, tasks.
+    pub env: Env,
+    /// How containers' shims are started: this program, with arguments that lead to `k8s_node::shim::main`.
+    pub shim: ShimCommand,
+    /// The addresses of the node's pods.
+    pub pod_cidr: IpNet,
+    /// The port of the node's own server.
+    pub port: u16,
+}
+
+/// Why this machine cannot be a node: one sentence that names what is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MachineError(pub String);
+
+/// The node, running. Dropping it stops the agent at once; containers run on either way.
+pub struct Machine {
+    /// The agent.
+    pub agent: Agent,
+}
+
+/// Checks what a node needs before anything is started. The error names the first thing that is missing.
+pub fn check_privileges() -> Result<(), MachineError> {
+    let is_root = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")));
+    if !is_root {
+        let why = "a node with containers needs root (namespaces, cgroups, mounts); without it, add `--nodes hollow:1` for simulated nodes";
+        return Err(MachineError(why.into()));
+    }
+    if !Path::new(NFT).exists() {
+        let why = "the program nft is missing (Debian package nftables): the pod network and the service proxy need it";
+        return Err(MachineError(why.into()));
+    }
+    Ok(())
+}
+
+/// The address that others reach this machine at: that of the interface with the default route.
+pub fn node_address() -> IpAddr {
+    // Connecting a datagram socket sends nothing; it only chooses the route.
+    let route = || -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect("192.0.2.1:9")?;
+        Ok(socket.local_addr()?.ip())
+    };
+    route().unwrap_or_else(|_| [127, 0, 0, 1].into())
+}
+
+impl Machine {
+    /// Starts the agent with native containers and a routed pod network.
+    pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
+        let MachineOptions { name, folder, env, shim, pod_cidr, port } = options;
+        let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
+        let config = NativeConfig { root: folder.clone(), cgroup_prefix: cgroup_prefix(&folder), shim, env: env.clone() };
+        // Opening reads the disk; the runtime's other threads go on meanwhile.
+        let native = tokio::task::spawn_blocking(move || Native::open(config)).await;
+        let native = native.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let mut network = RoutedConfig::new(pod_cidr, folder.join("network"));
+        network.nft = NFT.into();
+        let network = Routed::open(network).await.map_err(|error| failed(&error))?;
+        let address = node_address();
+        let builder = Agent::builder(client, Arc::new(native), env, name)
+            .network(Arc::new(network))
+            .folder(folder.join("pods"))
+            .addresses(vec![address])
+            .port(port);
+        let agent = builder.start().map_err(|error| failed(&error))?;
+        Ok(Self { agent })
+    }
+
+    /// Stops the agent in order; containers run on.
+    pub async fn stop(self) {
+        self.agent.stop().await;
+    }
+}
+
+/// Two data folders on one machine never share cgroups.
+fn cgroup_prefix(folder: &Path) -> PathBuf {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    folder.hash(&mut hasher);
+    PathBuf::from(format!("/k8s-{:08x}", hasher.finish() as u32))
+}
+
+/// Starts the service proxy of a node. It runs until the task is dropped; the rules stay in force.
+pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet) -> Task {
+    let view = NodeView {
+        name: node.to_owned(),
+        addresses: vec![node_address()],
+        pod_cidrs: vec![pod_cidr],
+        ..NodeView::default()
+    };
+    let backend = Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() });
+    let mut proxy = Proxy::new(view, backend);
+    env.spawn("service-proxy", Box::pin(async move { proxy::follow(&client, &mut proxy).await }))
+}
