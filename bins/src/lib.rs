@@ -4,5 +4,9 @@
 
 pub mod program;
 pub mod progress;
-pub mod component;
 pub mod data_dir;
+pub mod up;
+pub mod image;
+pub mod kubeconfig;
+pub mod reset;
+pub mod node_server;

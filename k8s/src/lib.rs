@@ -15,6 +15,7 @@ pub use k8s_sched as sched;
 pub use k8s_store as store;
 pub use k8s_wire as wire;
 
+mod custom_kind;
 pub mod credentials;
 pub mod control_plane;
 pub mod cluster;
@@ -23,6 +24,7 @@ pub mod sim;
 
 pub use cluster::{Cluster, ClusterBuilder, ClusterError};
 pub use credentials::Credentials;
+pub use custom_kind::{kind_of, split_api_version};
 pub use sim::Sim;
 
 /// What most programs that embed a cluster or write a controller name.

@@ -81,7 +81,7 @@ impl Machine {
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
         let MachineOptions { name, folder, env, shim, pod_cidr, port } = options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
-        let config = NativeConfig { root: folder.clone(), cgroup_prefix: cgroup_prefix(&folder), shim, env: env.clone() };
+        let config = native_config(&folder, shim, env.clone());
         // Opening reads the disk; the runtime's other threads go on meanwhile.
         let native = tokio::task::spawn_blocking(move || Native::open(config)).await;
         let native = native.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
@@ -102,6 +102,11 @@ impl Machine {
     pub async fn stop(self) {
         self.agent.stop().await;
     }
+}
+
+/// The container runtime of the node in a folder.
+pub fn native_config(folder: &Path, shim: ShimCommand, env: Env) -> NativeConfig {
+    NativeConfig { root: folder.to_owned(), cgroup_prefix: cgroup_prefix(folder), shim, env }
 }
 
 /// Two data folders on one machine never share cgroups.

@@ -89,9 +89,10 @@ async fn act(
             cx.patch::<ReplicaSet>(sets[*index].object(), PatchKind::Merge, doc(&patch)?).await?;
         }
         Action::AnnotateSelf(annotations) => {
-            let patch = json!({"metadata": {"annotations": annotations}});
-            let patched = cx.patch::<Deployment>(deployment.object(), PatchKind::Merge, doc(&patch)?).await?;
-            return Ok(patched.revision() != deployment.revision());
+            let mut draft = deployment.draft();
+            draft.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+            let updated = cx.update(draft).await?;
+            return Ok(updated.revision() != deployment.revision());
         }
         Action::Delete(index) => cx.delete::<ReplicaSet>(sets[*index].object()).await?,
         Action::CountCollision => return count_collision(cx, deployment).await,

@@ -169,7 +169,8 @@ impl SimEnvironment {
             let mut state = self.world.state.lock();
             let Some(((at, _), _)) = state.timers.first_key_value() else { return false };
             state.now = *at;
-            let later = state.timers.split_off(&(state.now, u64::MAX));
+            let now = state.now;
+            let later = state.timers.split_off(&(now, u64::MAX));
             std::mem::replace(&mut state.timers, later)
         };
         due.into_values().for_each(Waker::wake);

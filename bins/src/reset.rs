@@ -1,0 +1,65 @@
+//! `k8s reset`: ends what a stopped cluster left running and deletes its folder.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use k8s::{
+    machine,
+    net::{pod::{Routed, RoutedConfig}, proxy::{Nftables, NftablesConfig, NodeView, Proxy}},
+    core::seam::network::PodNetwork,
+    node::{native::Native, runtime::PodRuntime},
+    store::{Embedded, EmbeddedOptions, StoreError},
+    wire::env::System,
+};
+
+use crate::{data_dir, program::Failure, up::shim};
+
+/// What to reset.
+#[derive(Args)]
+pub struct Reset {
+    /// The cluster's folder [default: /var/lib/k8s as root, else $XDG_STATE_HOME/k8s]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Do it: all objects, images and containers of the cluster are gone afterwards
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Reset {
+    /// Runs it.
+    pub async fn run(self) -> Result<(), Failure> {
+        let folder = data_dir::prepare(self.data_dir)?;
+        if !self.yes {
+            return Err(format!("{}: everything in it will be gone; say --yes", folder.display()).into());
+        }
+        let env = System::current();
+        match Embedded::open(&folder.join("store"), env, EmbeddedOptions::default()) {
+            Err(StoreError::Locked { .. }) => return Err(format!("{}: the cluster runs; stop it first", folder.display()).into()),
+            Ok(store) => store.close(),
+            // A damaged store is no reason to keep containers running.
+            Err(_) => {}
+        }
+        let node = folder.join("node");
+        if node.join("sandboxes").exists() {
+            remove_pods(&node).await?;
+        }
+        std::fs::remove_dir_all(&folder).map_err(|why| format!("delete {}: {why}", folder.display()))?;
+        Ok(())
+    }
+}
+
+async fn remove_pods(node: &Path) -> Result<(), Failure> {
+    let env = System::current();
+    let config = machine::native_config(node, shim()?, env);
+    let runtime = tokio::task::spawn_blocking(move || Native::open(config)).await??;
+    for sandbox in runtime.observe().await?.sandboxes {
+        runtime.remove_sandbox(&sandbox.id).await?;
+    }
+    let network = Routed::open(RoutedConfig { nft: machine::NFT.into(), ..RoutedConfig::new(machine::DEFAULT_POD_CIDR.parse()?, node.join("network")) }).await?;
+    for id in network.attached().await? {
+        network.detach(&id).await?;
+    }
+    let backend = Nftables::new(NftablesConfig { nft: machine::NFT.into(), ..NftablesConfig::default() });
+    Proxy::new(NodeView::default(), backend).cleanup().await?;
+    Ok(())
+}

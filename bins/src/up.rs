@@ -1,0 +1,168 @@
+//! `k8s up`: a whole cluster in this process, on the embedded store, with this machine as its node.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use k8s::{
+    Cluster, Credentials,
+    core::{env::{Env, Task}, request::Caller},
+    credentials::identity,
+    machine::{self, Machine, MachineOptions},
+    node::native::ShimCommand,
+    store::{Embedded, EmbeddedOptions},
+    wire::{env::System, pki::write_private},
+};
+
+use crate::{data_dir, node_server, program::{Failure, stop_signal}, progress::Progress};
+
+/// The hidden subcommand that runs a container's shim.
+pub const SHIM: &str = "container-shim";
+
+/// The flags of `k8s up`.
+#[derive(Args)]
+pub struct Up {
+    /// The folder that keeps everything [default: /var/lib/k8s as root, else $XDG_STATE_HOME/k8s]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The address to serve the API on
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    bind_address: IpAddr,
+    /// The port to serve the API on; 0 chooses a free one
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    secure_port: u16,
+    /// `local` runs containers on this machine; `hollow:N` simulates N nodes and needs no privileges
+    #[arg(long, default_value = "local", value_name = "NODES")]
+    nodes: Nodes,
+    /// The name of this machine's node [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+}
+
+/// Which nodes there are.
+#[derive(Clone, Copy)]
+enum Nodes {
+    Local,
+    Hollow(usize),
+}
+
+impl std::str::FromStr for Nodes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = text.strip_prefix("hollow:").and_then(|count| count.parse().ok());
+        match (text, count) {
+            ("local", _) => Ok(Self::Local),
+            (_, Some(count)) if (1..=10_000).contains(&count) => Ok(Self::Hollow(count)),
+            _ => Err("expected `local`, or `hollow:N` with N from 1 to 10000".into()),
+        }
+    }
+}
+
+impl Up {
+    /// Runs the cluster until it is told to stop.
+    pub async fn run(self) -> Result<(), Failure> {
+        let progress = Progress::default();
+        if matches!(self.nodes, Nodes::Local) {
+            machine::check_privileges()?;
+        }
+        let folder = data_dir::prepare(self.data_dir.clone())?;
+        let env = System::current();
+        let store = open_store(&folder, &env)?;
+        progress.done(format_args!("store opened in {}", folder.display()));
+        let credentials = Arc::new(Credentials::load_or_generate(&folder.join("pki"), &env)?);
+        progress.done("keys and certificates ready");
+
+        let mut builder = Cluster::builder()
+            .environment(env.clone())
+            .store(store.clone())
+            .credentials(credentials)
+            .listen(SocketAddr::new(self.bind_address, self.secure_port))
+            .advertise(machine::node_address());
+        if let Nodes::Hollow(count) = self.nodes {
+            builder = builder.hollow_nodes(count);
+        }
+        let cluster = builder.start().await?;
+        let kubeconfig = folder.join("admin.kubeconfig");
+        if let Some(text) = cluster.kubeconfig() {
+            write_private(&kubeconfig, text?.as_bytes())?;
+        }
+        let address = cluster.address().map(|address| address.to_string()).unwrap_or_default();
+        progress.done(format_args!("API server, controllers and scheduler ready on https://{address}"));
+
+        let local = match self.nodes {
+            Nodes::Local => Some(self.start_node(&cluster, &folder, &env).await?),
+            Nodes::Hollow(_) => None,
+        };
+        progress.done("nodes and service proxy started");
+        progress.say(format_args!("ready: export KUBECONFIG={}", kubeconfig.display()));
+
+        stop_signal().await?;
+        progress.say("stopping; containers keep running");
+        if let Some(local) = local {
+            local.stop().await;
+            progress.done("node and service proxy stopped");
+        }
+        cluster.stop().await;
+        progress.done("API server stopped");
+        store.close();
+        progress.done("store closed");
+        Ok(())
+    }
+
+    async fn start_node(&self, cluster: &Cluster, folder: &Path, env: &Env) -> Result<Local, Failure> {
+        let name = self.node_name.clone().unwrap_or_else(host_name);
+        let pod_cidr = machine::DEFAULT_POD_CIDR.parse()?;
+        let caller = Caller::new(identity::node(&name), &[identity::NODES]);
+        let options = MachineOptions {
+            name: name.clone(),
+            folder: folder.join("node"),
+            env: env.clone(),
+            shim: shim()?,
+            pod_cidr,
+            port: 0,
+        };
+        let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
+        node_server::serve_in_process(&machine, cluster);
+        let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
+        let proxy = machine::start_proxy(client, env, &name, pod_cidr);
+        Ok(Local { machine, proxy })
+    }
+}
+
+/// This machine as a node.
+struct Local {
+    machine: Machine,
+    proxy: Task,
+}
+
+impl Local {
+    async fn stop(self) {
+        self.proxy.stop().await;
+        self.machine.stop().await;
+    }
+}
+
+fn open_store(folder: &Path, env: &Env) -> Result<Arc<Embedded>, Failure> {
+    match Embedded::open(&folder.join("store"), env.clone(), EmbeddedOptions::default()) {
+        Err(k8s::store::StoreError::Locked { .. }) => {
+            Err(format!("--data-dir {}: in use by another process", folder.display()).into())
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// How this program starts itself as a container's shim.
+pub fn shim() -> Result<ShimCommand, Failure> {
+    let program = std::env::current_exe().map_err(|why| format!("the path of this program: {why}"))?;
+    Ok(ShimCommand { program, args: vec![SHIM.into()] })
+}
+
+/// The machine's host name, as a node's name has to be written.
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() { "node".into() } else { name }
+}
