@@ -24,9 +24,10 @@ use crate::{
     image::Reference,
     logs::{self, LogLine},
     runtime::{
-        Attach, ContainerSpec, ContainerState, ContainerStats, ContainerStatus, Exec, ExecSpec, Exit, HintStream, Hints,
-        ImageInfo, ImagePull, LogOptions, LogReader, LogStream, Logs, Observation, PodRuntime, PortForward, Resources,
-        RuntimeError, SandboxSpec, SandboxStarted, SandboxState, SandboxStats, SandboxStatus, Session, Stats,
+        Attach, ContainerSpec, ContainerState, ContainerStats, ContainerStatus, Exec, ExecSpec, Exit, HintStream,
+        Hints, ImageInfo, ImagePull, LogOptions, LogReader, LogStream, Logs, Observation, PodRuntime, PortForward,
+        Resources, RuntimeError, SandboxSpec, SandboxStarted, SandboxState, SandboxStats, SandboxStatus, Session,
+        Stats,
     },
 };
 
@@ -161,9 +162,8 @@ impl PodRuntime for Hollow {
         let mut state = self.shared.state.lock();
         let pod = state.sandboxes.get(sandbox).ok_or_else(|| not_found("sandbox", sandbox))?;
         let instructions = Instructions::of(&pod.spec, &spec)?;
-        let image_id = state.image(&spec.image)?.ok_or_else(|| RuntimeError::ImageNotPresent {
-            reference: spec.image.clone(),
-        })?;
+        let image_id =
+            state.image(&spec.image)?.ok_or_else(|| RuntimeError::ImageNotPresent { reference: spec.image.clone() })?;
         let created_at = self.env.now();
         state.containers.entry(spec.id.clone()).or_insert(Container {
             sandbox: sandbox.to_owned(),
@@ -261,7 +261,8 @@ impl PodRuntime for Hollow {
     async fn pull_image(&self, pull: ImagePull) -> Result<ImageInfo, RuntimeError> {
         let reference = parse(&pull.reference)?;
         if reference.registry.ends_with(".invalid") {
-            let message = format!("failed to pull image {:?}: lookup {}: no such host", pull.reference, reference.registry);
+            let message =
+                format!("failed to pull image {:?}: lookup {}: no such host", pull.reference, reference.registry);
             return Err(RuntimeError::Image { message });
         }
         let name = reference.to_string();
@@ -330,7 +331,9 @@ impl State {
 }
 
 fn parse(reference: &str) -> Result<Reference, RuntimeError> {
-    reference.parse().map_err(|error: crate::image::InvalidReference| RuntimeError::Image { message: error.to_string() })
+    reference
+        .parse()
+        .map_err(|error: crate::image::InvalidReference| RuntimeError::Image { message: error.to_string() })
 }
 
 #[async_trait]

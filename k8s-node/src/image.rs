@@ -234,7 +234,11 @@ impl ImageStore {
         let record: Record =
             self.read(&self.image_path(image_id))?.ok_or_else(|| ImageError::NotPresent(image_id.to_owned()))?;
         // Not forced to disk: a machine that loses power loses the container too.
-        self.write(&self.root.join("pins").join(container), &Pin { layers: record.layers.clone() }, Durability::Process)?;
+        self.write(
+            &self.root.join("pins").join(container),
+            &Pin { layers: record.layers.clone() },
+            Durability::Process,
+        )?;
         let lower = record.layers.iter().rev().map(|layer| format!("{}/fs", short(layer))).collect();
         Ok(Layers { folder: self.root.join("layers"), lower })
     }

@@ -13,12 +13,12 @@
 //!
 //! Run the agent so that its end does not end its children (systemd: `KillMode=process`).
 
-pub mod cgroup;
-pub mod launch;
 mod attach;
+pub mod cgroup;
 mod container;
 mod exec;
 mod forward;
+pub mod launch;
 mod logs;
 mod namespace;
 mod pty;
@@ -43,12 +43,12 @@ use async_trait::async_trait;
 use k8s_core::env::Env;
 use parking_lot::Mutex;
 
-use self::{cgroup::Hierarchy, container::Container, sandbox::Sandbox, watch::Watch};
+use self::{cgroup::Hierarchy, container::Container, sandbox::Sandbox, spawn::Shim, watch::Watch};
 use crate::{
     image::ImageStore,
     runtime::{
-        Attach, ContainerSpec, Exec, HintStream, Hints, ImageInfo, ImagePull, Logs, Observation, PodRuntime, PortForward,
-        Resources, RuntimeError, SandboxSpec, SandboxStarted, Stats,
+        Attach, ContainerSpec, Exec, HintStream, Hints, ImageInfo, ImagePull, Logs, Observation, PodRuntime,
+        PortForward, Resources, RuntimeError, SandboxSpec, SandboxStarted, Stats,
     },
 };
 
@@ -74,6 +74,7 @@ pub struct Native {
 
 struct Inner {
     config: NativeConfig,
+    shim: Shim,
     hierarchy: Hierarchy,
     images: ImageStore,
     hints: Hints,
@@ -105,7 +106,9 @@ impl Native {
         let hierarchy = Hierarchy::detect().map_err(|e| RuntimeError::system("find the cgroups", e))?;
         let watch = Watch::start().map_err(|e| RuntimeError::system("watch processes", e))?;
         let (hints, state, cgroups) = (Hints::default(), Mutex::default(), Mutex::default());
-        let inner = Arc::new(Inner { config, hierarchy, images, hints, watch, state, cgroups });
+        let shim = Shim::new(config.shim.clone())
+            .map_err(|error| RuntimeError::system(format!("open the shim {}", config.shim.program.display()), error))?;
+        let inner = Arc::new(Inner { config, shim, hierarchy, images, hints, watch, state, cgroups });
         inner.adopt()?;
         Ok(Self { inner, _lock: lock })
     }
@@ -217,7 +220,11 @@ impl PodRuntime for Native {
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let Some(sandbox) = self.inner.sandbox(id) else { return Ok(()) };
-        self.blocking(move |_| Ok(sandbox.close())).await?;
+        self.blocking(move |_| {
+            sandbox.close();
+            Ok(())
+        })
+        .await?;
         for container in self.inner.containers_of(id) {
             self.remove_container(&container).await?;
         }

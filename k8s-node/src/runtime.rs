@@ -3,16 +3,16 @@
 //! Nothing here knows Linux, HTTP or the API server. Implementations: [`crate::native`] (namespaces and cgroups
 //! with no daemon) and [`crate::hollow`] (pretends). `contract` holds the promises as a test suite.
 
-pub mod contract;
 mod capability;
 mod container;
+pub mod contract;
 mod hint;
 mod image;
 mod sandbox;
 
 pub use capability::{
-    Attach, AttachSpec, ContainerStats, Duplex, Exec, ExecOutput, ExecSpec, LogOptions, LogReader, LogStream, Logs, PortForward,
-    SandboxStats, Session, Stats, Terminal, TerminalSize, run_to_end,
+    Attach, AttachSpec, ContainerStats, Duplex, Exec, ExecOutput, ExecSpec, LogOptions, LogReader, LogStream, Logs,
+    PortForward, SandboxStats, Session, Stats, Terminal, TerminalSize, run_to_end,
 };
 pub use container::{
     ContainerSpec, ContainerState, ContainerStatus, Device, Exit, Mount, ProcMount, Propagation, Resources, Seccomp,

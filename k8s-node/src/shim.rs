@@ -42,6 +42,12 @@ use crate::native::launch::Failure;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    // Processes of a container that this one enters must not look at what it still holds of the machine. It cannot
+    // fail with this value.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // Processes of a container that this one enters must not look at what it still holds of the machine. It cannot
+    // fail with this value.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match words.as_slice() {
         ["run", folder] => run::main(Path::new(folder)),
         ["exec"] => exec::main(),

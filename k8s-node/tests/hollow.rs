@@ -1,4 +1,5 @@
 //! The pretending runtime keeps the promises, and its time is only the environment's.
+#![allow(clippy::disallowed_methods, reason = "tests look at the clock that they paused")]
 
 mod support;
 
@@ -31,7 +32,11 @@ impl Fixture for Subject {
             Behaviour::Exit(code) => Some(("hollow/exit-code".to_owned(), code.to_string())),
             Behaviour::CannotStart => Some(("hollow/start-error".to_owned(), "no such program".to_owned())),
         };
-        ContainerSpec { image: "app".to_owned(), annotations: instruction.into_iter().collect(), ..ContainerSpec::default() }
+        ContainerSpec {
+            image: "app".to_owned(),
+            annotations: instruction.into_iter().collect(),
+            ..ContainerSpec::default()
+        }
     }
 }
 
@@ -76,7 +81,8 @@ async fn stopping_takes_as_long_as_told_and_at_most_the_grace() {
 #[tokio::test(start_paused = true)]
 async fn logs_and_commands_say_what_they_are_told_to() {
     let runtime = Hollow::new(Clock::env());
-    container(&runtime, &[("hollow/log", "one\ntwo"), ("hollow/exec-exit-code", "2"), ("hollow/exec-output", "out")]).await;
+    container(&runtime, &[("hollow/log", "one\ntwo"), ("hollow/exec-exit-code", "2"), ("hollow/exec-output", "out")])
+        .await;
     let options = LogOptions { tail_lines: Some(1), ..LogOptions::default() };
     let text: Vec<_> = runtime.logs().unwrap().read("c", options).await.unwrap().collect().await;
     assert_eq!(text, [Ok("two\n".into())]);

@@ -56,8 +56,11 @@ fn a_docker_archive_and_both_oci_forms_give_the_same_image() {
     let layout = folder.path().join("layout");
     fs::create_dir(&layout).unwrap();
     sample().gzip().write_oci_layout(&layout).unwrap();
-    let archives =
-        [save(&folder, "docker.tar", &sample().docker_archive()), save(&folder, "oci.tar", &sample().oci_archive()), layout];
+    let archives = [
+        save(&folder, "docker.tar", &sample().docker_archive()),
+        save(&folder, "oci.tar", &sample().oci_archive()),
+        layout,
+    ];
     for archive in archives {
         let images = import(&store, &archive).unwrap();
         assert_eq!(images.len(), 1, "{}", archive.display());
@@ -65,7 +68,10 @@ fn a_docker_archive_and_both_oci_forms_give_the_same_image() {
         assert_eq!(image.id, sample().id());
         assert_eq!(image.names, ["docker.io/team/app:1"]);
         assert_eq!((image.user.as_str(), image.working_dir.as_str()), ("app:extra", "/data"));
-        assert_eq!((&image.entrypoint[..], &image.cmd[..]), (&["/data/kept".to_owned()][..], &["a".into(), "b".into()][..]));
+        assert_eq!(
+            (&image.entrypoint[..], &image.cmd[..]),
+            (&["/data/kept".to_owned()][..], &["a".into(), "b".into()][..])
+        );
         assert_eq!((&image.env[..], image.stop_signal.as_str()), (&["A=1".to_owned()][..], "SIGQUIT"));
     }
     let found = store.find("team/app:1").unwrap().unwrap();
@@ -108,7 +114,9 @@ fn progress_reaches_the_end_of_every_layer() {
     let (folder, store) = store();
     let path = save(&folder, "a.tar", &sample().gzip().oci_archive());
     let mut last = std::collections::BTreeMap::new();
-    let mut note = |p: k8s_node::image::Progress| drop(last.insert(p.layer, (p.done_bytes, p.total_bytes)));
+    let mut note = |p: k8s_node::image::Progress| {
+        last.insert(p.layer, (p.done_bytes, p.total_bytes));
+    };
     store.import(&path, None, Timestamp::UNIX_EPOCH, &mut note).unwrap();
     assert_eq!(last.len(), 2);
     assert!(last.values().all(|(done, total)| done == total && *total > 0), "{last:?}");
@@ -118,7 +126,7 @@ fn progress_reaches_the_end_of_every_layer() {
 fn damage_is_found_and_leaves_nothing_behind() {
     let (folder, store) = store();
     let mut bytes = sample().docker_archive();
-    let place = bytes.windows(4).position(|window| window == b"kept" ).unwrap();
+    let place = bytes.windows(4).position(|window| window == b"kept").unwrap();
     bytes[place] = b'K';
     let error = import(&store, &save(&folder, "a.tar", &bytes)).unwrap_err();
     assert!(matches!(error, ImageError::Digest { .. } | ImageError::Io { .. }), "{error}");
@@ -144,9 +152,8 @@ fn a_layer_cannot_write_outside_its_folder() {
     let (folder, store) = store();
     let outside = folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
-    let evil = ImageBuilder::new("evil").layer(
-        Layer::new().symlink("/way", outside.to_str().unwrap()).file("/way/out", b"x", 0o644),
-    );
+    let evil = ImageBuilder::new("evil")
+        .layer(Layer::new().symlink("/way", outside.to_str().unwrap()).file("/way/out", b"x", 0o644));
     // The link is followed inside the layer's own root, where its target does not exist.
     let _ = import(&store, &save(&folder, "a.tar", &evil.docker_archive()));
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
@@ -156,7 +163,9 @@ fn a_layer_cannot_write_outside_its_folder() {
 fn names_move_and_removal_spares_what_is_in_use() {
     let (folder, store) = store();
     let image = |text: &[u8]| {
-        ImageBuilder::new("app").layer(Layer::new().file("/base", b"base", 0o644)).layer(Layer::new().file("/v", text, 0o644))
+        ImageBuilder::new("app")
+            .layer(Layer::new().file("/base", b"base", 0o644))
+            .layer(Layer::new().file("/v", text, 0o644))
     };
     let (first, second) = (image(b"1"), image(b"2"));
     import(&store, &save(&folder, "1.tar", &first.docker_archive())).unwrap();

@@ -1,4 +1,5 @@
 //! The native runtime with real containers. Needs root, as the runtime does.
+#![allow(clippy::disallowed_methods, reason = "tests run on the system's clock")]
 
 mod support;
 
@@ -145,7 +146,10 @@ async fn what_cannot_start_says_why() {
     let mut spec = base("f");
     spec.security.add_capabilities = vec!["FLY".to_owned()];
     let error = node.runtime().create_container("pod", spec).await.unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.reason()), ("unknown capability \"FLY\" to add", "CreateContainerConfigError"));
+    assert_eq!(
+        (error.to_string().as_str(), error.reason()),
+        ("unknown capability \"FLY\" to add", "CreateContainerConfigError")
+    );
     let image = ImageBuilder::busybox("ghostly", &std::fs::read("/bin/busybox").unwrap()).user("ghost");
     node.import(&image).await;
     let spec = ContainerSpec { image: "ghostly".to_owned(), ..base("g") };
@@ -206,7 +210,10 @@ async fn limits_are_set_and_can_change() {
     drop(session);
     assert_eq!(node.exit("c1").await.code, 0);
     let log = node.log("c1");
-    assert!(log.starts_with("67108864\n512\n50000\n20\n134217728\n") || log.starts_with("67108864\n20\n134217728\n"), "{log}");
+    assert!(
+        log.starts_with("67108864\n512\n50000\n20\n134217728\n") || log.starts_with("67108864\n20\n134217728\n"),
+        "{log}"
+    );
     assert_eq!(status(node.runtime(), "c1").await.resources.memory_limit_bytes, Some(128 << 20));
     node.finish().await;
 }
@@ -231,12 +238,18 @@ async fn containers_outlive_the_agent() {
     let folder = node.root().join("containers");
     // The shim of one ends by itself, that of another is killed.
     let shim = |id: &str| -> i32 {
-        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join(id).join("shim.json")).unwrap()).unwrap();
+        let record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join(id).join("shim.json")).unwrap()).unwrap();
         record["pid"].as_i64().unwrap() as i32
     };
-    let exits = rustix::process::pidfd_open(rustix::process::Pid::from_raw(shim("ends")).unwrap(), rustix::process::PidfdFlags::empty()).unwrap();
+    let exits = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(shim("ends")).unwrap(),
+        rustix::process::PidfdFlags::empty(),
+    )
+    .unwrap();
     rustix::event::poll(&mut [rustix::event::PollFd::new(&exits, rustix::event::PollFlags::IN)], None).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(shim("lost")).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(shim("lost")).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     node.open();
     assert_eq!(node.exit("ends").await.code, 42);
     let lost = node.exit("lost").await;
@@ -459,5 +472,24 @@ async fn two_agents_cannot_share_a_folder() {
     let error = node.try_open().map(|_| ()).unwrap_err().to_string();
     assert!(error.ends_with("another node agent uses this folder"), "{error}");
     node.runtime = first;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_cannot_write_to_the_shim() {
+    let node = Node::start().await;
+    node.sandbox().await;
+    // Among the machine's processes the shim can be seen.
+    let spec = SandboxSpec { id: "host".to_owned(), pid: PidMode::Host, ..pod() };
+    node.runtime().start_sandbox(spec).await.unwrap();
+    let script = "tr '\\0' ' ' < /proc/$PPID/cmdline; touch /proc/$PPID/exe || echo refused";
+    let mut spec = node.script("c1", script);
+    spec.security.privileged = true;
+    node.runtime().create_container("host", spec).await.unwrap();
+    node.runtime().start_container("c1").await.unwrap();
+    node.exit("c1").await;
+    let log = node.log("c1");
+    assert!(log.contains("k8s-shim") && log.ends_with("refused\n"), "{log}");
+    assert!(log.contains("Read-only file system"), "{log}");
     node.finish().await;
 }

@@ -78,7 +78,10 @@ async fn a_terminal_has_a_size_and_echoes() {
     stdin.write_all(b"word\n").await.unwrap();
     let out = text(&mut session.stdout).await;
     // The echo of what is typed may come before what the command prints.
-    assert!(out.contains("/dev/pts/0\r\n") && out.contains("word\r\n") && out.ends_with("33 99\r\ngot word\r\n"), "{out:?}");
+    assert!(
+        out.contains("/dev/pts/0\r\n") && out.contains("word\r\n") && out.ends_with("33 99\r\ngot word\r\n"),
+        "{out:?}"
+    );
     assert_eq!(within(session.exit).await, Ok(0));
     node.finish().await;
 }
@@ -93,9 +96,13 @@ async fn a_dropped_session_kills_its_command() {
     drop(session);
     assert_eq!(text(&mut stdout).await, "", "the pipe closes when the command is dead");
     let (runtime, env) = (node.runtime().exec().unwrap(), Clock::env());
-    let slow = run_to_end(runtime, &*env, "c1", vec!["sleep".into(), "3000".into()], Duration::from_millis(50), 10).await.unwrap();
+    let slow = run_to_end(runtime, &*env, "c1", vec!["sleep".into(), "3000".into()], Duration::from_millis(50), 10)
+        .await
+        .unwrap();
     assert_eq!(slow.code, None);
-    let fast = run_to_end(runtime, &*env, "c1", vec!["echo".into(), "0123456789".into()], Duration::from_secs(20), 4).await.unwrap();
+    let fast = run_to_end(runtime, &*env, "c1", vec!["echo".into(), "0123456789".into()], Duration::from_secs(20), 4)
+        .await
+        .unwrap();
     assert_eq!(fast, ExecOutput { code: Some(0), output: b"0123".to_vec() });
     let leaves = vec!["sh".into(), "-c".into(), "sleep 4000 & echo left".into()];
     let left = run_to_end(runtime, &*env, "c1", leaves, Duration::from_secs(20), 10).await.unwrap();

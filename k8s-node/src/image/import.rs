@@ -11,10 +11,9 @@ use std::{
 use k8s_core::env::Timestamp;
 
 use super::{
-    Durability, Hashing, ImageError, ImageInfo, ImageStore, LayerRecord, Name, Progress, Record, Reference, delete_tree, digest_of,
-    manifest::{
-        ArchiveImage, Descriptor, ImageConfig, Index, Manifest, NAME_ANNOTATIONS, architecture, is_index,
-    },
+    Durability, Hashing, ImageError, ImageInfo, ImageStore, LayerRecord, Name, Progress, Record, Reference,
+    delete_tree, digest_of,
+    manifest::{ArchiveImage, Descriptor, ImageConfig, Index, Manifest, NAME_ANNOTATIONS, architecture, is_index},
     source::Source,
     try_lock,
     unpack::unpack,

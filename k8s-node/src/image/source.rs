@@ -11,6 +11,9 @@ use std::{
 
 use super::ImageError;
 
+/// A file's content and its length in bytes.
+pub type Opened = (Box<dyn Read + Send>, u64);
+
 /// Files by name.
 pub enum Source {
     /// A folder in OCI image layout.
@@ -39,7 +42,7 @@ impl Source {
     }
 
     /// Opens one file by its name, or answers `None` if there is none.
-    pub fn file(&self, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>, ImageError> {
+    pub fn file(&self, name: &str) -> Result<Option<Opened>, ImageError> {
         match self {
             Self::Folder(folder) => open_in_folder(folder, name),
             Self::Tar { file, files } => Ok(files.get(name).map(|&(offset, length)| {
@@ -61,7 +64,7 @@ impl Source {
     }
 }
 
-fn open_in_folder(folder: &Path, name: &str) -> Result<Option<(Box<dyn Read + Send>, u64)>, ImageError> {
+fn open_in_folder(folder: &Path, name: &str) -> Result<Option<Opened>, ImageError> {
     if name.split('/').any(|part| part == ".." || part.is_empty()) {
         return Err(ImageError::invalid(name, "a name inside an image must be a relative path without `..`"));
     }

@@ -42,7 +42,9 @@ impl Hierarchy {
         let mut trees = BTreeMap::new();
         for line in mounts.lines() {
             let mut fields = line.split(' ').skip(1);
-            let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            let (Some(place), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
             let place = PathBuf::from(place);
             if kind == "cgroup2" && controllers_of(&place).split_whitespace().any(|name| name == "memory") {
                 return Ok(Self::Unified(place));
@@ -120,7 +122,8 @@ impl Cgroup {
             // `tasks` moves one thread without the lock over all processes that `cgroup.procs` takes: that wait is
             // the largest part of a slow start.
             Hierarchy::PerController(_) => self.entered_folders(limits).iter().try_for_each(|folder| {
-                fs::write(folder.join("tasks"), "0").map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", folder.display())))
+                fs::write(folder.join("tasks"), "0")
+                    .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", folder.display())))
             }),
         }
     }
@@ -162,7 +165,9 @@ impl Cgroup {
         let top = top.strip_prefix("/").unwrap_or(top);
         for tree in self.trees() {
             remove_tree(&tree.join(&self.path))?;
-            for parent in self.path.ancestors().skip(1).take_while(|path| path.starts_with(top) && *path != Path::new("")) {
+            for parent in
+                self.path.ancestors().skip(1).take_while(|path| path.starts_with(top) && *path != Path::new(""))
+            {
                 // Busy means that another pod lives there.
                 if fs::remove_dir(tree.join(parent)).is_err() {
                     break;
@@ -177,18 +182,22 @@ impl Cgroup {
         let Some(folder) = self.controller("memory") else { return 0 };
         match &self.hierarchy {
             Hierarchy::Unified(_) => table(&folder.join("memory.events")).get("oom_kill").copied().unwrap_or(0),
-            Hierarchy::PerController(_) => table(&folder.join("memory.oom_control")).get("oom_kill").copied().unwrap_or(0),
+            Hierarchy::PerController(_) => {
+                table(&folder.join("memory.oom_control")).get("oom_kill").copied().unwrap_or(0)
+            }
         }
     }
 
     /// What it uses now.
     pub fn usage(&self) -> ContainerStats {
-        let number = |controller: &str, file: &str| self.controller(controller).map_or(0, |f| read_number(&f.join(file)));
+        let number =
+            |controller: &str, file: &str| self.controller(controller).map_or(0, |f| read_number(&f.join(file)));
         let memory = self.controller("memory").map(|folder| table(&folder.join("memory.stat"))).unwrap_or_default();
         let stat = |name: &str| memory.get(name).copied().unwrap_or(0);
         let unified = matches!(self.hierarchy, Hierarchy::Unified(_));
         let cpu_usage_ns = if unified {
-            self.controller("cpu").map_or(0, |f| table(&f.join("cpu.stat")).get("usage_usec").copied().unwrap_or(0) * 1000)
+            self.controller("cpu")
+                .map_or(0, |f| table(&f.join("cpu.stat")).get("usage_usec").copied().unwrap_or(0) * 1000)
         } else {
             number("cpuacct", "cpuacct.usage")
         };
@@ -373,6 +382,9 @@ fn apply_unified(folder: &Path, limits: &Resources) -> io::Result<()> {
     }
     if let Some(bytes) = limits.memory_limit_bytes {
         write_value(folder, "memory.max", &unlimited(bytes, "max"))?;
+        // A container that lost one of its processes cannot be told from a healthy one: all end together. Older
+        // kernels lack the file.
+        let _ = write_value(folder, "memory.oom.group", "1");
         // Without swap the file is missing, and there is nothing to limit.
         let _ = write_value(folder, "memory.swap.max", "0");
     }
@@ -394,7 +406,8 @@ fn unlimited(value: i64, word: &str) -> String {
 
 fn write_value(folder: &Path, file: &str, value: &str) -> io::Result<()> {
     let path = folder.join(file);
-    fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("write {value} to {}: {error}", path.display())))
+    fs::write(&path, value)
+        .map_err(|error| io::Error::new(error.kind(), format!("write {value} to {}: {error}", path.display())))
 }
 
 fn collect_processes(folder: &Path, into: &mut Vec<i32>) {
@@ -425,7 +438,9 @@ fn child_folders(folder: &Path) -> Vec<PathBuf> {
 /// A file of lines `name number`.
 fn table(path: &Path) -> BTreeMap<String, u64> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?)))).collect()
+    text.lines()
+        .filter_map(|line| line.split_once(' ').and_then(|(k, v)| Some((k.to_owned(), v.trim().parse().ok()?))))
+        .collect()
 }
 
 fn read_number(path: &Path) -> u64 {
@@ -455,5 +470,35 @@ mod tests {
         let trees = trees.map(|(name, path)| (name.to_owned(), PathBuf::from(path)));
         let cgroup = Hierarchy::PerController(trees.into()).cgroup(Path::new("/k8s/a"));
         assert_eq!(cgroup.folders(), [PathBuf::from("/c/cpu/k8s/a"), PathBuf::from("/c/memory/k8s/a")]);
+    }
+
+    /// Files of a plain folder stand in for the kernel's.
+    #[test]
+    fn a_unified_tree_gets_its_controllers_and_limits() {
+        let root = tempfile::tempdir().unwrap();
+        let pod = Hierarchy::Unified(root.path().to_owned()).cgroup(Path::new("/k8s/pod"));
+        let container = pod.child("c1");
+        container.create().unwrap();
+        let limits = Resources {
+            cpu_shares: Some(1024),
+            cpu_quota_us: Some(50_000),
+            memory_limit_bytes: Some(1 << 20),
+            pids_limit: Some(-1),
+            ..Resources::default()
+        };
+        container.apply(&limits).unwrap();
+        let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
+        for parent in ["", "k8s/", "k8s/pod/"] {
+            assert_eq!(read(&format!("{parent}cgroup.subtree_control")), "+cpuset", "the last one written");
+        }
+        assert!(!root.path().join("k8s/pod/c1/cgroup.subtree_control").exists(), "processes live only in leaves");
+        assert_eq!(read("k8s/pod/c1/cpu.weight"), "39");
+        assert_eq!(read("k8s/pod/c1/cpu.max"), "50000 100000");
+        assert_eq!((read("k8s/pod/c1/memory.max"), read("k8s/pod/c1/pids.max")), ("1048576".into(), "max".into()));
+        fs::write(root.path().join("k8s/pod/c1/memory.events"), "oom 2\noom_kill 1\n").unwrap();
+        fs::write(root.path().join("k8s/pod/c1/cpu.stat"), "usage_usec 7\n").unwrap();
+        assert_eq!((container.memory_kills(), container.usage().cpu_usage_ns), (1, 7000));
+        assert_eq!(container.parent(), pod);
+        assert!(!container.can_restrict_devices());
     }
 }

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     runtime::{
-        ContainerSpec, ContainerState, ContainerStatus, Exit, ImageInfo, IpcMode, Mount, PidMode, Propagation, Resources,
-        RuntimeError, Seccomp,
+        ContainerSpec, ContainerState, ContainerStatus, Exit, ImageInfo, IpcMode, Mount, PidMode, Propagation,
+        Resources, RuntimeError, Seccomp,
     },
     shim, sys,
 };
@@ -224,7 +224,7 @@ impl Inner {
             return Ok(());
         }
         let wrong = |error: io::Error| RuntimeError::Start { message: error.to_string() };
-        let (mut child, report) = self.config.shim.report("run", &container.folder).map_err(wrong)?;
+        let (mut child, report) = self.shim.report("run", &container.folder).map_err(wrong)?;
         match report {
             Report::Started(started) => {
                 let handle = spawn::handle(&child).map_err(wrong)?;
@@ -263,7 +263,8 @@ impl Inner {
         while container.cgroup.kill() {
             std::thread::yield_now();
         }
-        let exit = self.lost(container, "the container's end was not recorded: its shim was killed, or the machine restarted");
+        let exit =
+            self.lost(container, "the container's end was not recorded: its shim was killed, or the machine restarted");
         launch::write(&container.folder, "exit.json", &exit)?;
         Ok(exit)
     }
@@ -302,7 +303,9 @@ impl Inner {
             wait_for_start(folder, handle)?;
         }
         container.live.lock().started = launch::read(folder, "running.json")?;
-        if let (Some(handle), Some(started), None) = (handle, container.started(), launch::read::<Exit>(folder, "exit.json")?) {
+        if let (Some(handle), Some(started), None) =
+            (handle, container.started(), launch::read::<Exit>(folder, "exit.json")?)
+        {
             container.set_running(shim, started);
             return self.watch_container(container, handle);
         }
@@ -500,7 +503,14 @@ mod tests {
 
     #[test]
     fn signals_have_many_names() {
-        let cases = [("SIGTERM", Some(15)), ("QUIT", Some(3)), ("9", Some(9)), ("SIGRTMIN+3", Some(37)), ("", None), ("99", None)];
+        let cases = [
+            ("SIGTERM", Some(15)),
+            ("QUIT", Some(3)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("", None),
+            ("99", None),
+        ];
         for (text, number) in cases {
             assert_eq!(signal_number(text), number, "{text}");
         }

@@ -46,10 +46,11 @@ impl Exec for Native {
         let (wanted, target) = (spec.clone(), Arc::clone(&container));
         let begun = self
             .blocking(move |inner| {
-                let request = ExecRequest { folder: container.folder.clone(), argv: wanted.command.clone(), tty: wanted.tty };
+                let request =
+                    ExecRequest { folder: container.folder.clone(), argv: wanted.command.clone(), tty: wanted.tty };
                 let failed = |error: io::Error| RuntimeError::Start { message: error.to_string() };
                 let (mut begun, control, theirs) = open_streams(&wanted).map_err(failed)?;
-                let helper = inner.config.shim.exec(control.into()).map_err(failed)?;
+                let helper = inner.shim.exec(control.into()).map_err(failed)?;
                 inner.watch.add(spawn::handle(&helper).map_err(failed)?, Box::new(|| {})).map_err(failed)?;
                 ask(&begun.control, &request, theirs).map_err(failed)?;
                 hear(&mut begun)?;
@@ -116,7 +117,9 @@ fn hear(begun: &mut Begun) -> Result<(), RuntimeError> {
             return match report {
                 ExecReport::Started => Ok(()),
                 ExecReport::Failed(failure) => Err(exec_error(failure)),
-                ExecReport::Exited(code) => Err(RuntimeError::Start { message: format!("ended with {code} unstarted") }),
+                ExecReport::Exited(code) => {
+                    Err(RuntimeError::Start { message: format!("ended with {code} unstarted") })
+                }
             };
         }
     }
@@ -196,7 +199,10 @@ impl tokio::io::AsyncWrite for ClosingPipe {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
         self.0 = None;
         std::task::Poll::Ready(Ok(()))
     }

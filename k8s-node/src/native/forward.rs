@@ -14,7 +14,8 @@ impl PortForward for Native {
         let found = self.inner.sandbox(sandbox).ok_or_else(missing)?;
         let doing = format!("connect to port {port} in sandbox {sandbox}");
         let connect = move || {
-            let addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+            let addresses =
+                [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
             TcpStream::connect(addresses.as_slice())
         };
         let stream = self
@@ -23,7 +24,9 @@ impl PortForward for Native {
                     true => namespace::within_network(&found.namespace("net"), connect),
                     false => connect(),
                 };
-                stream.and_then(|stream| stream.set_nonblocking(true).map(|()| stream)).map_err(|e| RuntimeError::system(doing, e))
+                stream
+                    .and_then(|stream| stream.set_nonblocking(true).map(|()| stream))
+                    .map_err(|e| RuntimeError::system(doing, e))
             })
             .await?;
         let stream = tokio::net::TcpStream::from_std(stream).map_err(|e| RuntimeError::system("connect", e))?;

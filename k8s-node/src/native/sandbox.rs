@@ -115,7 +115,8 @@ impl Inner {
 
     fn build_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), RuntimeError> {
         let spec = &sandbox.record.spec;
-        let failed = |error: io::Error| RuntimeError::Sandbox { message: format!("start sandbox {}: {error}", spec.id) };
+        let failed =
+            |error: io::Error| RuntimeError::Sandbox { message: format!("start sandbox {}: {error}", spec.id) };
         fs::create_dir_all(sandbox.folder.join("ns")).map_err(failed)?;
         fs::create_dir_all(sandbox.folder.join("empty")).map_err(failed)?;
         // Recorded first: what follows is then found and removed, or finished, by whoever comes next.
@@ -146,7 +147,7 @@ impl Inner {
         let wrong = |error: io::Error| failed(format!("pin the pod's process namespace: {error}"));
         namespace::unpin(&sandbox.namespace("pid")).map_err(wrong)?;
         launch::write(&sandbox.folder, "pause.json", &sandbox.cgroup.child("pause")).map_err(wrong)?;
-        let (mut helper, report) = self.config.shim.report("pause", &sandbox.folder).map_err(wrong)?;
+        let (mut helper, report) = self.shim.report("pause", &sandbox.folder).map_err(wrong)?;
         helper.wait().map_err(wrong)?;
         let process = match report {
             Report::Pinned(process) => process,

@@ -3,12 +3,18 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
+use rustix::{fs::CWD, mount::OpenTreeFlags};
+
 use super::launch::Report;
+use crate::sys;
 
 /// How to start the shim: usually this very program, with a hidden subcommand that calls [`crate::shim::main`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +25,26 @@ pub struct ShimCommand {
     pub args: Vec<String>,
 }
 
-impl ShimCommand {
+/// The program of a [`ShimCommand`], held.
+pub struct Shim {
+    command: ShimCommand,
+    /// The program, seen through a read-only mount that nobody else can reach: a container that gets hold of it as
+    /// `/proc/self/exe` cannot write to it. Also, replacing the program on disk does not take it away.
+    program: OwnedFd,
+}
+
+impl Shim {
+    /// Takes hold of the program.
+    pub fn new(command: ShimCommand) -> io::Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let program = rustix::mount::open_tree(CWD, &command.program, flags)?;
+        sys::mount_read_only_recursive(program.as_fd())?;
+        Ok(Self { command, program })
+    }
+
     fn command(&self, mode: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(&self.args).arg(mode).env_clear().current_dir("/");
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()));
+        command.arg0(&self.command.program).args(&self.command.args).arg(mode).env_clear().current_dir("/");
         command
     }
 
@@ -32,7 +54,8 @@ impl ShimCommand {
         let log = File::options().create(true).append(true).open(&complaints)?;
         let mut command = self.command(mode);
         command.arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.program.display())))?;
+        let named = |error| io::Error::other(format!("{}: {error}", self.command.program.display()));
+        let mut child = command.spawn().map_err(|error: io::Error| named(error))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;

@@ -202,8 +202,7 @@ pub async fn run_to_end(
     timeout: Duration,
     limit: usize,
 ) -> Result<ExecOutput, RuntimeError> {
-    let spec =
-        ExecSpec { container: container.to_owned(), command, stdout: true, stderr: true, ..ExecSpec::default() };
+    let spec = ExecSpec { container: container.to_owned(), command, stdout: true, stderr: true, ..ExecSpec::default() };
     let mut session = exec.exec(spec).await?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let work = async {

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use super::{
-    ContainerSpec, ContainerState, ContainerStatus, Exit, ImagePull, PodRuntime, RuntimeError, SandboxSpec, SandboxState,
+    ContainerSpec, ContainerState, ContainerStatus, Exit, ImagePull, PodRuntime, RuntimeError, SandboxSpec,
+    SandboxState,
 };
 
 /// A runtime to test, and how to get what is special to it.
@@ -144,11 +145,17 @@ pub async fn what_was_given_is_told(fixture: &mut dyn Fixture) {
     runtime.create_container("told", spec.clone()).await.expect("a container is created");
     let seen = runtime.observe().await.expect("observing works");
     let sandbox = seen.sandbox("told").expect("it is there");
-    assert_eq!((sandbox.name.as_str(), sandbox.uid.as_str(), sandbox.state), ("told-name", "told-uid", SandboxState::Ready));
+    assert_eq!(
+        (sandbox.name.as_str(), sandbox.uid.as_str(), sandbox.state),
+        ("told-name", "told-uid", SandboxState::Ready)
+    );
     assert_eq!((sandbox.labels["app"].as_str(), sandbox.annotations["note"].as_str()), ("told", "kept"));
     let container = seen.container("told-c").expect("it is there");
     assert_eq!((&container.sandbox, &container.name, container.attempt), (&"told".to_owned(), &spec.name, 3));
-    assert_eq!((&container.labels, &container.annotations, &container.image), (&spec.labels, &spec.annotations, &spec.image));
+    assert_eq!(
+        (&container.labels, &container.annotations, &container.image),
+        (&spec.labels, &spec.annotations, &spec.image)
+    );
     assert!(container.image_id.starts_with("sha256:"), "{}", container.image_id);
     runtime.remove_sandbox("told").await.expect("removing succeeds");
 }

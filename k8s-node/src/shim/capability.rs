@@ -118,12 +118,11 @@ fn bit(name: &str) -> Option<u64> {
 ///
 /// What the machine does not let us have is left out silently: nobody can give more than he has.
 pub(super) fn limit_bounding_set(bits: u64) -> Step<()> {
-    for number in 0..NAMES.len() {
+    for (number, name) in NAMES.iter().enumerate() {
         let one = CapabilitySet::from_bits_retain(1 << number);
         // A kernel that does not know the capability refuses to answer: then there is nothing to drop.
         if bits & one.bits() == 0 && rustix::thread::capability_is_in_bounding_set(one).unwrap_or(false) {
-            let what = format!("drop capability {}", NAMES[number]);
-            rustix::thread::remove_capability_from_bounding_set(one).doing(what)?;
+            rustix::thread::remove_capability_from_bounding_set(one).doing(format!("drop capability {name}"))?;
         }
     }
     Ok(())
@@ -143,8 +142,7 @@ mod tests {
 
     fn names(add: &[&str], drop: &[&str]) -> Result<Vec<&'static str>, String> {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let security =
-            Security { add_capabilities: own(add), drop_capabilities: own(drop), ..Security::default() };
+        let security = Security { add_capabilities: own(add), drop_capabilities: own(drop), ..Security::default() };
         let bits = parse(&security, true)?;
         Ok((0..NAMES.len()).filter(|n| bits & (1 << n) != 0).map(|n| NAMES[n]).collect())
     }

@@ -48,14 +48,15 @@ fn run(control: &OwnedFd) -> Step<()> {
     let (request, streams) = hear_request(control)?;
     let folder = &request.folder;
     let missing = |name: &str| Failure::create(format!("read {name}"), "the container does not run");
-    let launch: Launch = launch::read(folder, "launch.json").doing("read launch.json")?.ok_or_else(|| missing("launch.json"))?;
+    let launch: Launch =
+        launch::read(folder, "launch.json").doing("read launch.json")?.ok_or_else(|| missing("launch.json"))?;
     let started: Started =
         launch::read(folder, "running.json").doing("read running.json")?.ok_or_else(|| missing("running.json"))?;
     let signals = watch_children()?;
     // Entered before the mount namespace changes, and inherited by the command.
     let container = started.process.open().ok_or_else(|| missing("the first process"))?;
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).doing("make a socket")?;
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .doing("make a socket")?;
     setns(&container, CloneFlags::CLONE_NEWPID).doing("join the process namespace")?;
     let Some(child) = sys::fork().doing("fork")? else {
         drop(ours);
@@ -176,4 +177,3 @@ fn answer(control: &OwnedFd, report: &ExecReport, terminal: Option<OwnedFd>) {
     // An agent that is gone needs no answer.
     let _ = channel::send(control, &line, terminal.as_ref().map(|terminal| terminal.as_fd()));
 }
-

@@ -24,7 +24,8 @@ pub struct Log {
 impl Log {
     /// Opens (and appends to) the file; without a path everything is dropped.
     pub fn open(path: Option<&Path>) -> io::Result<Self> {
-        let mut log = Self { path: path.map(Path::to_owned), file: None, pending: Default::default(), text: Vec::new() };
+        let mut log =
+            Self { path: path.map(Path::to_owned), file: None, pending: Default::default(), text: Vec::new() };
         log.reopen()?;
         Ok(log)
     }

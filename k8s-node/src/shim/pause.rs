@@ -41,8 +41,9 @@ pub(super) fn main(folder: &Path) -> i32 {
 }
 
 fn pin(folder: &Path) -> Step<ProcessId> {
-    let cgroup: Cgroup =
-        launch::read(folder, "pause.json").doing("read pause.json")?.ok_or_else(|| Failure::create("read pause.json", "it is missing"))?;
+    let cgroup: Cgroup = launch::read(folder, "pause.json")
+        .doing("read pause.json")?
+        .ok_or_else(|| Failure::create("read pause.json", "it is missing"))?;
     cgroup.create().doing("make the cgroup")?;
     let (hold, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing("make a pipe")?;
     unshare(CloneFlags::CLONE_NEWPID).doing("make a process namespace")?;

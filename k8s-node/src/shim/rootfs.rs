@@ -76,8 +76,18 @@ fn open_source(host: &Path, target: &Path, read_only: bool, propagation: Propaga
 
 /// All device nodes of the machine, for privileged containers. Terminals and shared memory are the container's own.
 fn host_nodes(folder: &Path, nodes: &mut Vec<Node>) {
-    const OWN: [&str; 10] =
-        ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/dev/fd", "/dev/tty", "/dev/ptmx", "/dev/null", "/dev/zero", "/dev/full"];
+    const OWN: [&str; 10] = [
+        "/dev/pts",
+        "/dev/shm",
+        "/dev/mqueue",
+        "/dev/console",
+        "/dev/fd",
+        "/dev/tty",
+        "/dev/ptmx",
+        "/dev/null",
+        "/dev/zero",
+        "/dev/full",
+    ];
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
@@ -141,7 +151,12 @@ pub fn furnish(launch: &Launch, sources: Vec<Source>, nodes: &[Node]) -> Step<()
     kernel_mount("/sys", "sysfs", hardened | read_only, "")?;
     kernel_mount("/dev", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME, "mode=755,size=65536k")?;
     fill_dev()?;
-    kernel_mount("/dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    kernel_mount(
+        "/dev/pts",
+        "devpts",
+        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+    )?;
     kernel_mount("/dev/mqueue", "mqueue", hardened, "")?;
     for node in nodes {
         make_node(node)?;
@@ -165,7 +180,9 @@ fn kernel_mount(target: &str, kind: &str, flags: MsFlags, options: &str) -> Step
     let what = || format!("mount {kind} at {target}");
     match fs::symlink_metadata(target) {
         // A link could lead the mount somewhere else in the image.
-        Ok(found) if !found.is_dir() => return Err(Failure::create(what(), "the image has something else than a folder there")),
+        Ok(found) if !found.is_dir() => {
+            return Err(Failure::create(what(), "the image has something else than a folder there"));
+        }
         Ok(_) => {}
         Err(_) => fs::create_dir_all(target).doing(what())?,
     }
@@ -178,7 +195,8 @@ fn fill_dev() -> Step<()> {
         character_node(name, 1, minor)?;
     }
     character_node("tty", 5, 0)?;
-    let links = [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1")];
+    let links =
+        [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1")];
     for (name, target) in links.into_iter().chain([("stderr", "/proc/self/fd/2")]) {
         symlink(target, Path::new("/dev").join(name)).doing(format!("make /dev/{name}"))?;
     }
@@ -216,7 +234,8 @@ fn show_cgroups(launch: &Launch, flags: MsFlags) -> Step<()> {
             Err(error) => Err(error).doing("mount cgroup2"),
         };
     }
-    mount(Some("tmpfs"), "/sys/fs/cgroup", Some("tmpfs"), flags - MsFlags::MS_RDONLY, Some("mode=755")).doing("mount cgroups")?;
+    mount(Some("tmpfs"), "/sys/fs/cgroup", Some("tmpfs"), flags - MsFlags::MS_RDONLY, Some("mode=755"))
+        .doing("mount cgroups")?;
     for controller in controllers {
         let target = Path::new("/sys/fs/cgroup").join(&controller);
         fs::create_dir(&target).doing("mount cgroups")?;
@@ -247,9 +266,15 @@ fn place(source: Source) -> Step<()> {
         Propagation::HostToContainer => MsFlags::MS_SLAVE,
         Propagation::Bidirectional => MsFlags::MS_SHARED,
     };
-    sys::mount_propagation_recursive(source.tree.as_fd(), propagation.bits() as u64).doing(what())?;
-    rustix::mount::move_mount(&source.tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS)
-        .doing(what())
+    sys::mount_propagation_recursive(source.tree.as_fd(), propagation.bits()).doing(what())?;
+    rustix::mount::move_mount(
+        &source.tree,
+        "",
+        CWD,
+        &target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS,
+    )
+    .doing(what())
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -317,7 +342,7 @@ fn remount_read_only(path: &Path) -> nix::Result<()> {
     mount(NO_DATA, path, NO_DATA, flags, NO_DATA)
 }
 
-/// A failure to say that a folder of the image is none.
+/// Makes the working folder if need be, and enters it.
 pub fn enter_working_folder(cwd: &str) -> Step<()> {
     let path = Path::new(if cwd.is_empty() { "/" } else { cwd });
     let failed = |error: &dyn std::fmt::Display| Failure {
@@ -325,5 +350,7 @@ pub fn enter_working_folder(cwd: &str) -> Step<()> {
         message: format!("chdir to cwd ({cwd:?}) set in config.json failed: {error}"),
     };
     make_folder(path).map_err(|error| failed(&error))?;
-    nix::unistd::chdir(path).map_err(|error| failed(&error.desc().to_lowercase()))
+    nix::unistd::chdir(path).map_err(|error| failed(&error.desc().to_lowercase()))?;
+    // The kernel cannot name a folder outside the root: the image led us to one through a descriptor.
+    nix::unistd::getcwd().map(drop).map_err(|_| failed(&"it lies outside the container"))
 }

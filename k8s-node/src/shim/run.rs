@@ -60,8 +60,9 @@ fn run(folder: &Path) -> Step<()> {
     if !launch::claim(folder, "shim.json", &me).doing("claim the container")? {
         return Err(Failure::create("start the container", "it was started before"));
     }
-    let launch: Launch =
-        launch::read(folder, "launch.json").doing("read launch.json")?.ok_or_else(|| Failure::create("read launch.json", "it is missing"))?;
+    let launch: Launch = launch::read(folder, "launch.json")
+        .doing("read launch.json")?
+        .ok_or_else(|| Failure::create("read launch.json", "it is missing"))?;
     nix::sys::prctl::set_child_subreaper(true).doing("adopt orphans")?;
     sys::ignore_signal(Signal::SIGPIPE).doing("set signals")?;
     protect_from_oom_killer();
@@ -80,8 +81,8 @@ fn start(launch: &Launch, folder: &Path) -> Step<Running> {
     let (inner, mut streams) = stdio::make(launch.tty, launch.stdin)?;
     let listener = listen(folder)?;
     let signals = watch_signals()?;
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).doing("make a socket")?;
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .doing("make a socket")?;
     init::choose_pid_namespace(&launch.pid)?;
     let Some(process) = sys::fork().doing("fork")? else {
         drop(ours);
@@ -102,8 +103,11 @@ fn start(launch: &Launch, folder: &Path) -> Step<Running> {
     Ok(Running { process, started, streams, log, signals, listener })
 }
 
+/// User, group and supplementary groups of the program; its terminal.
+type Heard = ((u32, u32, Vec<u32>), Option<OwnedFd>);
+
 /// Listens until the program is executed: who it runs as, its terminal, or why it does not run.
-pub(super) fn hear(report: &OwnedFd) -> Step<((u32, u32, Vec<u32>), Option<OwnedFd>)> {
+pub(super) fn hear(report: &OwnedFd) -> Step<Heard> {
     let (mut text, mut terminal, mut buffer) = (Vec::new(), None, [0; 4096]);
     loop {
         let (length, descriptor) = channel::receive(report, &mut buffer).doing("hear from the container")?;
@@ -120,7 +124,8 @@ pub(super) fn hear(report: &OwnedFd) -> Step<((u32, u32, Vec<u32>), Option<Owned
             Word::Failed(failure) => return Err(failure),
         }
     }
-    let user = user.ok_or_else(|| Failure::create("start the container", "its first process was killed while setting up"))?;
+    let user =
+        user.ok_or_else(|| Failure::create("start the container", "its first process was killed while setting up"))?;
     Ok((user, terminal))
 }
 

@@ -34,7 +34,11 @@ enum Verdict {
     Kill,
     Log,
     /// Allowed unless this argument has one of these bits.
-    UnlessBits { argument: u8, bits: u32, otherwise: u16 },
+    UnlessBits {
+        argument: u8,
+        bits: u32,
+        otherwise: u16,
+    },
 }
 
 /// Verdicts by number, and for all others.
@@ -59,9 +63,26 @@ const NEEDS: &[(u32, &[&str])] = &[
     (
         21,
         &[
-            "bpf", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie", "mount", "mount_setattr",
-            "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd", "setdomainname", "sethostname", "setns",
-            "syslog", "umount2", "unshare",
+            "bpf",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "perf_event_open",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "syslog",
+            "umount2",
+            "unshare",
         ],
     ),
     (22, &["reboot"]),
@@ -72,10 +93,36 @@ const NEEDS: &[(u32, &[&str])] = &[
 
 /// Refused in any case.
 const NEVER: &[&str] = &[
-    "_sysctl", "add_key", "afs_syscall", "epoll_ctl_old", "epoll_wait_old", "getpmsg",
-    "io_uring_enter", "io_uring_register", "io_uring_setup", "kcmp", "kexec_file_load", "kexec_load", "keyctl",
-    "migrate_pages", "move_pages", "nfsservctl", "pidfd_getfd", "pivot_root", "process_madvise", "putpmsg", 
-    "request_key", "security", "swapoff", "swapon", "sysfs", "tuxcall", "uselib", "userfaultfd", "ustat", "vserver",
+    "_sysctl",
+    "add_key",
+    "afs_syscall",
+    "epoll_ctl_old",
+    "epoll_wait_old",
+    "getpmsg",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "migrate_pages",
+    "move_pages",
+    "nfsservctl",
+    "pidfd_getfd",
+    "pivot_root",
+    "process_madvise",
+    "putpmsg",
+    "request_key",
+    "security",
+    "swapoff",
+    "swapon",
+    "sysfs",
+    "tuxcall",
+    "uselib",
+    "userfaultfd",
+    "ustat",
+    "vserver",
 ];
 
 const SYS_ADMIN: u32 = 21;

@@ -64,7 +64,8 @@ impl Inner {
         rustix::stdio::dup2_stderr(&error).doing("set standard error")?;
         let null = rustix::fs::stat("/dev/null").doing("look at /dev/null")?;
         for stream in [&input, &output, &error] {
-            let is_null = rustix::fs::fstat(stream).is_ok_and(|found| found.st_rdev == null.st_rdev && found.st_rdev != 0);
+            let is_null =
+                rustix::fs::fstat(stream).is_ok_and(|found| found.st_rdev == null.st_rdev && found.st_rdev != 0);
             if !is_null {
                 // Where it cannot change hands it is used as it is.
                 let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
@@ -78,7 +79,8 @@ fn terminal(uid: u32) -> Step<OwnedFd> {
     let master = rustix::fs::openat(CWD, "/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
         .doing("open /dev/ptmx")?;
     rustix::pty::unlockpt(&master).doing("unlock the terminal")?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).doing("open the terminal")?;
+    let slave =
+        rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).doing("open the terminal")?;
     rustix::process::ioctl_tiocsctty(&slave).doing("take the terminal")?;
     // Where it cannot change hands it is used as it is.
     let _ = rustix::fs::fchown(slave.as_fd(), Some(rustix::fs::Uid::from_raw(uid)), None);

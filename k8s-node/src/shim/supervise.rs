@@ -134,7 +134,8 @@ impl Supervisor<'_> {
     }
 
     fn wait(&self, signals: BorrowedFd<'_>) -> Ready {
-        let mut descriptors = vec![PollFd::new(signals, PollFlags::POLLIN), PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let mut descriptors =
+            vec![PollFd::new(signals, PollFlags::POLLIN), PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         // A client that does not keep up holds the container back, as a terminal would.
         let held = self.clients.iter().any(Client::is_full);
         for output in self.outputs.iter().flatten().filter(|_| !held) {
@@ -190,7 +191,9 @@ impl Supervisor<'_> {
     fn read_client(&mut self, index: usize) {
         while let Some(frame) = self.clients[index].next_frame() {
             match frame {
-                Frame::Stdin(bytes) if self.stdin.is_some() && !self.close_input => self.input.extend_from_slice(&bytes),
+                Frame::Stdin(bytes) if self.stdin.is_some() && !self.close_input => {
+                    self.input.extend_from_slice(&bytes)
+                }
                 Frame::Resize(width, height) if self.launch.tty => self.resize(width, height),
                 Frame::CloseStdin if self.launch.stdin_once => self.close_input = true,
                 _ => {}
@@ -246,7 +249,9 @@ impl Supervisor<'_> {
         if self.launch.pid != LaunchPid::New {
             // Only a process namespace of its own ends with its first process.
             while self.launch.cgroup.kill() {
-                while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {}
+                while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+                    waitpid(None, Some(WaitPidFlag::WNOHANG))
+                {}
                 rustix::thread::sched_yield();
             }
         }

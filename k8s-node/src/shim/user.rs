@@ -89,7 +89,10 @@ fn memberships<'a>(user: &'a str, group: &'a str) -> impl Iterator<Item = u32> +
 }
 
 fn unknown(kind: &str, name: &str, file: &str) -> Failure {
-    Failure { stage: Stage::Create, message: format!("unable to find {kind} {name}: no matching entries in {file} file") }
+    Failure {
+        stage: Stage::Create,
+        message: format!("unable to find {kind} {name}: no matching entries in {file} file"),
+    }
 }
 
 #[cfg(test)]

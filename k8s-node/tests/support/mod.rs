@@ -1,5 +1,6 @@
 //! What the tests of runtimes share: an environment on the real clock, and a native runtime in a folder of its own.
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::disallowed_methods, reason = "tests run on the system's clock")]
 
 use std::{
     future::Future,
@@ -95,8 +96,7 @@ impl Node {
 
     pub fn try_open(&self) -> Result<Native, RuntimeError> {
         let shim = ShimCommand { program: env!("CARGO_BIN_EXE_k8s-shim").into(), args: Vec::new() };
-        let config =
-            NativeConfig { root: self.root(), cgroup_prefix: self.cgroup_prefix(), shim, env: Clock::env() };
+        let config = NativeConfig { root: self.root(), cgroup_prefix: self.cgroup_prefix(), shim, env: Clock::env() };
         Native::open(config)
     }
 
