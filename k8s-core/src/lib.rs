@@ -14,6 +14,7 @@ pub mod structure;
 pub mod defaulting;
 pub mod seam;
 pub mod status;
+pub mod names;
 pub mod object;
 pub mod apply;
 pub mod patch;
