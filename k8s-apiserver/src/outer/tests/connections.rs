@@ -4,6 +4,7 @@ use http_body_util::BodyExt;
 use k8s_core::seam::node::ByteStream;
 use k8s_wire::{
     env::System,
+    port_forward,
     serve::{CancellationToken, Protocol, Server},
     websocket::{self, CHANNELS, Channels, ERROR, Frame, STDIN, STDOUT},
 };
@@ -17,6 +18,9 @@ async fn backend(env: Env, mut request: Request<Body>) -> Response<Body> {
     if path.contains("redirect") {
         let to = if path.contains("away") { "http://elsewhere/x" } else { "/inside" };
         return Response::builder().status(302).header("location", to).body(body::empty()).unwrap();
+    }
+    if path.starts_with("/backend/portforward") {
+        return forward_ports(env, request);
     }
     if websocket::is_upgrade(request.headers()) {
         return match websocket::accept(&mut request, CHANNELS) {
@@ -45,6 +49,31 @@ async fn backend(env: Env, mut request: Request<Body>) -> Response<Body> {
     let headers: Vec<String> = head.headers.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
     let said = format!("{} {path} [{}] {}", head.method, headers.join(" "), String::from_utf8_lossy(&body));
     Response::builder().header("x-backend", "yes").body(body::full(said)).unwrap()
+}
+
+/// Every port echoes.
+fn forward_ports(env: Env, mut request: Request<Body>) -> Response<Body> {
+    let (response, opening) = match websocket::accept(&mut request, websocket::PORT_FORWARD) {
+        Ok(accepted) => accepted,
+        Err(refused) => return refused.response(),
+    };
+    let tasks = env.clone();
+    let dial: port_forward::Dial = Arc::new(move |_| {
+        let (near, far) = tokio::io::duplex(1024);
+        let echoing = async move {
+            let (mut read, mut write) = tokio::io::split(far);
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut write).await;
+        };
+        tasks.spawn("echo", Box::pin(echoing)).detach();
+        Box::pin(async move { Ok(Box::new(near.compat()) as Box<dyn ByteStream>) })
+    });
+    let serving = {
+        let env = env.clone();
+        async move { port_forward::serve(&env, opening.channels().await.unwrap(), &[], dial).await }
+    };
+    env.spawn("port-forward", Box::pin(serving)).detach();
+    response
 }
 
 pub fn dial(env: &Env) -> Dial {

@@ -133,8 +133,9 @@ impl Door for FakeDoor {
             (Verb::Connect, _) => {
                 let dial = self.dial.lock();
                 let stream = dial.as_ref().ok_or_else(|| ApiError::unavailable("no backend"))?(target);
+                let below = if target.subresource == "portforward" { "/portforward" } else { "" };
                 let path_and_query =
-                    format!("/backend{}?{}", request.options.connect_path, request.options.connect_query);
+                    format!("/backend{below}{}?{}", request.options.connect_path, request.options.connect_query);
                 ApiResponse::ok(ResponseBody::Connection(Connection {
                     stream,
                     host: "node:10250".into(),

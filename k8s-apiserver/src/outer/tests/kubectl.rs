@@ -134,3 +134,36 @@ async fn kubectl_runs_commands_and_reads_logs() {
     let raw = cluster.ok(&["get", "--raw", "/api/v1/namespaces/n/pods/p/proxy/x"], "").await;
     assert!(raw.starts_with("GET /backend/x?"), "{raw}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_forwards_ports() {
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+    let cluster = cluster().await;
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: i}]}\n\
+               status: {phase: Running}\n";
+    cluster.ok(&["create", "--validate=false", "-f", "-"], pod).await;
+    let mut child = tokio::process::Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(&cluster.kubeconfig)
+        .args(["port-forward", "--address", "127.0.0.1", "pod/p", ":80"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("kubectl is on the PATH");
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().expect("kubectl says where it listens");
+    let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+    for round in 0..3 {
+        let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let sent = vec![round; 100_000];
+        let (mut read, mut write) = socket.split();
+        let writing = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let mut echoed = Vec::new();
+        let (_, read) = tokio::join!(writing, read.read_to_end(&mut echoed));
+        read.unwrap();
+        assert!(echoed == sent, "{} bytes of {} came back", echoed.len(), sent.len());
+    }
+}
