@@ -489,7 +489,36 @@ async fn a_container_cannot_write_to_the_shim() {
     node.runtime().start_container("c1").await.unwrap();
     node.exit("c1").await;
     let log = node.log("c1");
-    assert!(log.contains("k8s-shim") && log.ends_with("refused\n"), "{log}");
+    assert!(log.contains("k8s-shim") && log.contains("refused\n"), "{log}");
     assert!(log.contains("Read-only file system"), "{log}");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_pod_sets_only_what_is_its_own() {
+    let node = Node::start().await;
+    let with = |name: &str, value: &str| SandboxSpec { sysctls: [(name.to_owned(), value.to_owned())].into(), ..pod() };
+    for name in ["kernel.core_pattern", "vm.swappiness", "net.ipv4.../../kernel/panic"] {
+        let error = node.runtime().start_sandbox(with(name, "1")).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("sysctl {name:?} is not in a separate kernel namespace"));
+    }
+    node.runtime().start_sandbox(with("net.ipv4.ip_unprivileged_port_start", "99")).await.unwrap();
+    node.run(node.script("c1", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start")).await;
+    assert_eq!(node.log("c1"), "99\n");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_replaced_sandbox_does_not_take_the_new_one_along() {
+    let node = Node::start().await;
+    let spec = |id: &str| SandboxSpec { id: id.to_owned(), cgroup_parent: "pod-u1".to_owned(), ..pod() };
+    node.runtime().start_sandbox(spec("old")).await.unwrap();
+    node.runtime().start_sandbox(spec("pod")).await.unwrap();
+    node.begin(node.script("tasks", "sleep 1000")).await;
+    node.runtime().remove_sandbox("old").await.unwrap();
+    assert!(matches!(status(node.runtime(), "tasks").await.state, ContainerState::Running { .. }));
+    let exec = ExecSpec { container: "tasks".to_owned(), command: vec!["true".to_owned()], ..ExecSpec::default() };
+    let session = node.runtime().exec().unwrap().exec(exec).await.unwrap();
+    assert_eq!(within(session.exit).await, Ok(0));
     node.finish().await;
 }

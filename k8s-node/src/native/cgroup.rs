@@ -74,12 +74,6 @@ impl Cgroup {
         Self { hierarchy: self.hierarchy.clone(), path: self.path.join(name) }
     }
 
-    /// The cgroup above this one.
-    pub fn parent(&self) -> Self {
-        let path = self.path.parent().unwrap_or(Path::new("")).to_owned();
-        Self { hierarchy: self.hierarchy.clone(), path }
-    }
-
     /// Makes the cgroup with its parents. Succeeds when it exists.
     pub fn create(&self) -> io::Result<()> {
         match &self.hierarchy {
@@ -498,7 +492,6 @@ mod tests {
         fs::write(root.path().join("k8s/pod/c1/memory.events"), "oom 2\noom_kill 1\n").unwrap();
         fs::write(root.path().join("k8s/pod/c1/cpu.stat"), "usage_usec 7\n").unwrap();
         assert_eq!((container.memory_kills(), container.usage().cpu_usage_ns), (1, 7000));
-        assert_eq!(container.parent(), pod);
         assert!(!container.can_restrict_devices());
     }
 }

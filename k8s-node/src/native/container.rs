@@ -63,14 +63,14 @@ pub struct ContainerRecord {
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Container {
-    fn new(inner: &Inner, record: ContainerRecord, sandbox: &Cgroup) -> Self {
+    fn new(inner: &Inner, record: ContainerRecord, cgroup: Cgroup) -> Self {
         let id = record.spec.id.clone();
         let resources = record.spec.resources.clone();
         let live = Live { state: ContainerState::Created, started: None, shim: None, resources };
         Self {
             record,
             folder: inner.container_folder(&id),
-            cgroup: sandbox.child(&id),
+            cgroup,
             turn: Mutex::default(),
             live: Mutex::new(live),
             running: watch::Sender::new(false),
@@ -215,7 +215,7 @@ impl Inner {
         launch::write(&folder, "launch.json", &launch).map_err(failed)?;
         // Last: a folder without it is no container.
         launch::write(&folder, "container.json", &record).map_err(failed)?;
-        Ok(Arc::new(Container::new(self, record, &sandbox.cgroup)))
+        Ok(Arc::new(Container::new(self, record, launch.cgroup)))
     }
 
     pub(super) fn start_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), RuntimeError> {
@@ -283,13 +283,9 @@ impl Inner {
             // Its creation was interrupted, and will be repeated from the beginning if it is still wanted.
             return fs::remove_dir_all(&folder).map_err(failed);
         };
-        let sandbox = self.sandbox(&record.sandbox);
-        let cgroup = match (&sandbox, launch::read::<Launch>(&folder, "launch.json").map_err(failed)?) {
-            (Some(sandbox), _) => sandbox.cgroup.clone(),
-            (None, Some(launch)) => launch.cgroup.parent(),
-            (None, None) => self.hierarchy.cgroup(&self.config.cgroup_prefix.join(&record.sandbox)),
-        };
-        let container = Arc::new(Container::new(self, record, &cgroup));
+        let missing = || failed(io::Error::other("launch.json is missing"));
+        let launch: Launch = launch::read(&folder, "launch.json").map_err(failed)?.ok_or_else(missing)?;
+        let container = Arc::new(Container::new(self, record, launch.cgroup));
         self.adopt_state(&container).map_err(failed)?;
         self.state.lock().containers.insert(id.to_owned(), container);
         Ok(())
@@ -418,7 +414,7 @@ fn launch_of(
             PidMode::Pod => LaunchPid::Join(sandbox.namespace("pid")),
             PidMode::Host => LaunchPid::Host,
         },
-        cgroup: sandbox.cgroup.child(&spec.id),
+        cgroup: sandbox.container_cgroup(&spec.id),
         resources: spec.resources.clone(),
         argv: argv(spec, image)?,
         env: environment(sandbox, spec, image),

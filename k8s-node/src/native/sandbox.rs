@@ -80,6 +80,16 @@ impl Sandbox {
         self.live.lock().ready = false;
     }
 
+    /// The cgroup of a container.
+    pub fn container_cgroup(&self, id: &str) -> Cgroup {
+        // A prefix, for a bare id might be the name of one of the kernel's files.
+        self.cgroup.child(&format!("container-{id}"))
+    }
+
+    fn pause_cgroup(&self) -> Cgroup {
+        self.cgroup.child(&format!("pause-{}", self.record.spec.id))
+    }
+
     fn pins(&self) -> Vec<&'static str> {
         let spec = &self.record.spec;
         let mut pins = Vec::new();
@@ -100,6 +110,7 @@ impl Inner {
     pub(super) fn start_sandbox(self: &Arc<Self>, spec: SandboxSpec) -> Result<SandboxStarted, RuntimeError> {
         check_id("sandbox", &spec.id)?;
         check_cgroup_parent(&spec.cgroup_parent)?;
+        check_sysctls(&spec)?;
         let sandbox = {
             let mut state = self.state.lock();
             let record = SandboxRecord { spec, created_at: self.config.env.now() };
@@ -146,7 +157,7 @@ impl Inner {
         let failed = |message: String| RuntimeError::Sandbox { message };
         let wrong = |error: io::Error| failed(format!("pin the pod's process namespace: {error}"));
         namespace::unpin(&sandbox.namespace("pid")).map_err(wrong)?;
-        launch::write(&sandbox.folder, "pause.json", &sandbox.cgroup.child("pause")).map_err(wrong)?;
+        launch::write(&sandbox.folder, "pause.json", &sandbox.pause_cgroup()).map_err(wrong)?;
         let (mut helper, report) = self.shim.report("pause", &sandbox.folder).map_err(wrong)?;
         helper.wait().map_err(wrong)?;
         let process = match report {
@@ -209,7 +220,15 @@ impl Inner {
         if shm.exists() && is_mounted(&shm) {
             umount2(&shm, MntFlags::MNT_DETACH).map_err(|error| failed(error.into()))?;
         }
-        self.remove_cgroup(&sandbox.cgroup).map_err(failed)?;
+        // A pod whose sandbox was replaced has two of them in one cgroup for a moment.
+        let shared = self
+            .state
+            .lock()
+            .sandboxes
+            .values()
+            .any(|other| other.record.spec.id != *id && other.cgroup == sandbox.cgroup);
+        let cgroup = if shared { sandbox.pause_cgroup() } else { sandbox.cgroup.clone() };
+        self.remove_cgroup(&cgroup).map_err(failed)?;
         match fs::remove_dir_all(&sandbox.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -253,6 +272,23 @@ impl Inner {
             created_at: sandbox.record.created_at,
         }
     }
+}
+
+/// Settings of the machine as a whole are not a pod's to make.
+fn check_sysctls(spec: &SandboxSpec) -> Result<(), RuntimeError> {
+    const OF_IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+    for name in spec.sysctls.keys() {
+        let dotted = name.replace('/', ".");
+        let of_ipc = dotted.strip_prefix("kernel.").is_some_and(|rest| OF_IPC.contains(&rest))
+            || dotted.starts_with("fs.mqueue.");
+        let own =
+            (of_ipc && spec.ipc == IpcMode::Pod) || (dotted.starts_with("net.") && spec.network == NetworkMode::Pod);
+        if !own || dotted.contains("..") {
+            let message = format!("sysctl {name:?} is not in a separate kernel namespace");
+            return Err(RuntimeError::Sandbox { message });
+        }
+    }
+    Ok(())
 }
 
 fn check_cgroup_parent(parent: &str) -> Result<(), RuntimeError> {
