@@ -199,11 +199,17 @@ impl Object {
     ///
     /// Fails when the document has no `metadata` with anything in it.
     pub fn from_doc(doc: &mut Doc, revision: u64) -> Result<Self, ApiError> {
+        let (json, splice, meta) = Self::encode(doc)?;
+        Ok(Self::from_parts(json, splice, revision, meta))
+    }
+
+    /// The parts of [`Object::from_parts`], made from the document of a write, while its revision is not known yet.
+    pub fn encode(doc: &mut Doc) -> Result<(Bytes, usize, Meta), ApiError> {
         doc.remove_at(&["metadata", "resourceVersion"]);
         let meta = Meta::of(doc);
         let json = doc.to_json();
         let splice = metadata_brace(&json).ok_or_else(without_metadata)?;
-        Ok(Self::from_parts(json.into(), splice, revision, meta))
+        Ok((json.into(), splice, meta))
     }
 
     /// The same object at another revision (a deletion is sent with the revision that deleted). Shares the bytes.
