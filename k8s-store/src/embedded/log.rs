@@ -142,9 +142,7 @@ impl Log {
     /// After an error the log must not be used again.
     pub(crate) fn append(&mut self, mut buffer: Vec<u8>) -> Result<(), AppendError> {
         let length = frame::framed(buffer.len() - frame::FRAME_HEADER) as u64;
-        if self.current.end + length > self.current.size {
-            self.roll(length).map_err(|error| AppendError::NotWritten(describe(&error)))?;
-        }
+        self.make_room(length).map_err(|error| AppendError::NotWritten(describe(&error)))?;
         let sequence = self.sequence + 1;
         frame::seal(&mut buffer, 0, self.current.salt, self.current.end, sequence);
         self.current.write(&buffer, &self.context.flush).map_err(|error| AppendError::Unknown(error.to_string()))?;
@@ -184,6 +182,20 @@ impl Log {
                 tracing::warn!(%error, path = %path.display(), "a log segment cannot be deleted");
             }
         }
+    }
+
+    /// Invariant: only the last segment may be without frames, so one that is too small for its first is enlarged.
+    fn make_room(&mut self, frame: u64) -> Result<(), StoreError> {
+        if self.current.end + frame <= self.current.size {
+            return Ok(());
+        }
+        if self.current.end > DATA_START {
+            return self.roll(frame);
+        }
+        let path = numbered_path(&self.context.folder, LOG, self.current.number);
+        reserve(&self.current.file, DATA_START + frame).map_err(failed("enlarge the log segment", &path))?;
+        self.current.size = DATA_START + frame;
+        Ok(())
     }
 
     fn roll(&mut self, frame: u64) -> Result<(), StoreError> {

@@ -16,7 +16,14 @@ use futures::{FutureExt, StreamExt};
 use super::{fingerprint, open, put, small};
 use crate::{
     Embedded, EmbeddedOptions, Key, Op, Page, Retention, Revision, Store, StoreError, Transaction, WatchItem,
-    contract::Clock, embedded::queue::Queue, plan::Command,
+    contract::Clock,
+    embedded::{
+        disk::{fdatasync, numbered, numbered_path},
+        frame::FileHeader,
+        log::{FREE, LOG, LOG_MAGIC, LogContext, Segment},
+        queue::Queue,
+    },
+    plan::Command,
 };
 
 #[tokio::test]
@@ -31,6 +38,8 @@ async fn nothing_is_visible_before_it_is_durable() {
         gate.1.recv().map_err(io::Error::other)
     });
     let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    // Dropped before the store, so that a failing test does not wait for a flush that waits for the test.
+    let release = release;
     let mut watch = store.watch("", Revision::ZERO).await.expect("it can be watched");
     let mut commit = store.commit(Transaction::new().put("a", "1"));
     assert!(commit.as_mut().now_or_never().is_none());
@@ -168,6 +177,32 @@ async fn a_restart_brings_everything_back() {
 }
 
 #[tokio::test]
+async fn leases_outlive_the_log_that_began_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = EmbeddedOptions { snapshot_after_bytes: 16 << 10, ..small() };
+    let store = open(folder.path(), options.clone()).expect("it opens");
+    let lease = store.grant(Duration::from_secs(10)).await.expect("grants");
+    let leased = Op::Put { key: "leased".into(), value: "v".into(), lease: Some(lease), attachment: None };
+    store.commit(Transaction::new().op(leased)).await.expect("commits");
+    let ended = store.grant(Duration::from_secs(10)).await.expect("grants");
+    store.revoke(ended).await.expect("it lives");
+    while store.statistics().await.expect("statistics").disk.expect("it has a disk").segments_recycled < 3 {
+        put(&store, "a", vec![0; 1024]).await;
+    }
+    drop(store);
+    let clock = Clock::new();
+    let store = Embedded::open(folder.path(), clock.env(), options).expect("it opens");
+    assert_eq!(store.keep_alive(lease).await.expect("it lives"), Duration::from_secs(10));
+    assert!(store.grant(Duration::from_secs(99)).await.expect("grants") > ended, "a lease's name is not given twice");
+    let mut watch = store.watch("leased", store.head().await.expect("a head")).await.expect("it can be watched");
+    clock.advance(Duration::from_secs(10));
+    match watch.next().await {
+        Some(Ok(WatchItem::Change(change))) => assert!(change.events[0].entry.is_none()),
+        other => panic!("the lease ends in its new life, instead came {other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_larger_than_a_segment_gets_one_of_its_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path(), small()).expect("it opens");
@@ -180,6 +215,41 @@ async fn a_transaction_larger_than_a_segment_gets_one_of_its_own() {
     let store = open(folder.path(), small()).expect("it opens");
     assert_eq!(fingerprint(&store).await, before);
     assert_eq!(store.get(&"large".into()).await.expect("a get succeeds").expect("it is there").value, large);
+}
+
+#[tokio::test]
+async fn an_empty_segment_that_is_too_small_grows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let large = || Bytes::from(vec![7; 20 << 10]);
+    let mut before = None;
+    for round in 0..3 {
+        let store = open(folder.path(), small()).expect("it opens");
+        let found = fingerprint(&store).await;
+        assert_eq!(found, before.unwrap_or(found));
+        // The first transaction of the store, of a segment that a crash left empty, and of one that is full.
+        put(&store, &format!("large/{round}"), large()).await;
+        put(&store, &format!("small/{round}"), "v").await;
+        put(&store, &format!("large/{round}"), large()).await;
+        before = Some(fingerprint(&store).await);
+        drop(store);
+        begin_segment(folder.path());
+    }
+}
+
+/// What a crash leaves between beginning a segment and writing its first frame.
+fn begin_segment(folder: &std::path::Path) {
+    let (last, path) = numbered(folder, LOG).expect("the folder can be read").pop().expect("there is a log");
+    let bytes = std::fs::read(&path).expect("the log can be read");
+    let store = FileHeader::decode(&bytes, LOG_MAGIC, &path).expect("a whole header").store;
+    let context = LogContext {
+        folder: folder.to_owned(),
+        store,
+        segment_bytes: small().segment_bytes,
+        flush: fdatasync(),
+        counters: Arc::default(),
+    };
+    let free = numbered_path(folder, FREE, last + 1);
+    Segment::begin(&context, last + 1, &free, 0).map(drop).expect("a segment can be begun");
 }
 
 #[tokio::test]
