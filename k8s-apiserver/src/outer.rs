@@ -40,7 +40,7 @@ use k8s_core::{
 use k8s_wire::{
     body::{self, Body},
     env::panic_text,
-    serve::Peer,
+    serve::{CancellationToken, Peer},
 };
 
 pub(crate) use self::paths::tagged;
@@ -197,7 +197,8 @@ impl Shared {
         acting_as: Option<Caller>,
     ) -> ApiResult<Response<Body>> {
         let ResourceRequest { verb, target, options } = asked;
-        let (kept, counted) = (self.requests.begin(verb), target.clone());
+        let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
+        let (kept, counted) = (self.requests.begin(verb, stop), target.clone());
         let request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
         let answered = self.answer_resource(request, head, body, caller, kept).await;
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());

@@ -1,7 +1,8 @@
 //! The accept loop: TLS, HTTP/2 and HTTP/1.1, limits on what a client may do before it is known, and a graceful end.
 //!
-//! A [`Server`] hands every request to one tower service, with the [`Peer`] among the request's extensions. It also
-//! serves single byte streams, so that a whole server can be reached without opening a port.
+//! A [`Server`] hands every request to one tower service, with the [`Peer`] (as an `Arc`) and the [`CancellationToken`]
+//! of the server's end among the request's extensions. It also serves single byte streams, so that a whole server can
+//! be reached without opening a port.
 
 #[cfg(test)]
 mod tests;
@@ -192,7 +193,7 @@ impl<S: Service> Server<S> {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let began = Arc::new(AtomicBool::new(false));
-        let service = self.connection_service(Arc::new(peer), began.clone());
+        let service = self.connection_service(Arc::new(peer), began.clone(), stop.clone());
         let io = TokioIo::new(io);
         match protocol {
             Protocol::Http1 => {
@@ -210,6 +211,7 @@ impl<S: Service> Server<S> {
         &self,
         peer: Arc<Peer>,
         began: Arc<AtomicBool>,
+        stop: CancellationToken,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
         Response = Response<Body>,
@@ -221,6 +223,8 @@ impl<S: Service> Server<S> {
             began.store(true, Ordering::Relaxed);
             let mut request = request.map(body::boxed);
             request.extensions_mut().insert(peer.clone());
+            // Answers that go on and on end themselves when the server is to stop.
+            request.extensions_mut().insert(stop.clone());
             service.clone().oneshot(request)
         })
     }

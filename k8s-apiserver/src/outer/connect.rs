@@ -79,14 +79,19 @@ fn is_credential(name: &header::HeaderName) -> bool {
 /// Copies bytes both ways until both sides are done.
 fn splice(env: &Env, upgrade: OnUpgrade, backend: Box<dyn ByteStream>, kept: InFlight) {
     let copying = async move {
-        let _kept = kept;
         let client = match upgrade.await {
             Ok(client) => client,
             Err(error) => return tracing::debug!(%error, "client went away before its upgrade"),
         };
         let (mut client, mut backend) = (TokioIo::new(client), backend.compat());
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
-            tracing::debug!(%error, "upgraded connection ended");
+        tokio::select! {
+            biased;
+            () = kept.stop.cancelled() => {}
+            ended = tokio::io::copy_bidirectional(&mut client, &mut backend) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "upgraded connection ended");
+                }
+            }
         }
     };
     env.spawn("upgraded connection", Box::pin(copying)).detach();

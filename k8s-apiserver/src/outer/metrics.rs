@@ -11,6 +11,7 @@ use k8s_core::{
     doc::Text,
     request::{Target, Verb},
 };
+use k8s_wire::serve::CancellationToken;
 use parking_lot::Mutex;
 
 /// How many different requests are told apart; further ones are counted as `other`.
@@ -40,6 +41,8 @@ struct Series {
 pub(super) struct InFlight {
     requests: Arc<Requests>,
     verb: Verb,
+    /// Cancelled when the server is to stop: what goes on and on must then end.
+    pub(super) stop: CancellationToken,
 }
 
 impl Drop for InFlight {
@@ -50,9 +53,9 @@ impl Drop for InFlight {
 
 impl Requests {
     /// Counts a request as in flight until the returned value is dropped.
-    pub(super) fn begin(self: &Arc<Self>, verb: Verb) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, verb: Verb, stop: CancellationToken) -> InFlight {
         self.gauge(verb).fetch_add(1, Relaxed);
-        InFlight { requests: self.clone(), verb }
+        InFlight { requests: self.clone(), verb, stop }
     }
 
     fn gauge(&self, verb: Verb) -> &AtomicU64 {

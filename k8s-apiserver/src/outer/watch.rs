@@ -15,7 +15,8 @@ use super::{
     negotiate::{Encoding, Shape},
 };
 
-/// A stream of changes as an answer. An error becomes an ERROR event and ends it. `kept` lives as long as the stream.
+/// A stream of changes as an answer. An error becomes an ERROR event and ends it. `kept` lives as long as the stream,
+/// and ends it when the server is to stop.
 pub fn stream(view: View, events: WatchStream, kept: InFlight) -> ApiResult<Response<Body>> {
     if view.form.encoding != Encoding::Json {
         return Err(ApiError::not_acceptable("application/json"));
@@ -23,7 +24,11 @@ pub fn stream(view: View, events: WatchStream, kept: InFlight) -> ApiResult<Resp
     let state = (view, events, true, kept);
     let lines = futures::stream::unfold(Some(state), |state| async move {
         let (view, mut events, first, kept) = state?;
-        let event = events.next().await?;
+        let event = tokio::select! {
+            biased;
+            () = kept.stop.cancelled() => return None,
+            event = events.next() => event?,
+        };
         let line = line(&view, &event, first);
         // After an error nothing follows; the columns of a table go with the first object only.
         let shown = matches!(&event, Ok(event) if event.object().is_some());

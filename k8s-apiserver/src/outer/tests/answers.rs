@@ -179,6 +179,17 @@ async fn a_watched_table_names_its_columns_once() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_when_the_server_stops() {
+    let (outer, _) = outer();
+    let stop = k8s_wire::serve::CancellationToken::new();
+    let watch = request("GET", &format!("{CONFIG_MAPS}?watch=true")).extension(stop.clone()).body(body::empty());
+    let mut body = outer.oneshot(watch.unwrap()).await.unwrap().into_body();
+    assert!(body.frame().await.is_some(), "the bookmark");
+    stop.cancel();
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
 async fn an_expired_watch_says_so_in_an_event() {
     let (outer, door) = outer();
     *door.fail.lock() = Some(ApiError::expired("too old resource version"));
