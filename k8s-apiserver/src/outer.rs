@@ -292,7 +292,8 @@ impl Shared {
         }
     }
 
-    /// How the answer to `request` will be shown; 404 where nothing of that name is served at that place.
+    /// How the answer to `request` will be shown; 404 where nothing of that name is served at that place, 405 for a
+    /// change of all namespaces at once.
     fn view(&self, request: &ApiRequest, form: Form, head: &Head) -> ApiResult<View> {
         let target = &request.target;
         let registry = self.catalog.registry();
@@ -304,6 +305,10 @@ impl Shared {
         };
         if misplaced || !target.subresource.is_empty() && info.subresource(&target.subresource).is_none() {
             return Err(ApiError::no_such_path());
+        }
+        let everywhere = info.is_namespaced() && target.namespace.is_empty();
+        if everywhere && matches!(request.verb, Verb::Create | Verb::DeleteCollection) {
+            return Err(ApiError::method_not_allowed(request.verb.as_str()));
         }
         let query = head.uri.query().unwrap_or("");
         let rows = match form.shape {

@@ -41,7 +41,7 @@ pub struct Session {
     _writing: Task,
 }
 
-/// A stream that the client opened. Dropping it leaves it half open; call [`Stream::finish`].
+/// A stream that the client opened. Dropping it leaves it half open; call [`StreamSender::finish`].
 pub struct Stream {
     /// What the client said of it, with names in lower case.
     pub headers: Headers,

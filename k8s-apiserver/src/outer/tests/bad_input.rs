@@ -127,6 +127,10 @@ async fn heads() {
     let fence = request("DELETE", &format!("{CONFIG_MAPS}/a")).header("k8s-fence", "nonsense").body(body::empty());
     refused(&outer, &door, "fence", fence.unwrap(), 400).await;
     refused(&outer, &door, "method", request("BREW", CONFIG_MAPS).body(body::empty()).unwrap(), 405).await;
+    for method in ["POST", "DELETE"] {
+        let everywhere = request(method, "/api/v1/configmaps").body(body::full(config_map("a"))).unwrap();
+        refused(&outer, &door, "all namespaces at once", everywhere, 405).await;
+    }
     for nowhere in [
         "/apis/nothing.io/v1/things",
         "/api/v1/namespaces/n/namespaces/x",
