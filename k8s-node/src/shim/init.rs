@@ -60,7 +60,6 @@ pub fn say(report: &OwnedFd, word: &Word, descriptor: Option<&OwnedFd>) {
 fn prepare(launch: &Launch, folder: &Path, streams: stdio::Inner, report: &OwnedFd) -> Step<Vec<(String, String)>> {
     sys::default_signals().doing("reset signals")?;
     rustix::process::setsid().doing("begin a session")?;
-    adjust_oom_score(launch)?;
     launch.cgroup.enter(&launch.resources).doing("enter the cgroup")?;
     join_namespaces(launch)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).doing("make a mount namespace")?;
@@ -91,6 +90,7 @@ fn prepare(launch: &Launch, folder: &Path, streams: stdio::Inner, report: &Owned
 pub fn become_user(launch: &Launch, identity: &user::Identity) -> Step<()> {
     use nix::unistd::{Gid, Uid};
     let bits = capability::parse(&launch.security, launch.cgroup.can_restrict_devices()).doing("capabilities")?;
+    adjust_oom_score(launch);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::close_on_exec_from(3).doing("close files")?;
     capability::limit_bounding_set(bits)?;
@@ -149,13 +149,11 @@ pub fn make_cgroup(launch: &Launch) -> Step<()> {
     launch.cgroup.restrict_devices(&devices).doing("restrict devices")
 }
 
-fn adjust_oom_score(launch: &Launch) -> Step<()> {
-    let Some(score) = launch.resources.oom_score_adj else { return Ok(()) };
-    if fs::write("/proc/self/oom_score_adj", score.to_string()).is_ok() {
-        return Ok(());
-    }
-    // Without CAP_SYS_RESOURCE the score can only rise: then the present one is the nearest.
-    Ok(())
+/// Without one of its own a container has the neutral score, not the one that the shim or the agent has.
+fn adjust_oom_score(launch: &Launch) {
+    let score = launch.resources.oom_score_adj.unwrap_or(0);
+    // Without CAP_SYS_RESOURCE the score can only rise: if this would lower it, the present one is the nearest.
+    let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
 }
 
 fn bind_console() -> Step<()> {
