@@ -5,3 +5,4 @@ mod bad_input;
 mod connections;
 mod fake;
 mod kubectl;
+mod transport;
