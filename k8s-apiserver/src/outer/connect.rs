@@ -4,11 +4,13 @@
 //! repeated on that connection without the client's credentials, and the answer is handed back: an upgrade as bytes
 //! both ways, anything else as a response. The connection is never used for a second request.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_core::{
-    env::Env,
+    env::{self, Env},
     request::{Connection, Target},
     seam::node::ByteStream,
     status::{ApiError, ApiResult, Reason},
@@ -21,6 +23,9 @@ use k8s_wire::{
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::metrics::InFlight;
+
+/// How long a node may take to begin its answer.
+const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Repeats a request on the connection that the inner service opened for it. `kept` lives as long as an upgrade.
 pub async fn forward(
@@ -35,7 +40,15 @@ pub async fn forward(
     let Connection { stream, host, path_and_query } = connection;
     let upgrade = head.extensions.remove::<OnUpgrade>();
     let request = backend_request(&head, if upgrades { body::empty() } else { body }, &host, &path_and_query)?;
-    let answer = http1::exchange(env, stream, request).await;
+    let exchange = http1::exchange(env, stream, request);
+    let answer = if target.subresource == "proxy" {
+        // An application may take as long as it likes.
+        exchange.await
+    } else {
+        env::timeout(&**env, BACKEND_TIMEOUT, exchange)
+            .await
+            .ok_or_else(|| ApiError::timeout(format!("{host} did not answer within {} s", BACKEND_TIMEOUT.as_secs())))?
+    };
     let answer = answer.map_err(|error| bad_gateway(format!("error proxying to {host}: {}", chain(&error))))?;
     match (answer, upgrade) {
         (Answer::Upgraded { head, stream }, Some(upgrade)) if upgrades => {
