@@ -522,3 +522,33 @@ async fn a_replaced_sandbox_does_not_take_the_new_one_along() {
     assert_eq!(within(session.exit).await, Ok(0));
     node.finish().await;
 }
+
+#[tokio::test]
+async fn devices_and_processors_are_those_given() {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let node = Node::start().await;
+    node.sandbox().await;
+    let loop_device = node.folder.path().join("loop");
+    mknod(&loop_device, SFlag::S_IFBLK, Mode::from_bits_truncate(0o600), makedev(7, 0)).unwrap();
+    let look = "grep Cpus_allowed_list /proc/self/status; cat /dev/given; ls -l /dev/given; readlink -f /dev/stdin";
+    let mut spec = node.script("c1", look);
+    spec.resources.cpuset_cpus = Some("0".to_owned());
+    spec.resources.oom_score_adj = Some(500);
+    let (container_path, permissions) = ("/dev/given".into(), "r".to_owned());
+    spec.devices = vec![Device { host_path: loop_device, container_path, permissions }];
+    assert_eq!(node.run(spec).await.code, 0);
+    let log = node.log("c1");
+    assert!(log.contains("Cpus_allowed_list:\t0\n") && log.contains("brw-------"), "{log}");
+    assert!(!log.contains("not permitted"), "{log}");
+    let mut spec = node.script("c2", "cat /proc/self/oom_score_adj");
+    spec.resources.oom_score_adj = Some(500);
+    node.run(spec).await;
+    assert_eq!(node.log("c2"), "500\n");
+    let mut spec = node.script("c3", "true");
+    spec.devices =
+        vec![Device { host_path: "/etc/passwd".into(), container_path: "/dev/x".into(), permissions: "r".into() }];
+    node.runtime().create_container("pod", spec).await.unwrap();
+    let error = node.runtime().start_container("c3").await.unwrap_err();
+    assert_eq!(error.to_string(), "offer devices: /etc/passwd is not a device");
+    node.finish().await;
+}

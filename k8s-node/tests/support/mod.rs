@@ -170,6 +170,37 @@ impl Node {
     }
 }
 
+/// A failed test leaves its pods: they go the hard way, so that the next ones find a clean machine.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let prefix = self.cgroup_prefix();
+        let name = prefix.file_name().unwrap().to_str().unwrap();
+        for cgroup in find(Path::new("/sys/fs/cgroup"), name) {
+            clear_cgroup(&cgroup);
+        }
+        let root = self.root().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&root)) {
+            let _ = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+fn clear_cgroup(folder: &Path) {
+    let folders = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    folders.filter(|path| path.is_dir()).for_each(|path| clear_cgroup(&path));
+    while std::fs::remove_dir(folder).is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY)) {
+        let processes = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for process in processes.lines().filter_map(|line| line.parse().ok()).filter(|process| *process > 0) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL);
+        }
+        std::thread::yield_now();
+    }
+}
+
 async fn observed_sandboxes(runtime: &dyn PodRuntime) -> Vec<String> {
     runtime.observe().await.unwrap().sandboxes.into_iter().map(|sandbox| sandbox.id).collect()
 }
