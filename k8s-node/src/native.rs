@@ -14,11 +14,11 @@
 //! Run the agent so that its end does not end its children (systemd: `KillMode=process`).
 
 mod attach;
-pub mod cgroup;
+pub(crate) mod cgroup;
 mod container;
 mod exec;
 mod forward;
-pub mod launch;
+pub(crate) mod launch;
 mod logs;
 mod namespace;
 mod pty;
