@@ -11,6 +11,7 @@ pub mod doc;
 pub mod schema;
 pub mod quantity;
 pub mod structure;
+pub mod strategy;
 pub mod defaulting;
 pub mod seam;
 pub mod status;

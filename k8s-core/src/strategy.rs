@@ -1,0 +1,175 @@
+//! What only code can say about a kind: what the server sets itself, and rules across fields and across time.
+//!
+//! Follows the registry strategies of upstream. Structure, ranges and permitted values of single fields are the
+//! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
+
+mod config;
+mod container;
+mod discovery;
+mod metadata;
+mod namespace;
+mod pod;
+mod rbac;
+mod service;
+mod simple;
+mod workload;
+
+use crate::{doc::Doc, status::FieldError};
+
+/// The rules of one kind. All methods are pure.
+///
+/// The defaults fit any kind with `spec` and `status`, custom ones included: the status belongs to its subresource,
+/// and the generation counts the changes of everything else but the metadata.
+pub trait Strategy: Send + Sync {
+    /// Before an object is created: drops what the client may not set, sets what the server does.
+    fn prepare_create(&self, doc: &mut Doc) {
+        drop_status(doc);
+        start_generation(doc);
+    }
+
+    /// Before an object is replaced by `new`.
+    fn prepare_update(&self, new: &mut Doc, old: &Doc) {
+        keep_status(new, old);
+        count_generation(new, old);
+    }
+
+    /// Before `new` is written through the `status` subresource: only its status (and owners of fields) counts.
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        keep_all_but_status(new, old);
+    }
+
+    /// What is wrong with an object that is to be created.
+    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
+        metadata::check(doc, metadata::NameRule::Subdomain)
+    }
+
+    /// What is wrong with replacing `old` by `new`.
+    fn validate_update(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
+        let mut errors = self.validate_create(new);
+        errors.extend(metadata::check_update(new, old));
+        errors
+    }
+
+    /// What is wrong with a write of the status.
+    fn validate_status(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
+        metadata::check_update(new, old)
+    }
+
+    /// Seconds between the request to delete and the removal; `asked` is what the client wants.
+    fn grace_period(&self, _doc: &Doc, _asked: Option<i64>) -> i64 {
+        0
+    }
+
+    /// The value of a field that field selectors of this kind know; `None` for any other.
+    fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
+        metadata::field(doc, path)
+    }
+
+    /// Whether an update may leave out `resourceVersion`.
+    fn allows_unconditional_update(&self) -> bool {
+        true
+    }
+}
+
+/// The rules of a kind; `group` is empty for the core. Kinds that are not known get the rules that fit any.
+pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
+    match (group, kind) {
+        ("", "Pod") => &pod::Pod,
+        ("", "Service") => &service::Service,
+        ("", "Namespace") => &namespace::Namespace,
+        ("", "ConfigMap") => &config::ConfigMap,
+        ("", "Secret") => &config::Secret,
+        ("", "Event") | ("events.k8s.io", "Event") => &simple::Event,
+        ("", "Node") => &simple::Node,
+        ("", "ServiceAccount" | "Endpoints" | "LimitRange" | "PodTemplate") => &simple::Plain,
+        ("apps", "Deployment") => &workload::DEPLOYMENT,
+        ("apps", "ReplicaSet") => &workload::REPLICA_SET,
+        ("coordination.k8s.io", "Lease") => &simple::Lease,
+        ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
+        ("scheduling.k8s.io", "PriorityClass") | ("storage.k8s.io", "StorageClass") => &simple::Plain,
+        ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
+        ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,
+        _ => &simple::Any,
+    }
+}
+
+fn drop_status(doc: &mut Doc) {
+    doc.remove_at(&["status"]);
+}
+
+fn keep_status(new: &mut Doc, old: &Doc) {
+    match old.get("status") {
+        Some(status) => new.set_at(&["status"], status.clone()),
+        None => drop_status(new),
+    }
+}
+
+/// Of the new metadata only the owners of fields, and what identifies the write, are taken.
+fn keep_all_but_status(new: &mut Doc, old: &Doc) {
+    let mut kept = old.clone();
+    for path in [&["status"][..], &["metadata", "managedFields"], &["metadata", "resourceVersion"]] {
+        match new.remove_at(path) {
+            Some(value) => kept.set_at(path, value),
+            None => drop(kept.remove_at(path)),
+        }
+    }
+    *new = kept;
+}
+
+fn start_generation(doc: &mut Doc) {
+    if doc.get("spec").is_some() {
+        doc.set_at(&["metadata", "generation"], 1.into());
+    } else {
+        doc.remove_at(&["metadata", "generation"]);
+    }
+}
+
+/// The generation moves when anything but metadata and status does, and when the object begins to be deleted.
+fn count_generation(new: &mut Doc, old: &Doc) {
+    let former = old.at(&["metadata", "generation"]).and_then(Doc::as_i64);
+    let has_spec = new.get("spec").is_some() || old.get("spec").is_some();
+    let Some(former) = former.or(has_spec.then_some(0)) else {
+        new.remove_at(&["metadata", "generation"]);
+        return;
+    };
+    let generation = former + i64::from(differs_in_spec(new, old));
+    new.set_at(&["metadata", "generation"], generation.into());
+}
+
+fn differs_in_spec(new: &Doc, old: &Doc) -> bool {
+    let counts = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata" | "status");
+    let one_sided = |a: &Doc, b: &Doc| {
+        a.as_object()
+            .is_some_and(|fields| fields.iter().any(|(name, value)| counts(name) && b.get(name) != Some(value)))
+    };
+    one_sided(new, old) || one_sided(old, new)
+}
+
+/// `path[index]`, with the value at it.
+fn indexed<'a>(items: &'a [Doc], path: &str) -> impl Iterator<Item = (String, &'a Doc)> + use<'a> {
+    let path = path.to_owned();
+    items.iter().enumerate().map(move |(index, item)| (format!("{path}[{index}]"), item))
+}
+
+/// The items of the list at `path`; none if there is no list.
+fn list_at<'a>(doc: &'a Doc, path: &[&str]) -> &'a [Doc] {
+    doc.at(path).map_or(&[], Doc::items)
+}
+
+/// One error per problem with a name.
+fn named(errors: &mut Vec<FieldError>, path: &str, value: &str, problems: Vec<String>) {
+    errors.extend(problems.into_iter().map(|problem| FieldError::invalid(path, value, problem)));
+}
+
+/// Refuses a change of the value at `path`.
+fn immutable(errors: &mut Vec<FieldError>, new: &Doc, old: &Doc, path: &[&str]) {
+    if new.at(path) != old.at(path) {
+        let value = new.at(path).unwrap_or(&Doc::Null).to_string();
+        let kind = crate::status::FieldErrorKind::Invalid;
+        errors.push(FieldError::new(kind, path.join("."), value, "field is immutable"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

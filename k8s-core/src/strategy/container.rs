@@ -1,0 +1,224 @@
+//! The rules about the containers and volumes of a pod.
+
+use std::collections::BTreeSet;
+
+use super::{indexed, list_at, named, service::check_port_number};
+use crate::{
+    doc::{Doc, Map},
+    names,
+    quantity::Quantity,
+    status::{FieldError, FieldErrorKind},
+};
+
+const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+const PROBE_COUNTS: [&str; 5] =
+    ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
+const HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
+
+/// Names of volumes: unique labels. Returns them.
+pub(super) fn check_volumes<'a>(errors: &mut Vec<FieldError>, spec: &'a Doc, path: &str) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    for (path, volume) in indexed(list_at(spec, &["volumes"]), &format!("{path}.volumes")) {
+        let (name, place) = (volume.str_at(&["name"]), format!("{path}.name"));
+        if name.is_empty() {
+            errors.push(FieldError::required(place, ""));
+        } else {
+            named(errors, &place, name, names::dns_label(name));
+            if !seen.insert(name) {
+                errors.push(FieldError::duplicate(place, name));
+            }
+        }
+        check_volume_source(errors, volume, &path);
+    }
+    seen
+}
+
+fn check_volume_source(errors: &mut Vec<FieldError>, volume: &Doc, path: &str) {
+    let sources = volume.as_object().into_iter().flat_map(Map::iter);
+    let sources: Vec<&str> =
+        sources.filter(|(name, value)| *name != "name" && !value.is_null()).map(|(n, _)| n).collect();
+    match sources.as_slice() {
+        [] => errors.push(FieldError::required(path, "must specify a volume type")),
+        [_] => {}
+        [_, others @ ..] => errors.extend(others.iter().map(|source| {
+            FieldError::forbidden(format!("{path}.{source}"), "may not specify more than 1 volume type")
+        })),
+    }
+}
+
+/// All containers of one list; `seen` holds the names of those in other lists.
+pub(super) fn check_containers<'a>(
+    errors: &mut Vec<FieldError>,
+    containers: &'a [Doc],
+    path: &str,
+    volumes: &BTreeSet<&str>,
+    seen: &mut BTreeSet<&'a str>,
+) {
+    for (path, container) in indexed(containers, path) {
+        let (name, place) = (container.str_at(&["name"]), format!("{path}.name"));
+        if name.is_empty() {
+            errors.push(FieldError::required(place, ""));
+        } else {
+            named(errors, &place, name, names::dns_label(name));
+            if !seen.insert(name) {
+                errors.push(FieldError::duplicate(place, name));
+            }
+        }
+        check_image(errors, container.str_at(&["image"]), &path);
+        check_ports(errors, list_at(container, &["ports"]), &path);
+        check_env(errors, list_at(container, &["env"]), &path);
+        check_mounts(errors, list_at(container, &["volumeMounts"]), volumes, &path);
+        check_resources(errors, container, &path);
+        for probe in PROBES {
+            if let Some(value) = container.get(probe).filter(|value| !value.is_null()) {
+                check_probe(errors, value, probe, &format!("{path}.{probe}"));
+            }
+        }
+    }
+}
+
+fn check_image(errors: &mut Vec<FieldError>, image: &str, path: &str) {
+    if image.is_empty() {
+        errors.push(FieldError::required(format!("{path}.image"), ""));
+    } else if image.trim() != image {
+        let detail = "must not have leading or trailing whitespace";
+        errors.push(FieldError::invalid(format!("{path}.image"), image, detail));
+    }
+}
+
+fn check_ports(errors: &mut Vec<FieldError>, ports: &[Doc], path: &str) {
+    let (mut seen, mut host_ports) = (BTreeSet::new(), BTreeSet::new());
+    for (path, port) in indexed(ports, &format!("{path}.ports")) {
+        let (name, place) = (port.str_at(&["name"]), format!("{path}.name"));
+        if !name.is_empty() {
+            named(errors, &place, name, names::port_name(name));
+            if !seen.insert(name) {
+                errors.push(FieldError::duplicate(place, name));
+            }
+        }
+        let number = |field: &str| port.get(field).and_then(Doc::as_i64).unwrap_or(0);
+        match number("containerPort") {
+            0 => errors.push(FieldError::required(format!("{path}.containerPort"), "")),
+            port => check_port_number(errors, &format!("{path}.containerPort"), port),
+        }
+        let (host_port, protocol) = (number("hostPort"), port.str_at(&["protocol"]));
+        if host_port != 0 {
+            check_port_number(errors, &format!("{path}.hostPort"), host_port);
+            if !host_ports.insert((protocol, port.str_at(&["hostIP"]), host_port)) {
+                errors.push(FieldError::duplicate(format!("{path}.hostPort"), &format!("{protocol}//{host_port}")));
+            }
+        }
+        if !matches!(protocol, "" | "TCP" | "UDP" | "SCTP") {
+            errors.push(FieldError::not_supported(format!("{path}.protocol"), protocol, &["SCTP", "TCP", "UDP"]));
+        }
+    }
+}
+
+fn check_env(errors: &mut Vec<FieldError>, env: &[Doc], path: &str) {
+    for (path, variable) in indexed(env, &format!("{path}.env")) {
+        let (name, place) = (variable.str_at(&["name"]), format!("{path}.name"));
+        if name.is_empty() {
+            errors.push(FieldError::required(place, ""));
+        } else {
+            named(errors, &place, name, names::env_name(name));
+        }
+        let Some(source) = variable.get("valueFrom").and_then(Doc::as_object) else { continue };
+        let place = format!("{path}.valueFrom");
+        if source.len() != 1 {
+            let detail = "must specify exactly one of: `configMapKeyRef`, `fieldRef`, `fileKeyRef`, \
+                `resourceFieldRef` or `secretKeyRef`";
+            errors.push(FieldError::invalid(&place, "", detail));
+        }
+        if !variable.str_at(&["value"]).is_empty() {
+            errors.push(FieldError::invalid(place, "", "may not be specified when `value` is not empty"));
+        }
+    }
+}
+
+fn check_mounts(errors: &mut Vec<FieldError>, mounts: &[Doc], volumes: &BTreeSet<&str>, path: &str) {
+    let mut seen = BTreeSet::new();
+    for (path, mount) in indexed(mounts, &format!("{path}.volumeMounts")) {
+        let (name, target) = (mount.str_at(&["name"]), mount.str_at(&["mountPath"]));
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{path}.name"), ""));
+        } else if !volumes.contains(name) {
+            let kind = FieldErrorKind::NotFound;
+            errors.push(FieldError::new(kind, format!("{path}.name"), format!("{name:?}"), ""));
+        }
+        if target.is_empty() {
+            errors.push(FieldError::required(format!("{path}.mountPath"), ""));
+        } else if !seen.insert(target) {
+            errors.push(FieldError::invalid(format!("{path}.mountPath"), target, "must be unique"));
+        }
+        let inside = mount.str_at(&["subPath"]);
+        if inside.starts_with('/') {
+            errors.push(FieldError::invalid(format!("{path}.subPath"), inside, "must be a relative path"));
+        } else if inside.split('/').any(|step| step == "..") {
+            errors.push(FieldError::invalid(format!("{path}.subPath"), inside, "must not contain '..'"));
+        }
+    }
+}
+
+fn check_resources(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
+    let of = |what: &str| container.at(&["resources", what]).and_then(Doc::as_object);
+    for what in ["limits", "requests"] {
+        for (name, value) in of(what).into_iter().flat_map(Map::iter) {
+            let place = format!("{path}.resources.{what}[{name}]");
+            named(errors, &place, name, names::qualified_name(name));
+            if quantity(value).is_some_and(Quantity::is_negative) {
+                let detail = "must be greater than or equal to 0";
+                errors.push(FieldError::invalid(place, value.as_str().unwrap_or(""), detail));
+            }
+        }
+    }
+    for (name, request) in of("requests").into_iter().flat_map(Map::iter) {
+        let Some(limit) = of("limits").and_then(|limits| limits.get(name)) else { continue };
+        if quantity(request).zip(quantity(limit)).is_some_and(|(request, limit)| request > limit) {
+            let detail = format!("must be less than or equal to {name} limit of {}", limit.as_str().unwrap_or(""));
+            let value = request.as_str().unwrap_or("");
+            errors.push(FieldError::invalid(format!("{path}.resources.requests"), value, detail));
+        }
+    }
+}
+
+/// The quantity, if it is well-formed; the schema's check has refused it otherwise.
+pub(super) fn quantity(value: &Doc) -> Option<Quantity> {
+    match value {
+        Doc::String(text) => Quantity::parse(text).ok(),
+        Doc::Number(number) => Quantity::parse(number.as_str()).ok(),
+        _ => None,
+    }
+}
+
+fn check_probe(errors: &mut Vec<FieldError>, probe: &Doc, name: &str, path: &str) {
+    let handlers = HANDLERS.iter().filter(|handler| probe.get(handler).is_some_and(|value| !value.is_null()));
+    match handlers.count() {
+        0 => errors.push(FieldError::required(path, "must specify a handler type")),
+        1 => {}
+        _ => errors.push(FieldError::forbidden(path, "may not specify more than 1 handler type")),
+    }
+    for field in PROBE_COUNTS {
+        let value = probe.get(field).and_then(Doc::as_i64).unwrap_or(0);
+        if value < 0 {
+            let detail = "must be greater than or equal to 0";
+            let place = format!("{path}.{field}");
+            errors.push(FieldError::new(FieldErrorKind::Invalid, place, value.to_string(), detail));
+        }
+    }
+    let successes = probe.get("successThreshold").and_then(Doc::as_i64).unwrap_or(1);
+    if name != "readinessProbe" && successes > 1 {
+        let place = format!("{path}.successThreshold");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, place, successes.to_string(), "must be 1"));
+    }
+    if probe.at(&["exec", "command"]).is_none_or(|command| command.items().is_empty()) && probe.get("exec").is_some() {
+        errors.push(FieldError::required(format!("{path}.exec.command"), ""));
+    }
+    for handler in ["httpGet", "tcpSocket"] {
+        let place = format!("{path}.{handler}.port");
+        match probe.at(&[handler, "port"]) {
+            Some(Doc::Number(number)) => check_port_number(errors, &place, number.as_i64().unwrap_or(0)),
+            Some(Doc::String(port)) => named(errors, &place, port, names::port_name(port)),
+            _ => {}
+        }
+    }
+}

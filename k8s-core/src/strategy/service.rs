@@ -1,0 +1,168 @@
+//! `v1` Service.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{Strategy, drop_status, indexed, keep_status, list_at, metadata, named};
+use crate::{
+    doc,
+    doc::Doc,
+    names,
+    status::{FieldError, FieldErrorKind},
+};
+
+pub(super) struct Service;
+
+impl Strategy for Service {
+    fn prepare_create(&self, doc: &mut Doc) {
+        drop_status(doc);
+        doc.set_at(&["status"], doc!({"loadBalancer": {}}));
+    }
+
+    /// A client that leaves the address out does not mean to change it.
+    fn prepare_update(&self, new: &mut Doc, old: &Doc) {
+        keep_status(new, old);
+        let both = |kind: &str| kind_of(old) != kind && kind_of(new) != kind;
+        if both("ExternalName") && new.str_at(&["spec", "clusterIP"]).is_empty() {
+            for field in ["clusterIP", "clusterIPs"] {
+                if let Some(value) = old.at(&["spec", field]) {
+                    new.set_at(&["spec", field], value.clone());
+                }
+            }
+        }
+    }
+
+    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
+        let mut errors = metadata::check(doc, metadata::NameRule::Label1035);
+        let (kind, ports) = (kind_of(doc), list_at(doc, &["spec", "ports"]));
+        let is_headless = doc.str_at(&["spec", "clusterIP"]) == "None";
+        match kind {
+            "ClusterIP" | "NodePort" | "LoadBalancer" => {}
+            "ExternalName" => check_external_name(&mut errors, doc),
+            other => {
+                let supported = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+                errors.push(FieldError::not_supported("spec.type", other, supported));
+            }
+        }
+        if ports.is_empty() && !is_headless && kind != "ExternalName" {
+            errors.push(FieldError::required("spec.ports", ""));
+        }
+        if is_headless && matches!(kind, "NodePort" | "LoadBalancer") {
+            let detail = format!("may not be set to 'None' for {kind} services");
+            errors.push(FieldError::invalid("spec.clusterIPs[0]", "None", detail));
+        }
+        check_address(&mut errors, doc);
+        check_ports(&mut errors, ports, kind);
+        metadata::check_labels(&mut errors, doc.at(&["spec", "selector"]), "spec.selector");
+        let affinity = doc.str_at(&["spec", "sessionAffinity"]);
+        if !matches!(affinity, "" | "None" | "ClientIP") {
+            errors.push(FieldError::not_supported("spec.sessionAffinity", affinity, &["ClientIP", "None"]));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
+        let mut errors = self.validate_create(new);
+        errors.extend(metadata::check_update(new, old));
+        let (ours, theirs) = (new.str_at(&["spec", "clusterIP"]), old.str_at(&["spec", "clusterIP"]));
+        let has_address = kind_of(old) != "ExternalName" && kind_of(new) != "ExternalName" && !theirs.is_empty();
+        if has_address && ours != theirs {
+            errors.push(FieldError::invalid("spec.clusterIPs[0]", ours, "may not change once set"));
+        }
+        errors
+    }
+
+    fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
+        match path {
+            "spec.clusterIP" | "spec.type" => metadata::text_field(doc, path),
+            _ => metadata::field(doc, path),
+        }
+    }
+}
+
+fn kind_of(doc: &Doc) -> &str {
+    match doc.str_at(&["spec", "type"]) {
+        "" => "ClusterIP",
+        kind => kind,
+    }
+}
+
+fn check_external_name(errors: &mut Vec<FieldError>, doc: &Doc) {
+    let name = doc.str_at(&["spec", "externalName"]).trim_end_matches('.');
+    if name.is_empty() {
+        errors.push(FieldError::required("spec.externalName", ""));
+    } else {
+        named(errors, "spec.externalName", name, names::dns_subdomain(name));
+    }
+    if !doc.str_at(&["spec", "clusterIP"]).is_empty() {
+        errors.push(FieldError::forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
+    }
+}
+
+fn check_address(errors: &mut Vec<FieldError>, doc: &Doc) {
+    let address = doc.str_at(&["spec", "clusterIP"]);
+    if !matches!(address, "" | "None") && address.parse::<IpAddr>().is_err() {
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", address, "must be a valid IP address"));
+    }
+}
+
+fn check_ports(errors: &mut Vec<FieldError>, ports: &[Doc], kind: &str) {
+    let (mut seen_names, mut seen_ports) = (BTreeSet::new(), BTreeSet::new());
+    for (path, port) in indexed(ports, "spec.ports") {
+        let (name, number) = (port.str_at(&["name"]), port.get("port").and_then(Doc::as_i64).unwrap_or(0));
+        if name.is_empty() && ports.len() > 1 {
+            errors.push(FieldError::required(format!("{path}.name"), ""));
+        } else if !name.is_empty() {
+            named(errors, &format!("{path}.name"), name, names::dns_label(name));
+            if !seen_names.insert(name) {
+                errors.push(FieldError::duplicate(format!("{path}.name"), name));
+            }
+        }
+        check_port_number(errors, &format!("{path}.port"), number);
+        let protocol = protocol_of(port);
+        if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
+            errors.push(FieldError::not_supported(format!("{path}.protocol"), protocol, &["SCTP", "TCP", "UDP"]));
+        }
+        check_target(errors, port.get("targetPort"), &format!("{path}.targetPort"));
+        check_node_port(errors, port, kind, &path);
+        if !seen_ports.insert((protocol, number)) {
+            let value = format!("{{\"port\":{number},\"protocol\":\"{protocol}\"}}");
+            errors.push(FieldError::new(FieldErrorKind::Duplicate, path, value, ""));
+        }
+    }
+}
+
+fn protocol_of(port: &Doc) -> &str {
+    match port.str_at(&["protocol"]) {
+        "" => "TCP",
+        protocol => protocol,
+    }
+}
+
+fn check_node_port(errors: &mut Vec<FieldError>, port: &Doc, kind: &str, path: &str) {
+    let number = port.get("nodePort").and_then(Doc::as_i64).unwrap_or(0);
+    if number == 0 {
+        return;
+    }
+    if matches!(kind, "NodePort" | "LoadBalancer") {
+        check_port_number(errors, &format!("{path}.nodePort"), number);
+    } else {
+        let detail = format!("may not be used when `type` is '{kind}'");
+        errors.push(FieldError::forbidden(format!("{path}.nodePort"), detail));
+    }
+}
+
+fn check_target(errors: &mut Vec<FieldError>, target: Option<&Doc>, path: &str) {
+    match target {
+        Some(Doc::Number(number)) => check_port_number(errors, path, number.as_i64().unwrap_or(0)),
+        Some(Doc::String(name)) => named(errors, path, name, names::port_name(name)),
+        _ => {}
+    }
+}
+
+/// 1 to 65535.
+pub(super) fn check_port_number(errors: &mut Vec<FieldError>, path: &str, number: i64) {
+    if !(1..=65_535).contains(&number) {
+        let detail = "must be between 1 and 65535, inclusive";
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path, number.to_string(), detail));
+    }
+}

@@ -1,0 +1,132 @@
+//! Kinds with few rules of their own: nodes, leases, events, and those without any.
+
+use super::{Strategy, keep_all_but_status, metadata};
+use crate::{
+    doc::Doc,
+    status::{FieldError, FieldErrorKind},
+};
+
+/// A kind about which nothing is known.
+pub(super) struct Any;
+
+impl Strategy for Any {}
+
+/// A kind without generation and status.
+pub(super) struct Plain;
+
+impl Strategy for Plain {
+    fn prepare_create(&self, _doc: &mut Doc) {}
+    fn prepare_update(&self, _new: &mut Doc, _old: &Doc) {}
+}
+
+/// `v1` Node. Its status may come with its creation: that is how kubelets register.
+pub(super) struct Node;
+
+impl Strategy for Node {
+    fn prepare_create(&self, _doc: &mut Doc) {}
+
+    fn prepare_update(&self, new: &mut Doc, old: &Doc) {
+        super::keep_status(new, old);
+    }
+
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        // Kubelets write labels and annotations along with their status.
+        let (labels, annotations) =
+            (new.at(&["metadata", "labels"]).cloned(), new.at(&["metadata", "annotations"]).cloned());
+        keep_all_but_status(new, old);
+        for (name, value) in [("labels", labels), ("annotations", annotations)] {
+            match value {
+                Some(value) => new.set_at(&["metadata", name], value),
+                None => drop(new.remove_at(&["metadata", name])),
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
+        let mut errors = self.validate_create(new);
+        errors.extend(metadata::check_update(new, old));
+        for field in ["podCIDR", "podCIDRs", "providerID"] {
+            let path = ["spec", field];
+            // Assigned once.
+            if old.at(&path).is_some() && new.at(&path) != old.at(&path) {
+                let detail = "node updates may not change it once it is set";
+                errors.push(FieldError::forbidden(format!("spec.{field}"), detail));
+            }
+        }
+        errors
+    }
+
+    fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
+        match path {
+            "spec.unschedulable" => {
+                Some((doc.at(&["spec", "unschedulable"]).and_then(Doc::as_bool) == Some(true)).to_string())
+            }
+            _ => metadata::field(doc, path),
+        }
+    }
+}
+
+/// `coordination.k8s.io` Lease.
+pub(super) struct Lease;
+
+impl Strategy for Lease {
+    fn prepare_create(&self, _doc: &mut Doc) {}
+    fn prepare_update(&self, _new: &mut Doc, _old: &Doc) {}
+
+    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
+        let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
+        for (field, least) in [("leaseDurationSeconds", 1), ("leaseTransitions", 0)] {
+            let value = doc.at(&["spec", field]).and_then(Doc::as_i64);
+            if let Some(value) = value.filter(|value| *value < least) {
+                let detail = format!("must be greater than or equal to {least}");
+                let path = format!("spec.{field}");
+                errors.push(FieldError::new(FieldErrorKind::Invalid, path, value.to_string(), detail));
+            }
+        }
+        errors
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+}
+
+/// An Event of either group.
+pub(super) struct Event;
+
+impl Strategy for Event {
+    fn prepare_create(&self, _doc: &mut Doc) {}
+    fn prepare_update(&self, _new: &mut Doc, _old: &Doc) {}
+
+    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
+        let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
+        let about = ["involvedObject", "regarding"].iter().find_map(|name| doc.get(name));
+        let namespace = about.map_or("", |about| about.str_at(&["namespace"]));
+        let own = doc.str_at(&["metadata", "namespace"]);
+        // Events about cluster-scoped objects live in `default`.
+        let fits = if namespace.is_empty() { matches!(own, "default" | "kube-system" | "") } else { namespace == own };
+        if !fits {
+            let detail = "does not match event.namespace";
+            errors.push(FieldError::invalid("involvedObject.namespace", namespace, detail));
+        }
+        errors
+    }
+
+    fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
+        const ABOUT: [&str; 7] = ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"];
+        if let Some(field) = path.strip_prefix("involvedObject.").or_else(|| path.strip_prefix("regarding.")) {
+            let about = doc.get("involvedObject").or_else(|| doc.get("regarding"));
+            let value = about.map_or("", |about| about.str_at(&[field]));
+            return ABOUT.contains(&field).then(|| value.to_owned());
+        }
+        match path {
+            "reason" | "reportingComponent" | "type" => metadata::text_field(doc, path),
+            "source" => {
+                let source = doc.str_at(&["source", "component"]);
+                let source = if source.is_empty() { doc.str_at(&["reportingComponent"]) } else { source };
+                Some(source.to_owned())
+            }
+            _ => metadata::field(doc, path),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `apps/v1` Deployment and ReplicaSet.
+
+use super::{Strategy, immutable, metadata, pod};
+use crate::{
+    api::apimachinery::pkg::apis::meta::v1 as meta,
+    doc::{Doc, Map},
+    selector::{LabelSelector, Labels},
+    status::{FieldError, FieldErrorKind},
+};
+
+/// A kind that keeps copies of a pod template.
+pub(super) struct Workload {
+    rolls: bool,
+}
+
+pub(super) static DEPLOYMENT: Workload = Workload { rolls: true };
+pub(super) static REPLICA_SET: Workload = Workload { rolls: false };
+
+impl Strategy for Workload {
+    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
+        let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
+        let spec = doc.get("spec").unwrap_or(&Doc::Null);
+        for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+            check_not_negative(&mut errors, spec, field);
+        }
+        check_selector(&mut errors, spec);
+        check_template(&mut errors, spec.get("template").unwrap_or(&Doc::Null));
+        if self.rolls {
+            check_strategy(&mut errors, spec.get("strategy").unwrap_or(&Doc::Null));
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
+        let mut errors = self.validate_create(new);
+        errors.extend(metadata::check_update(new, old));
+        immutable(&mut errors, new, old, &["spec", "selector"]);
+        errors
+    }
+
+    fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
+        match path {
+            "status.replicas" if !self.rolls => {
+                let replicas = doc.at(&["status", "replicas"]).and_then(Doc::as_i64).unwrap_or(0);
+                Some(replicas.to_string())
+            }
+            _ => metadata::field(doc, path),
+        }
+    }
+}
+
+fn check_not_negative(errors: &mut Vec<FieldError>, spec: &Doc, field: &str) {
+    if let Some(value) = spec.get(field).and_then(Doc::as_i64).filter(|value| *value < 0) {
+        let (path, detail) = (format!("spec.{field}"), "must be greater than or equal to 0");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path, value.to_string(), detail));
+    }
+}
+
+struct LabelsOf<'a>(Option<&'a Map>);
+
+impl Labels for LabelsOf<'_> {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.0?.get(key)?.as_str()
+    }
+}
+
+fn check_selector(errors: &mut Vec<FieldError>, spec: &Doc) {
+    let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
+        errors.push(FieldError::required("spec.selector", ""));
+        return;
+    };
+    let parsed = selector.deserialize::<meta::LabelSelector>().map_err(|why| why.to_string());
+    let parsed = parsed.and_then(|selector| LabelSelector::try_from(&selector).map_err(|why| why.to_string()));
+    let labels = spec.at(&["template", "metadata", "labels"]);
+    match parsed {
+        Err(why) => errors.push(FieldError::new(FieldErrorKind::Invalid, "spec.selector", selector.to_string(), why)),
+        Ok(parsed) if parsed.is_everything() => {
+            let detail = "empty selector is invalid for deployment";
+            errors.push(FieldError::new(FieldErrorKind::Invalid, "spec.selector", selector.to_string(), detail));
+        }
+        Ok(parsed) if !parsed.matches(&LabelsOf(labels.and_then(Doc::as_object))) => {
+            let value = labels.unwrap_or(&Doc::Null).to_string();
+            let (path, detail) = ("spec.template.metadata.labels", "`selector` does not match template `labels`");
+            errors.push(FieldError::new(FieldErrorKind::Invalid, path, value, detail));
+        }
+        Ok(_) => {}
+    }
+}
+
+fn check_template(errors: &mut Vec<FieldError>, template: &Doc) {
+    let metadata = template.get("metadata").unwrap_or(&Doc::Null);
+    metadata::check_labels(errors, metadata.get("labels"), "spec.template.metadata.labels");
+    metadata::check_annotations(errors, metadata.get("annotations"), "spec.template.metadata.annotations");
+    let spec = template.get("spec").unwrap_or(&Doc::Null);
+    pod::check_spec(errors, spec, "spec.template.spec");
+    let policy = spec.str_at(&["restartPolicy"]);
+    if !matches!(policy, "" | "Always") {
+        errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
+    }
+    if spec.get("activeDeadlineSeconds").is_some_and(|deadline| !deadline.is_null()) {
+        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", detail));
+    }
+}
+
+fn check_strategy(errors: &mut Vec<FieldError>, strategy: &Doc) {
+    let rolling = strategy.get("rollingUpdate").filter(|rolling| !rolling.is_null());
+    match strategy.str_at(&["type"]) {
+        "" | "RollingUpdate" => {}
+        "Recreate" => {
+            if rolling.is_some() {
+                let detail = "may not be specified when strategy `type` is 'Recreate'";
+                errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", detail));
+            }
+            return;
+        }
+        other => {
+            let supported = &["Recreate", "RollingUpdate"];
+            errors.push(FieldError::not_supported("spec.strategy.type", other, supported));
+            return;
+        }
+    }
+    let Some(rolling) = rolling else { return };
+    let path = |field: &str| format!("spec.strategy.rollingUpdate.{field}");
+    let mut zeros = 0;
+    for field in ["maxUnavailable", "maxSurge"] {
+        match rolling.get(field).map(share) {
+            Some(None) => {
+                let detail = "must be a non-negative integer or a percentage (e.g '1%' or '93%')";
+                errors.push(FieldError::invalid(path(field), rolling.str_at(&[field]), detail));
+            }
+            Some(Some(0)) => zeros += 1,
+            _ => {}
+        }
+    }
+    if zeros == 2 {
+        let (value, detail) = ("0", "may not be 0 when `maxSurge` is 0");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path("maxUnavailable"), value, detail));
+    }
+    let unavailable = rolling.get("maxUnavailable");
+    if unavailable.and_then(Doc::as_str).is_some() && unavailable.and_then(share).is_some_and(|percent| percent > 100) {
+        let value = rolling.str_at(&["maxUnavailable"]);
+        errors.push(FieldError::invalid(path("maxUnavailable"), value, "must not be greater than 100%"));
+    }
+}
+
+/// A count or a percentage, without its sign.
+fn share(value: &Doc) -> Option<u32> {
+    match value {
+        Doc::String(text) => text.strip_suffix('%')?.parse().ok(),
+        other => u32::try_from(other.as_i64()?).ok(),
+    }
+}
