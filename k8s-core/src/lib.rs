@@ -24,3 +24,4 @@ pub mod request;
 pub mod registry;
 pub mod resource;
 pub mod selector;
+pub mod table;
