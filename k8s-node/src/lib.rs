@@ -7,6 +7,11 @@
 pub mod plan;
 pub mod status;
 pub mod environment;
+pub mod probe;
+pub mod volume;
+pub mod node;
+#[cfg(feature = "service")]
+pub mod agent;
 pub mod runtime;
 pub mod image;
 pub mod logs;

@@ -76,6 +76,10 @@ pub struct History {
     pub rejection: Option<Rejection>,
     /// Whether volumes, files and logs have been removed.
     pub cleaned_up: bool,
+    /// Whether the API server was told that nothing is left.
+    pub finished: bool,
+    /// Containers that were told to end, by id: a `preStop` hook runs once.
+    pub hooks_run: BTreeSet<String>,
 }
 
 /// What a failed operation was about.

@@ -147,7 +147,8 @@ fn known_last_state(
 
 fn state_terminated(view: &PodView<'_>, container: &ContainerStatus) -> Option<v1::ContainerState> {
     let Exit { code, signal, reason, message, started_at, finished_at } = crate::plan::exit_of(container)?;
-    let message = view.observed.messages.get(&container.id).unwrap_or(message);
+    let left = view.observed.messages.get(&container.id).filter(|left| !left.is_empty());
+    let message = left.unwrap_or(message);
     let terminated = ContainerStateTerminated {
         container_id: Some(view.shown_id(&container.id)),
         exit_code: *code,

@@ -1,0 +1,228 @@
+//! Putting an agent together.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+
+use k8s_core::{
+    api::api::core::v1::{Pod, Taint},
+    env::{Env, Task},
+    seam::network::PodNetwork,
+};
+use k8s_reconcile::{Client, Informer, InformerScope};
+use parking_lot::Mutex;
+
+use super::{Agent, NoNetwork, Shared, events::Events, inbox::Inbox, observatory::Observatory, provision::NoProvision};
+use crate::{
+    environment::DnsSettings,
+    node::{Machine, NodeSettings, Pressure, allocatable, keeper::Keeper},
+    plan::Host,
+    runtime::PodRuntime,
+    volume::HostFiles,
+};
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The node's folder cannot be used.
+    #[error("node folder {}", folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// An agent in the making.
+pub struct AgentBuilder {
+    client: Client,
+    runtime: Arc<dyn PodRuntime>,
+    env: Env,
+    settings: NodeSettings,
+    network: Arc<dyn PodNetwork>,
+    folder: Option<PathBuf>,
+    dns: DnsSettings,
+    machine: Option<Machine>,
+    pods: Option<Informer<Pod>>,
+    quiet: Quiet,
+}
+
+/// Whether the agent writes events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quiet {
+    No,
+    Yes,
+}
+
+impl AgentBuilder {
+    pub(super) fn new(client: Client, runtime: Arc<dyn PodRuntime>, env: Env, node_name: String) -> Self {
+        let settings = NodeSettings { name: node_name, runtime_version: runtime.version(), ..NodeSettings::default() };
+        let dns = DnsSettings { cluster_domain: "cluster.local".to_owned(), ..DnsSettings::default() };
+        Self {
+            client,
+            runtime,
+            env,
+            settings,
+            network: Arc::new(NoNetwork),
+            folder: None,
+            dns,
+            machine: None,
+            pods: None,
+            quiet: Quiet::No,
+        }
+    }
+
+    /// What gives pods their addresses. Without it only pods on the host's network run.
+    pub fn network(mut self, network: Arc<dyn PodNetwork>) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Where volumes, files and logs of pods are kept (absolute). Without it pods get none of these, as on simulated
+    /// nodes, and nothing is read from or written to the disk.
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// The machine's addresses, primary first.
+    pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.settings.addresses = addresses;
+        self
+    }
+
+    /// Labels of the Node besides the usual ones.
+    pub fn labels(mut self, labels: BTreeMap<String, String>) -> Self {
+        self.settings.labels = labels;
+        self
+    }
+
+    /// Taints of a Node that is registered for the first time.
+    pub fn taints(mut self, taints: Vec<Taint>) -> Self {
+        self.settings.taints = taints;
+        self
+    }
+
+    /// The port that the node's own server listens on, as the Node tells it. 0: none.
+    pub fn port(mut self, port: u16) -> Self {
+        self.settings.port = port;
+        self
+    }
+
+    /// How pods resolve names.
+    pub fn dns(mut self, dns: DnsSettings) -> Self {
+        self.dns = dns;
+        self
+    }
+
+    /// What the Node says of the machine. Default: this machine if there is a folder, else a simulated one.
+    pub fn machine(mut self, machine: Machine) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
+    /// An informer of pods shared with others; pods of other nodes in it are not looked at. Such an agent must be told
+    /// of changes by whoever shares the informer.
+    pub(super) fn shared_pods(mut self, pods: Informer<Pod>) -> Self {
+        self.pods = Some(pods);
+        self
+    }
+
+    /// Writes no events.
+    pub(super) fn quiet(mut self) -> Self {
+        self.quiet = Quiet::Yes;
+        self
+    }
+
+    /// Starts the agent. Blocks on the disk for a moment.
+    pub fn start(self) -> Result<Agent, StartError> {
+        let machine = self.machine.clone().unwrap_or_else(|| match &self.folder {
+            Some(folder) => {
+                let existing = folder.ancestors().find(|folder| folder.exists());
+                Machine::detect(existing.unwrap_or(folder))
+            }
+            None => Machine::simulated(),
+        });
+        let provision: Arc<dyn super::provision::Provision> = match &self.folder {
+            Some(folder) => {
+                let unusable = |source| StartError::Folder { folder: folder.clone(), source };
+                let (client, env, node) = (self.client.clone(), self.env.clone(), self.settings.clone());
+                let runtime = self.runtime.clone();
+                let files = HostFiles::open(client, env, node, &machine, folder, self.dns.clone(), runtime);
+                Arc::new(files.map_err(unusable)?)
+            }
+            None => Arc::new(NoProvision { node_name: self.settings.name.clone() }),
+        };
+        let (events, event_task) = match self.quiet {
+            Quiet::Yes => (Events::default(), None),
+            Quiet::No => {
+                let (events, task) = Events::start(self.client.clone(), &self.env, &self.settings.name);
+                (events, Some(task))
+            }
+        };
+        let is_shared = self.pods.is_some();
+        let pods = self.pods.clone().unwrap_or_else(|| {
+            self.client.informer(InformerScope::field("spec.nodeName", &self.settings.name))
+        });
+        let name = self.runtime.version();
+        let runtime_name = name.split("://").next().unwrap_or_default().to_owned();
+        let shared = Arc::new(Shared {
+            node_name: self.settings.name.clone(),
+            client: self.client.clone(),
+            env: self.env.clone(),
+            runtime: self.runtime.clone(),
+            network: self.network.clone(),
+            provision,
+            pods,
+            events,
+            observatory: Observatory::new(self.runtime.clone()),
+            host: Host { addresses: self.settings.addresses.clone(), runtime: runtime_name },
+            inbox: Inbox::default(),
+            allocatable: allocatable(&machine),
+            labels: Mutex::new(crate::node::labels(&self.settings, &machine)),
+            admitted: Mutex::default(),
+            workers: Mutex::default(),
+        });
+        let subscription = (!is_shared).then(|| {
+            let told = Arc::downgrade(&shared);
+            shared.pods.subscribe(Arc::new(move |delta| {
+                if let Some(shared) = told.upgrade() {
+                    shared.inbox.informed(&shared.node_name, delta);
+                }
+            }))
+        });
+        let mut tasks: Vec<Task> = event_task.into_iter().collect();
+        let env = self.env.clone();
+        tasks.push(env.spawn("node dispatch", Box::pin(shared.clone().dispatch())));
+        tasks.push(env.spawn("node hints", Box::pin(shared.clone().listen())));
+        tasks.push(env.spawn("node adoption", Box::pin(shared.clone().adopt())));
+        tasks.extend(self.keep_node(&shared, machine));
+        Ok(Agent { shared, tasks, _subscription: subscription })
+    }
+
+    fn keep_node(self, shared: &Arc<Shared>, machine: Machine) -> [Task; 2] {
+        let told = Arc::downgrade(shared);
+        let pressure: Arc<dyn Fn() -> Pressure + Send + Sync> = match self.folder {
+            Some(folder) => Arc::new(move || Pressure::detect(&folder)),
+            None => Arc::new(Pressure::default),
+        };
+        let keeper = Arc::new(Keeper {
+            client: self.client,
+            env: self.env.clone(),
+            settings: self.settings,
+            machine,
+            runtime: self.runtime,
+            pressure,
+            labels: Arc::new(move |labels| {
+                if let Some(shared) = told.upgrade() {
+                    *shared.labels.lock() = labels;
+                }
+            }),
+        });
+        [
+            self.env.spawn("node status", Box::pin(keeper.clone().keep_status())),
+            self.env.spawn("node lease", Box::pin(keeper.keep_lease())),
+        ]
+    }
+}

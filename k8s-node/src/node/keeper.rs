@@ -1,0 +1,172 @@
+//! Registering a node and keeping its object and its lease up to date.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_core::{
+    api::{
+        api::{
+            coordination::v1::{Lease, LeaseSpec},
+            core::v1::Node,
+        },
+        apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
+    },
+    env::Env,
+    resource::{Draft, Stored},
+    status::ApiResult,
+};
+use k8s_reconcile::Client;
+
+use super::{Machine, NodeSettings, Pressure, differs, labels, node, status};
+use crate::runtime::PodRuntime;
+
+/// Where leases of nodes live.
+const LEASES: &str = "kube-node-lease";
+/// How long others believe the node alive after a renewal. Upstream's.
+const LEASE_SECONDS: i32 = 40;
+/// How often the lease is renewed.
+const RENEWAL: Duration = Duration::from_secs(10);
+/// How often the node looks at itself, and how often at least it writes its status.
+const LOOK: Duration = Duration::from_secs(10);
+const REPORT: Duration = Duration::from_secs(300);
+/// The pause after a failed attempt.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps one Node object.
+pub(crate) struct Keeper {
+    pub client: Client,
+    pub env: Env,
+    pub settings: NodeSettings,
+    pub machine: Machine,
+    pub runtime: Arc<dyn PodRuntime>,
+    /// Measures what the machine runs short of.
+    pub pressure: Arc<dyn Fn() -> Pressure + Send + Sync>,
+    /// Told the labels whenever the object was read.
+    pub labels: Arc<dyn Fn(std::collections::BTreeMap<String, String>) + Send + Sync>,
+}
+
+impl Keeper {
+    /// Registers the node and keeps its status. Never ends.
+    pub async fn keep_status(self: Arc<Self>) {
+        let mut written: Option<Duration> = None;
+        loop {
+            let due = written.is_none_or(|at| self.env.monotonic().saturating_sub(at) >= REPORT);
+            let wait = match self.report(due).await {
+                Ok(true) => {
+                    written = Some(self.env.monotonic());
+                    LOOK
+                }
+                Ok(false) => LOOK,
+                Err(error) => {
+                    tracing::warn!(node = self.settings.name, %error, "the node object was not written");
+                    RETRY
+                }
+            };
+            self.env.sleep(self.env.jitter(wait, 0.04)).await;
+        }
+    }
+
+    /// Writes the object if it is new, `due`, or differs from what it should say. Answers whether it wrote.
+    async fn report(&self, due: bool) -> ApiResult<bool> {
+        let nodes = self.client.all::<Node>();
+        let images = self.runtime.images().await.unwrap_or_default();
+        let (pressure, now) = ((self.pressure)(), self.env.now());
+        let Some(known) = nodes.find(&self.settings.name).await? else {
+            let created = nodes.create(node(&self.settings, &self.machine, pressure, &images, now)).await?;
+            (self.labels)(created.metadata.labels.clone().unwrap_or_default());
+            // Creation drops the status where the server keeps it apart.
+            if created.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some() {
+                return Ok(true);
+            }
+            return self.write(created, pressure, &images).await.map(|()| true);
+        };
+        let known = self.adopt(known).await?;
+        (self.labels)(known.metadata.labels.clone().unwrap_or_default());
+        let wanted = status(&self.settings, &self.machine, pressure, &images, known.status.as_ref(), now);
+        let news = known.status.as_ref().is_none_or(|known| differs(known, &wanted));
+        if due || news {
+            self.write(known, pressure, &images).await?;
+        }
+        Ok(due || news)
+    }
+
+    /// Sets the node's own labels on an object that was there before.
+    async fn adopt(&self, known: Stored<Node>) -> ApiResult<Stored<Node>> {
+        let own = labels(&self.settings, &self.machine);
+        let set = known.metadata.labels.clone().unwrap_or_default();
+        if own.iter().all(|(key, value)| set.get(key) == Some(value)) {
+            return Ok(known);
+        }
+        let mut draft = known.draft();
+        draft.metadata.labels.get_or_insert_default().extend(own);
+        self.client.all::<Node>().update(draft).await
+    }
+
+    async fn write(&self, known: Stored<Node>, pressure: Pressure, images: &[crate::runtime::ImageInfo]) -> ApiResult<()> {
+        let mut draft: Draft<Node> = known.draft();
+        let now = self.env.now();
+        draft.status = Some(status(&self.settings, &self.machine, pressure, images, known.status.as_ref(), now));
+        self.client.all::<Node>().update_status(draft).await.map(drop)
+    }
+
+    /// Renews the lease. Never ends.
+    pub async fn keep_lease(self: Arc<Self>) {
+        let mut held = None;
+        loop {
+            let wait = match self.renew(held.take()).await {
+                Ok(lease) => {
+                    held = Some(lease);
+                    RENEWAL
+                }
+                Err(error) => {
+                    tracing::debug!(node = self.settings.name, %error, "the node lease was not renewed");
+                    RETRY
+                }
+            };
+            self.env.sleep(self.env.jitter(wait, 0.04)).await;
+        }
+    }
+
+    async fn renew(&self, held: Option<Stored<Lease>>) -> ApiResult<Stored<Lease>> {
+        let leases = self.client.namespaced::<Lease>(LEASES);
+        let known = match held {
+            Some(held) => Some(held),
+            None => leases.find(&self.settings.name).await?,
+        };
+        let spec = LeaseSpec {
+            holder_identity: Some(self.settings.name.clone()),
+            lease_duration_seconds: Some(LEASE_SECONDS),
+            renew_time: Some(MicroTime(self.env.now())),
+            ..LeaseSpec::default()
+        };
+        match known {
+            Some(known) => {
+                let mut draft = known.draft();
+                draft.spec = Some(spec);
+                leases.update(draft).await
+            }
+            None => {
+                let metadata = ObjectMeta {
+                    name: Some(self.settings.name.clone()),
+                    namespace: Some(LEASES.to_owned()),
+                    owner_references: self.owner().await?,
+                    ..ObjectMeta::default()
+                };
+                leases.create(Lease { metadata, spec: Some(spec) }).await
+            }
+        }
+    }
+
+    /// The lease goes with the Node.
+    async fn owner(&self) -> ApiResult<Option<Vec<OwnerReference>>> {
+        let node = self.client.all::<Node>().find(&self.settings.name).await?;
+        Ok(node.map(|node| {
+            vec![OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: "Node".to_owned(),
+                name: node.name().to_owned(),
+                uid: node.uid().to_owned(),
+                ..OwnerReference::default()
+            }]
+        }))
+    }
+}
