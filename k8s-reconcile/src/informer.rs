@@ -380,6 +380,14 @@ impl<K: Resource> Informer<K> {
         self.dynamic.synced().await;
     }
 
+    /// Resolves once the objects are as `is_right` wants them. Cancel-safe.
+    pub async fn wait_until(&self, is_right: impl Fn(&[Stored<K>]) -> bool) {
+        self.synced().await;
+        let mut progress = self.dynamic.0.inner.progress.subscribe();
+        // Invariant: the sender lives in `Inner`, which `self` holds, so waiting cannot fail.
+        let _ = progress.wait_for(|_| is_right(&self.list())).await;
+    }
+
     /// See [`DynamicInformer::subscribe`].
     pub fn subscribe(&self, handler: Handler) -> Subscription {
         self.dynamic.subscribe(handler)
