@@ -7,6 +7,7 @@
 mod compare;
 mod conflict;
 mod field_set;
+mod last_applied;
 mod managed;
 mod merge;
 
@@ -61,7 +62,8 @@ impl Operation {
 /// `metadata.managedFields`.
 ///
 /// `configuration` must have been checked against the schema; it must not have been defaulted, since what it names is
-/// what the manager will own. With `force`, fields that others own and that change are taken from them.
+/// what the manager will own. With `force`, fields that others own and that change are taken from them; so are, for
+/// `kubectl`, those that its client-side apply set and nobody changed since.
 ///
 /// Errors: 400 when the configuration brings `managedFields` or names a list item twice; 409 with one cause per field
 /// that somebody else owns.
@@ -86,9 +88,10 @@ pub fn apply_configuration(
     merge::prune(&mut merged, schema.root(), &last, &managed.sets());
     let changes = compare::changes(before, &merged, schema.root(), scope);
     if !force {
-        conflict::check(&managed, manager, &changes)?;
+        conflict::check(&managed, manager, &changes, || last_applied::takeover(before, schema, manager))?;
     }
     managed.yield_to(manager, &changes);
+    last_applied::refresh(&mut merged, configuration, manager);
     managed.store(&mut merged);
     Ok(merged)
 }

@@ -1,23 +1,33 @@
 //! The refusal of an apply that would change what others own.
 
 use super::{
-    Changes, Manager, Operation,
+    Changes, FieldSet, Manager, Operation,
     managed::{ManagedEntry, ManagedFields},
 };
 use crate::status::{ApiError, ApiResult, Reason, StatusCause};
 
-/// Refuses with 409 if anybody but `manager` owns something that changes.
-pub(super) fn check(managed: &ManagedFields, manager: &Manager, changes: &Changes) -> ApiResult<()> {
-    let mut conflicts: Vec<(String, Vec<String>)> = Vec::new();
-    for entry in managed.entries.iter().filter(|entry| !entry.is_of(manager)) {
-        let paths = entry.fields.intersection(&changes.changed).paths();
-        if !paths.is_empty() {
-            conflicts.push((describe(entry), paths));
-        }
+/// Refuses with 409 if anybody but `manager` owns something that changes, beyond what `takeover` allows; that is asked
+/// only when there is something to allow.
+pub(super) fn check(
+    managed: &ManagedFields,
+    manager: &Manager,
+    changes: &Changes,
+    takeover: impl Fn() -> FieldSet,
+) -> ApiResult<()> {
+    let others = managed.entries.iter().filter(|entry| !entry.is_of(manager));
+    let mut lost: Vec<(&ManagedEntry, FieldSet)> =
+        others.map(|entry| (entry, entry.fields.intersection(&changes.changed))).collect();
+    lost.retain(|(_, fields)| !fields.is_empty());
+    if !lost.is_empty() {
+        let allowed = takeover();
+        lost.iter_mut().for_each(|(_, fields)| *fields = fields.difference(&allowed));
+        lost.retain(|(_, fields)| !fields.is_empty());
     }
-    if conflicts.is_empty() {
+    if lost.is_empty() {
         return Ok(());
     }
+    let mut conflicts: Vec<(String, Vec<String>)> =
+        lost.iter().map(|(entry, fields)| (describe(entry), fields.paths())).collect();
     conflicts.sort();
     Err(refusal(&conflicts))
 }

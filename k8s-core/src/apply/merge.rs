@@ -51,27 +51,61 @@ fn merge_value(former: Option<Doc>, value: &Doc, node: Option<Node<'_>>) -> Doc 
 /// Items in the configuration's order; those that it does not name keep their place among the others.
 fn merge_list(former: Vec<Doc>, items: &[Doc], list: Node<'_>) -> Vec<Doc> {
     let elements: Vec<Text> = items.iter().map(|item| item_element(item, list)).collect();
-    let named: BTreeSet<&Text> = elements.iter().collect();
-    let former_elements: Vec<Text> = former.iter().map(|item| item_element(item, list)).collect();
-    let places: BTreeMap<&Text, usize> =
-        former_elements.iter().enumerate().rev().map(|(place, element)| (element, place)).collect();
-    let mut former: Vec<Option<Doc>> = former.into_iter().map(Some).collect();
-    let mut merged = Vec::with_capacity(former.len() + items.len());
-    let mut next = 0;
-    for (item, element) in items.iter().zip(&elements) {
-        let place = places.get(element).copied();
-        let until = place.unwrap_or(former.len());
-        while next < until && (place.is_some() || !named.contains(&former_elements[next])) {
-            if !named.contains(&former_elements[next]) {
-                merged.extend(former[next].take());
+    let ranks: BTreeMap<&Text, usize> = elements.iter().enumerate().map(|(rank, element)| (element, rank)).collect();
+    let mut merging = Merging { list, items, shared: vec![None; items.len()], merged: Vec::new(), done: 0 };
+    let mut others = Vec::with_capacity(former.len());
+    for item in former {
+        match ranks.get(&item_element(&item, list)) {
+            Some(rank) => {
+                merging.shared[*rank].get_or_insert(item);
+                others.push(Other::Shared(*rank));
             }
-            next += 1;
+            None => others.push(Other::Own(item)),
         }
-        merged.push(merge_value(place.and_then(|place| former[place].take()), item, list.items()));
     }
-    let rest = former.into_iter().zip(&former_elements).filter(|(_, element)| !named.contains(element));
-    merged.extend(rest.filter_map(|(item, _)| item));
-    merged
+    for other in others {
+        match other {
+            Other::Own(item) => merging.merged.push(item),
+            Other::Shared(rank) => merging.reach(rank),
+        }
+    }
+    merging.advance(items.len());
+    merging.merged
+}
+
+/// What stood in the list before.
+enum Other {
+    /// An item that the configuration does not name.
+    Own(Doc),
+    /// The item with this place in the configuration.
+    Shared(usize),
+}
+
+struct Merging<'a> {
+    list: Node<'a>,
+    items: &'a [Doc],
+    /// The former self of each item, until it is merged.
+    shared: Vec<Option<Doc>>,
+    merged: Vec<Doc>,
+    /// How many items are merged.
+    done: usize,
+}
+
+impl Merging<'_> {
+    /// An item of the configuration stood here: if it is the next of those that stood anywhere, it stays here, with the
+    /// new ones that go before it; if not, the configuration moves it.
+    fn reach(&mut self, rank: usize) {
+        if rank >= self.done && self.shared[self.done..rank].iter().all(Option::is_none) {
+            self.advance(rank + 1);
+        }
+    }
+
+    fn advance(&mut self, end: usize) {
+        for rank in self.done..end {
+            self.merged.push(merge_value(self.shared[rank].take(), &self.items[rank], self.list.items()));
+        }
+        self.done = end;
+    }
 }
 
 /// Refuses a configuration that names an item of a keyed list or set twice.

@@ -176,8 +176,12 @@ fn lists_keep_the_items_of_others_in_place() {
         doc.set_at(&["spec", "template", "spec", "containers"], Doc::Array(containers));
         doc
     };
-    let cases: [(&[&str], &[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str], &[&str]); 8] = [
         (&["a", "b"], &["c"], &["a", "b", "c"]),
+        // A new item follows the others that stood behind the item before it.
+        (&["a", "c"], &["a", "b"], &["a", "c", "b"]),
+        (&["a", "x", "b"], &["n", "b", "a"], &["x", "n", "b", "a"]),
+        (&["a", "x", "b"], &["a", "n", "b"], &["a", "x", "n", "b"]),
         (&["a", "b", "c"], &["c", "d"], &["a", "b", "c", "d"]),
         (&["a", "b", "c"], &["c", "a"], &["b", "c", "a"]),
         (&["a", "b", "c"], &["b"], &["a", "b", "c"]),
@@ -197,6 +201,34 @@ fn what_nobody_tracked_belongs_to_who_came_before() {
     let live = parse(r#"{"metadata":{"name":"a"},"spec":{"replicas":1}}"#);
     let error = apply(Some(&live), r#"{"spec":{"replicas":2}}"#, "me").unwrap_err();
     assert!(error.to_string().contains(r#"conflict with "before-first-apply" using apps/v1"#), "{error}");
+}
+
+#[test]
+fn kubectl_comes_from_client_side_apply_without_a_conflict() {
+    const LAST: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let applied = r#"{"apiVersion":"apps/v1","metadata":{"name":"a"},"spec":{"replicas":1,"paused":true}}"#;
+    let mut live = parse(applied);
+    live.set_at(&["metadata", "annotations", LAST], applied.into());
+    let live = updated(None, &live.to_string(), "kubectl-client-side-apply");
+    let changed = r#"{"apiVersion":"apps/v1","metadata":{"name":"a"},"spec":{"replicas":2,"paused":true}}"#;
+
+    // Nobody touched what kubectl had set: it is kubectl's to change.
+    let across = apply(Some(&live), changed, "kubectl").unwrap();
+    assert_eq!(across.at(&["spec", "replicas"]), Some(&Doc::from(2)));
+    assert_eq!(across.str_at(&["metadata", "annotations", LAST]), format!("{changed}\n"));
+    assert_eq!(apply(Some(&live), changed, "me").unwrap_err().code(), 409, "for others it is a conflict");
+
+    // What somebody changed since is theirs.
+    let mut touched = live.clone();
+    touched.set_at(&["spec", "replicas"], 5.into());
+    track_update(Some(&live), &mut touched, &deployment(), &manager("other", Operation::Update));
+    let both = r#"{"apiVersion":"apps/v1","metadata":{"name":"a"},"spec":{"replicas":2,"paused":false}}"#;
+    let error = apply(Some(&touched), both, "kubectl").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"Apply failed with 1 conflict: conflict with "other" using apps/v1: .spec.replicas"#
+    );
+    assert!(apply(Some(&touched), changed, "kubectl").is_err());
 }
 
 #[test]
