@@ -312,7 +312,7 @@ impl Shared {
         }
         let query = head.uri.query().unwrap_or("");
         let rows = match form.shape {
-            Shape::Table => Some(Arc::new(table::Rows::new(query)?)),
+            Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, &info.group, &info.kind)?)),
             Shape::Whole | Shape::Metadata => None,
         };
         let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));

@@ -3,8 +3,10 @@
 use k8s_core::{
     doc,
     doc::Doc,
+    env::Env,
     object::Object,
     status::{ApiError, ApiResult},
+    table::{Column, Table, table_for},
 };
 
 /// What each row carries beside its cells: `includeObject`.
@@ -17,13 +19,15 @@ enum Include {
 
 /// Writes the columns and rows of one table.
 pub struct Rows {
+    env: Env,
+    table: &'static Table,
     columns: Vec<u8>,
     include: Include,
 }
 
 impl Rows {
     /// The rows as `query` asks for them. 400 for an unknown `includeObject`.
-    pub fn new(query: &str) -> ApiResult<Self> {
+    pub fn new(query: &str, env: &Env, group: &str, kind: &str) -> ApiResult<Self> {
         let asked = query.split('&').find_map(|pair| pair.strip_prefix("includeObject=")).unwrap_or("");
         let include = match asked {
             "" | "Metadata" => Include::Metadata,
@@ -31,9 +35,10 @@ impl Rows {
             "Object" => Include::Object,
             _ => return Err(ApiError::bad_request("includeObject: must be one of None, Metadata, Object")),
         };
+        let table = table_for(group, kind);
         let mut columns = br#""columnDefinitions":"#.to_vec();
-        columns_of_any_kind().write_json(&mut columns);
-        Ok(Self { columns, include })
+        Doc::Array(table.columns().iter().map(definition).collect()).write_json(&mut columns);
+        Ok(Self { env: env.clone(), table, columns, include })
     }
 
     /// Appends the field `columnDefinitions`.
@@ -43,9 +48,10 @@ impl Rows {
 
     /// Appends one row.
     pub fn write_row(&self, object: &Object, out: &mut Vec<u8>) {
-        let created = object.meta.created.map_or(Doc::Null, |created| Doc::from(created.to_string()));
+        // What is stored was a document when it was written, so it reads as one again.
+        let doc = Doc::parse(object.stored_json()).unwrap_or_default();
         out.extend_from_slice(br#"{"cells":"#);
-        Doc::Array(vec![Doc::from(object.meta.name.as_str()), created]).write_json(out);
+        Doc::Array(self.table.cells(&doc, self.env.now())).write_json(out);
         match self.include {
             Include::Nothing => out.extend_from_slice(br#","object":null"#),
             Include::Metadata => {
@@ -61,10 +67,12 @@ impl Rows {
     }
 }
 
-/// What every kind has: its name, and since when.
-fn columns_of_any_kind() -> Doc {
-    doc!([
-        {"name": "Name", "type": "string", "format": "name", "description": "The name.", "priority": 0},
-        {"name": "Created At", "type": "date", "format": "", "description": "Since when it exists.", "priority": 0}
-    ])
+fn definition(column: &Column) -> Doc {
+    doc!({
+        "name": column.name,
+        "type": column.kind,
+        "format": column.format,
+        "description": column.description,
+        "priority": i64::from(column.priority)
+    })
 }
