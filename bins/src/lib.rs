@@ -5,8 +5,8 @@
 pub mod program;
 pub mod progress;
 pub mod data_dir;
+pub mod component;
 pub mod up;
 pub mod image;
 pub mod kubeconfig;
 pub mod reset;
-pub mod node_server;

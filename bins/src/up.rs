@@ -17,7 +17,7 @@ use k8s::{
     wire::{env::System, pki::write_private},
 };
 
-use crate::{data_dir, node_server, program::{Failure, stop_signal}, progress::Progress};
+use crate::{data_dir, program::{Failure, stop_signal}, progress::Progress};
 
 /// The hidden subcommand that runs a container's shim.
 pub const SHIM: &str = "container-shim";
@@ -126,7 +126,7 @@ impl Up {
             port: 0,
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
-        node_server::serve_in_process(&machine, cluster);
+        cluster.control_plane().nodes.add(&machine.agent);
         let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
         let proxy = machine::start_proxy(client, env, &name, pod_cidr);
         Ok(Local { machine, proxy })

@@ -102,6 +102,10 @@ impl Agent {
         &self.shared.node_name
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Stops the agent in order; containers run on. A later agent over the same runtime goes on from there.
     pub async fn stop(self) {
         for task in self.tasks {

@@ -12,6 +12,8 @@ pub mod volume;
 pub mod node;
 #[cfg(feature = "service")]
 pub mod agent;
+#[cfg(feature = "service")]
+pub mod server;
 pub mod runtime;
 pub mod image;
 pub mod logs;

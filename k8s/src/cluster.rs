@@ -290,6 +290,9 @@ impl ClusterBuilder {
             0 => None,
             count => Some(hollow_nodes(&env, count, client)?),
         };
+        for agent in nodes.iter().flat_map(|nodes| nodes.agents().values()) {
+            control_plane.nodes.add(agent);
+        }
         Ok(Cluster { env, credentials, wrap: self.wrap, nodes, scheduler, controllers, control_plane })
     }
 }

@@ -1,12 +1,10 @@
 //! The API server put together: inner and outer service, identities, tokens, ways to nodes, and a port if asked for.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use k8s_apiserver::{
     ApiServer,
     admission::Admission,
@@ -16,9 +14,8 @@ use k8s_apiserver::{
 use k8s_core::{
     env::{Env, Task},
     registry::Registry,
-    seam::node::{ByteStream, NodeAddress, NodeDialer},
-    status::{ApiError, ApiResult},
 };
+use k8s_node::server::InProcessDialer;
 use k8s_store::Store;
 use k8s_wire::{
     client::{Dialer, HttpNodeDialer},
@@ -27,7 +24,6 @@ use k8s_wire::{
     serve::{CancellationToken, Server},
     tls::{self, ServerTrust},
 };
-use parking_lot::RwLock;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -66,8 +62,8 @@ pub struct ControlPlane {
     pub api: ApiServer,
     /// The outer service: HTTP, callable with or without a port.
     pub outer: Outer,
-    /// The ways to nodes.
-    pub nodes: Arc<NodeRoutes>,
+    /// The ways to nodes; agents of this process are added to it.
+    pub nodes: InProcessDialer,
     /// Where it listens.
     pub address: Option<SocketAddr>,
     stop: CancellationToken,
@@ -84,12 +80,12 @@ impl ControlPlane {
             None => None,
         };
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let nodes = Arc::new(NodeRoutes::new(&env, &credentials)?);
+        let nodes = node_dialer(&env, &credentials)?;
         let tokens = Arc::new(ServiceAccountTokens::new(env.clone(), credentials.signing_key(), TOKEN_ISSUER)?);
         let mut builder = ApiServer::builder(store, env.clone())
             .registry(registry)
             .tokens(tokens.clone())
-            .node_dialer(nodes.clone());
+            .node_dialer(Arc::new(nodes.clone()));
         if let (Some(address), Some(advertise)) = (address, options.advertise) {
             builder = builder.advertise(advertise, address.port());
         }
@@ -157,34 +153,11 @@ fn serve(
     Ok(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
 }
 
-/// How the API server reaches nodes: those in this process by a call, others by HTTPS.
-pub struct NodeRoutes {
-    local: RwLock<BTreeMap<String, Arc<dyn NodeDialer>>>,
-    remote: HttpNodeDialer,
-}
-
-impl NodeRoutes {
-    fn new(env: &Env, credentials: &Credentials) -> Result<Self, ClusterError> {
-        let identity = credentials.client(identity::API_SERVER, &[identity::MASTERS])?;
-        let authorities = pki::certificates("ca.crt", credentials.ca_pem().as_bytes())?;
-        let dialer = Dialer::new(env.clone(), ServerTrust::Authorities(&authorities), Some(&identity))?;
-        Ok(Self { local: RwLock::default(), remote: HttpNodeDialer(dialer) })
-    }
-
-    /// Reaches a node of this process by a call from now on.
-    pub fn add_local(&self, node: impl Into<String>, dialer: Arc<dyn NodeDialer>) {
-        self.local.write().insert(node.into(), dialer);
-    }
-}
-
-#[async_trait]
-impl NodeDialer for NodeRoutes {
-    async fn dial(&self, node: &NodeAddress) -> ApiResult<Box<dyn ByteStream>> {
-        let local = self.local.read().get(&node.name).cloned();
-        match local {
-            Some(local) => local.dial(node).await,
-            None if node.port == 0 => Err(ApiError::unavailable(format!("node {:?} has no server", node.name))),
-            None => self.remote.dial(node).await,
-        }
-    }
+/// How the API server reaches nodes: those in this process by a call, others by HTTPS with its own certificate.
+///
+/// As upstream without `--kubelet-certificate-authority`, a node's certificate is not verified: nodes make their own.
+fn node_dialer(env: &Env, credentials: &Credentials) -> Result<InProcessDialer, ClusterError> {
+    let identity = credentials.client(identity::API_SERVER, &[identity::MASTERS])?;
+    let remote = HttpNodeDialer(Dialer::new(env.clone(), ServerTrust::Anyone, Some(&identity))?);
+    Ok(InProcessDialer::new(Some(Arc::new(remote))))
 }

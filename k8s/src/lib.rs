@@ -20,6 +20,7 @@ pub mod credentials;
 pub mod control_plane;
 pub mod cluster;
 pub mod machine;
+pub mod service_account;
 pub mod sim;
 
 pub use cluster::{Cluster, ClusterBuilder, ClusterError};

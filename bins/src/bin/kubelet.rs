@@ -1,2 +1,94 @@
-//! Placeholder until the parts it puts together are there.
-fn main() {}
+//! The node agent as a program of its own.
+#![allow(clippy::disallowed_methods)] // A program reads its arguments.
+
+use std::{net::{IpAddr, SocketAddr}, path::PathBuf, process::ExitCode};
+
+use bins::{
+    component::Reach,
+    program::{self, Failure, stop_signal},
+    progress::Progress,
+    up::{SHIM, host_name, shim},
+};
+use clap::Parser;
+use k8s::{
+    credentials::identity,
+    machine::{self, Machine, MachineOptions},
+    node::server::{Callers, NodeServer},
+    wire::{env::System, pki::{self, Authority}, serve::CancellationToken, tls},
+};
+use tokio::net::TcpListener;
+
+/// Runs the pods of one node.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(flatten)]
+    reach: Reach,
+    /// The node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    hostname_override: Option<String>,
+    /// The folder that keeps everything of the node
+    #[arg(long, default_value = "/var/lib/kubelet", value_name = "DIR")]
+    root_dir: PathBuf,
+    /// The authorities whose client certificates the node's server accepts
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: PathBuf,
+    /// The address of the node's server
+    #[arg(long, default_value = "0.0.0.0", value_name = "IP")]
+    address: IpAddr,
+    /// The port of the node's server
+    #[arg(long, default_value_t = 10250, value_name = "PORT")]
+    port: u16,
+    /// The addresses of the node's pods
+    #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
+    pod_cidr: String,
+}
+
+fn main() -> ExitCode {
+    // The container shim is this program too: it must run before there is any thread.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == SHIM) {
+        return ExitCode::from(k8s::node::shim::main(arguments) as u8);
+    }
+    let arguments = Arguments::parse();
+    program::run(|| run(arguments))
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    machine::check_privileges()?;
+    let progress = Progress::default();
+    let env = System::current();
+    let (client, _) = arguments.reach.client("kubelet", &env)?;
+    let name = arguments.hostname_override.unwrap_or_else(host_name);
+    std::fs::create_dir_all(&arguments.root_dir).map_err(|why| format!("--root-dir {}: {why}", arguments.root_dir.display()))?;
+    let folder = arguments.root_dir.canonicalize()?.join("node");
+    let options = MachineOptions {
+        name: name.clone(),
+        folder,
+        env: env.clone(),
+        shim: shim()?,
+        pod_cidr: arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?,
+        port: arguments.port,
+    };
+    let address = SocketAddr::new(arguments.address, arguments.port);
+    let listener = TcpListener::bind(address).await.map_err(|why| format!("listen on {address}: {why}"))?;
+    let path = arguments.client_ca_file;
+    let pem = std::fs::read(&path).map_err(|why| format!("--client-ca-file {}: {why}", path.display()))?;
+    let authorities = pki::certificates("client CA", &pem)?;
+    let own = Authority::generate(&format!("{name}-ca"), env.now())?;
+    let serving = own.issue_server(&name, &[name.clone(), machine::node_address().to_string()], env.now())?;
+    let tls = tls::server(&env, &serving, Some(&authorities))?;
+    let machine = Machine::start(client, options).await?;
+    let callers = Callers::Users(vec![identity::API_SERVER.to_owned()]);
+    let (server, stop) = (NodeServer::new(&machine.agent, callers), CancellationToken::new());
+    let stopped = stop.clone();
+    let serving = env.spawn("node server", Box::pin(async move { server.serve(listener, tls, stopped).await }));
+    progress.done(format_args!("node {name} started"));
+    stop_signal().await?;
+    stop.cancel();
+    // A panic was reported where it happened.
+    let _ = serving.join().await;
+    machine.stop().await;
+    progress.done("node stopped; containers keep running");
+    Ok(())
+}

@@ -62,9 +62,4 @@ impl Observatory {
         *self.latest.lock() = (number, sight.clone());
         Ok(sight)
     }
-
-    /// What the last look found.
-    pub fn last(&self) -> Arc<Sight> {
-        self.latest.lock().1.clone()
-    }
 }
