@@ -43,9 +43,22 @@ impl Reset {
         if node.join("sandboxes").exists() {
             remove_pods(&node).await?;
         }
+        unmount_below(&folder)?;
         std::fs::remove_dir_all(&folder).map_err(|why| format!("delete {}: {why}", folder.display()))?;
         Ok(())
     }
+}
+
+/// Detaches whatever is still mounted in the folder, innermost first.
+fn unmount_below(folder: &Path) -> Result<(), Failure> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut inside: Vec<&str> = points.filter(|point| Path::new(point).starts_with(folder)).collect();
+    inside.sort_by_key(|point| std::cmp::Reverse(point.len()));
+    for point in inside {
+        rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH).map_err(|why| format!("unmount {point}: {why}"))?;
+    }
+    Ok(())
 }
 
 async fn remove_pods(node: &Path) -> Result<(), Failure> {

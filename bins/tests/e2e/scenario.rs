@@ -156,6 +156,8 @@ impl Scenario {
             "blue" => Ok(()),
             other => Err(other.to_owned()),
         });
+        // Pods of the other templates leave in their own time.
+        self.until(namespace, &["get", "pods", "-l", "app=web", "-o", "name"], |said| said.lines().count() == 3);
         self.watch(namespace);
     }
 

@@ -243,8 +243,11 @@ impl Shared {
         let part = Part::of(&request.target.subresource);
         let change = Change { caller, info, rules: &rules, request: &request, stated: None, part };
         let answer = self
-            .change(change, Vec::new(), |_, current| {
-                let patched = patch::apply(kind, &patch, current, Some(&rules.schema))?;
+            .change(change, Vec::new(), |old, current| {
+                // Patches are written against what is served, which has its revision.
+                let mut served = current.clone();
+                served.set_at(&["metadata", "resourceVersion"], Doc::String(old.revision().to_string().into()));
+                let patched = patch::apply(kind, &patch, &served, Some(&rules.schema))?;
                 let (doc, found) = decode(info, &rules, patched, &request.options, request.duplicates.clone())?;
                 *warnings.lock() = found;
                 Ok(doc)

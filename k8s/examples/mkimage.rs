@@ -1,2 +1,0 @@
-//! temp
-fn main(){ let b=std::fs::read("/bin/busybox").unwrap(); use k8s::node::image::archive::*; let serve="#!/bin/sh\nmkdir -p /www\nhostname > /www/index.html\necho started on port 8080\nexec httpd -f -p 8080 -h /www\n"; std::fs::write("/tmp/kk/web.tar", ImageBuilder::busybox("example.com/web:1",&b).layer(Layer::new().file("/serve.sh",serve.as_bytes(),0o755)).cmd(["/serve.sh"]).docker_archive()).unwrap(); }
