@@ -6,10 +6,13 @@
 mod config;
 mod container;
 mod discovery;
+mod endpoints;
 mod metadata;
 mod namespace;
 mod pod;
+mod pod_network;
 mod rbac;
+mod scheduling;
 mod service;
 mod simple;
 mod workload;
@@ -81,12 +84,14 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("", "Secret") => &config::Secret,
         ("", "Event") | ("events.k8s.io", "Event") => &simple::Event,
         ("", "Node") => &simple::Node,
-        ("", "ServiceAccount" | "Endpoints" | "LimitRange" | "PodTemplate") => &simple::Plain,
+        ("", "Endpoints") => &endpoints::Endpoints,
+        ("", "ServiceAccount" | "LimitRange" | "PodTemplate") => &simple::Plain,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => &workload::REPLICA_SET,
         ("coordination.k8s.io", "Lease") => &simple::Lease,
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
-        ("scheduling.k8s.io", "PriorityClass") | ("storage.k8s.io", "StorageClass") => &simple::Plain,
+        ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
+        ("storage.k8s.io", "StorageClass") => &simple::Plain,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,

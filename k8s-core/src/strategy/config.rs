@@ -74,6 +74,7 @@ impl Strategy for Secret {
                 errors.push(FieldError::required(format!("data[{key}]"), ""));
             }
         }
+        check_content(&mut errors, doc);
         let account = ["metadata", "annotations", "kubernetes.io/service-account.name"];
         if doc.str_at(&["type"]) == "kubernetes.io/service-account-token" && doc.str_at(&account).is_empty() {
             errors.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
@@ -105,6 +106,29 @@ fn required_keys(kind: &str) -> &'static [&'static str] {
         "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         _ => &[],
+    }
+}
+
+/// What keys alone do not tell: that a password file is JSON, and that basic authentication has something to say.
+fn check_content(errors: &mut Vec<FieldError>, doc: &Doc) {
+    let data = fields(doc, "data");
+    let json_key = match doc.str_at(&["type"]) {
+        "kubernetes.io/dockercfg" => ".dockercfg",
+        "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
+        "kubernetes.io/basic-auth" => {
+            if !["username", "password"].iter().any(|key| data.is_some_and(|data| data.contains(key))) {
+                errors.push(FieldError::required("data[username]", ""));
+                errors.push(FieldError::required("data[password]", ""));
+            }
+            return;
+        }
+        _ => return,
+    };
+    let text = data.and_then(|data| data.get(json_key)).and_then(Doc::as_str);
+    let bytes = text.and_then(|text| STANDARD.decode(text).ok());
+    if bytes.is_some_and(|bytes| Doc::parse(&bytes).is_err()) {
+        let (path, hidden) = (format!("data[{json_key}]"), "<secret contents redacted>");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path, hidden, "must be JSON"));
     }
 }
 

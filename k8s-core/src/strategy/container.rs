@@ -44,6 +44,14 @@ fn check_volume_source(errors: &mut Vec<FieldError>, volume: &Doc, path: &str) {
             FieldError::forbidden(format!("{path}.{source}"), "may not specify more than 1 volume type")
         })),
     }
+    let on_host = volume.str_at(&["hostPath", "path"]);
+    if on_host.split('/').any(|step| step == "..") {
+        errors.push(FieldError::invalid(format!("{path}.hostPath.path"), on_host, "must not contain '..'"));
+    }
+    if volume.at(&["emptyDir", "sizeLimit"]).and_then(quantity).is_some_and(Quantity::is_negative) {
+        let detail = "SizeLimit field must be a valid resource quantity";
+        errors.push(FieldError::forbidden(format!("{path}.emptyDir.sizeLimit"), detail));
+    }
 }
 
 /// All containers of one list; `seen` holds the names of those in other lists.
@@ -74,6 +82,44 @@ pub(super) fn check_containers<'a>(
                 check_probe(errors, value, probe, &format!("{path}.{probe}"));
             }
         }
+        check_lifecycle(errors, container, &path);
+        check_privileges(errors, container, &path);
+    }
+}
+
+/// What only containers that stay may have: init containers stay if they are sidecars.
+pub(super) fn check_init_containers(errors: &mut Vec<FieldError>, containers: &[Doc], path: &str) {
+    let passing = |(_, container): &(String, &Doc)| container.str_at(&["restartPolicy"]) != "Always";
+    for (path, container) in indexed(containers, path).filter(passing) {
+        for field in PROBES.into_iter().chain(["lifecycle"]) {
+            if container.get(field).is_some_and(|value| !value.is_null()) {
+                let detail = "may not be set for init containers without restartPolicy=Always";
+                errors.push(FieldError::forbidden(format!("{path}.{field}"), detail));
+            }
+        }
+    }
+}
+
+fn check_lifecycle(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
+    const HOOK_HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "sleep"];
+    for hook in ["postStart", "preStop"] {
+        let Some(hook_doc) = container.at(&["lifecycle", hook]).filter(|hook| !hook.is_null()) else { continue };
+        let place = format!("{path}.lifecycle.{hook}");
+        let handlers = HOOK_HANDLERS.iter().filter(|name| hook_doc.get(name).is_some_and(|value| !value.is_null()));
+        match handlers.count() {
+            0 => errors.push(FieldError::required(place, "must specify a handler type")),
+            1 => {}
+            _ => errors.push(FieldError::forbidden(place, "may not specify more than 1 handler type")),
+        }
+    }
+}
+
+fn check_privileges(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
+    let flag = |name: &str| container.at(&["securityContext", name]).and_then(Doc::as_bool);
+    if flag("allowPrivilegeEscalation") == Some(false) && flag("privileged") == Some(true) {
+        let value = container.get("securityContext").unwrap_or(&Doc::Null).to_string();
+        let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        errors.push(FieldError::new(FieldErrorKind::Invalid, format!("{path}.securityContext"), value, detail));
     }
 }
 
@@ -130,8 +176,32 @@ fn check_env(errors: &mut Vec<FieldError>, env: &[Doc], path: &str) {
             errors.push(FieldError::invalid(&place, "", detail));
         }
         if !variable.str_at(&["value"]).is_empty() {
-            errors.push(FieldError::invalid(place, "", "may not be specified when `value` is not empty"));
+            errors.push(FieldError::invalid(place.clone(), "", "may not be specified when `value` is not empty"));
         }
+        if let Some(field) = source.get("fieldRef").filter(|field| !field.is_null()) {
+            check_field_path(errors, field.str_at(&["fieldPath"]), &format!("{place}.fieldRef.fieldPath"));
+        }
+    }
+}
+
+/// What a container may learn about its pod through its environment.
+fn check_field_path(errors: &mut Vec<FieldError>, field: &str, path: &str) {
+    const FIELDS: [&str; 9] = [
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "spec.nodeName",
+        "spec.serviceAccountName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
+    ];
+    let is_of_map = |map: &str| field.strip_prefix(map).is_some_and(|key| key.starts_with("['") && key.ends_with("']"));
+    if field.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else if !FIELDS.contains(&field) && !is_of_map("metadata.labels") && !is_of_map("metadata.annotations") {
+        errors.push(FieldError::not_supported(path, field, &FIELDS));
     }
 }
 
@@ -165,19 +235,54 @@ fn check_resources(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
         for (name, value) in of(what).into_iter().flat_map(Map::iter) {
             let place = format!("{path}.resources.{what}[{name}]");
             named(errors, &place, name, names::qualified_name(name));
-            if quantity(value).is_some_and(Quantity::is_negative) {
-                let detail = "must be greater than or equal to 0";
-                errors.push(FieldError::invalid(place, value.as_str().unwrap_or(""), detail));
-            }
+            check_resource_name(errors, name, &place);
+            check_quantity(errors, value, place);
         }
     }
     for (name, request) in of("requests").into_iter().flat_map(Map::iter) {
-        let Some(limit) = of("limits").and_then(|limits| limits.get(name)) else { continue };
-        if quantity(request).zip(quantity(limit)).is_some_and(|(request, limit)| request > limit) {
+        let place = format!("{path}.resources.requests");
+        let Some(limit) = of("limits").and_then(|limits| limits.get(name)) else {
+            if !is_shared(name) {
+                let detail = "Limit must be set for non overcommitable resources";
+                errors.push(FieldError::required(format!("{path}.resources.limits"), detail));
+            }
+            continue;
+        };
+        if !is_shared(name) && quantity(request) != quantity(limit) {
+            let detail = format!("must be equal to {name} limit of {}", limit.as_str().unwrap_or(""));
+            errors.push(FieldError::invalid(place, request.as_str().unwrap_or(""), detail));
+        } else if quantity(request).zip(quantity(limit)).is_some_and(|(request, limit)| request > limit) {
             let detail = format!("must be less than or equal to {name} limit of {}", limit.as_str().unwrap_or(""));
             let value = request.as_str().unwrap_or("");
-            errors.push(FieldError::invalid(format!("{path}.resources.requests"), value, detail));
+            errors.push(FieldError::invalid(place, value, detail));
         }
+    }
+}
+
+/// Whether more of a resource may be promised than there is.
+fn is_shared(name: &str) -> bool {
+    let is_native = !name.contains('/') || name.contains("kubernetes.io/");
+    is_native && !name.starts_with("hugepages-")
+}
+
+fn check_resource_name(errors: &mut Vec<FieldError>, name: &str, path: &str) {
+    let is_standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    if !name.contains('/') && !is_standard {
+        errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+    }
+}
+
+/// Quantities by name, none of them negative.
+pub(super) fn check_quantities(errors: &mut Vec<FieldError>, quantities: Option<&Doc>, path: &str) {
+    for (name, value) in quantities.and_then(Doc::as_object).into_iter().flat_map(Map::iter) {
+        check_quantity(errors, value, format!("{path}[{name}]"));
+    }
+}
+
+fn check_quantity(errors: &mut Vec<FieldError>, value: &Doc, path: String) {
+    if quantity(value).is_some_and(Quantity::is_negative) {
+        let detail = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid(path, value.as_str().unwrap_or(""), detail));
     }
 }
 

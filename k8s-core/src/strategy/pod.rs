@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Strategy, container, count_generation, keep_status, list_at, metadata, start_generation};
+use super::{
+    Strategy, container, count_generation, keep_status, list_at, metadata, pod_network, scheduling, start_generation,
+};
 use crate::{
     doc,
     doc::{Doc, Map},
@@ -40,6 +42,7 @@ impl Strategy for Pod {
             let detail = "cannot be set on create";
             errors.push(FieldError::forbidden("spec.ephemeralContainers", detail));
         }
+        scheduling::check_gates(&mut errors, doc.get("spec").unwrap_or(&Doc::Null));
         errors
     }
 
@@ -113,6 +116,10 @@ pub(super) fn check_spec(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
     for list in CONTAINER_LISTS {
         container::check_containers(errors, list_at(spec, &[list]), &format!("{path}.{list}"), &volumes, &mut seen);
     }
+    container::check_init_containers(errors, list_at(spec, &["initContainers"]), &format!("{path}.initContainers"));
+    container::check_quantities(errors, spec.get("overhead"), &format!("{path}.overhead"));
+    pod_network::check(errors, spec, path);
+    scheduling::check(errors, spec, path);
     let policy = spec.str_at(&["restartPolicy"]);
     if !matches!(policy, "" | "Always" | "OnFailure" | "Never") {
         let supported = &["Always", "Never", "OnFailure"];

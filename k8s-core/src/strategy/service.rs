@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Strategy, drop_status, indexed, keep_status, list_at, metadata, named};
+use super::{Strategy, drop_status, indexed, keep_status, list_at, metadata, named, pod_network};
 use crate::{
     doc,
     doc::Doc,
@@ -21,6 +21,7 @@ impl Strategy for Service {
     /// A client that leaves the address out does not mean to change it.
     fn prepare_update(&self, new: &mut Doc, old: &Doc) {
         keep_status(new, old);
+        drop_outgrown(new, old);
         let both = |kind: &str| kind_of(old) != kind && kind_of(new) != kind;
         if both("ExternalName") && new.str_at(&["spec", "clusterIP"]).is_empty() {
             for field in ["clusterIP", "clusterIPs"] {
@@ -52,6 +53,7 @@ impl Strategy for Service {
         }
         check_address(&mut errors, doc);
         check_ports(&mut errors, ports, kind);
+        check_outside(&mut errors, doc, kind);
         metadata::check_labels(&mut errors, doc.at(&["spec", "selector"]), "spec.selector");
         let affinity = doc.str_at(&["spec", "sessionAffinity"]);
         if !matches!(affinity, "" | "None" | "ClientIP") {
@@ -76,6 +78,73 @@ impl Strategy for Service {
             "spec.clusterIP" | "spec.type" => metadata::text_field(doc, path),
             _ => metadata::field(doc, path),
         }
+    }
+}
+
+/// What is of no use any more after a change of type goes with it, unless the client gave it anew.
+fn drop_outgrown(new: &mut Doc, old: &Doc) {
+    let outgrown = |needs: fn(&Doc) -> bool, new: &Doc| needs(old) && !needs(new);
+    for (needs, fields) in OUTGROWN {
+        if outgrown(*needs, new) {
+            for field in fields.iter() {
+                if new.at(&["spec", field]) == old.at(&["spec", field]) {
+                    new.remove_at(&["spec", field]);
+                }
+            }
+        }
+    }
+    let node_ports = |doc: &Doc| -> BTreeSet<i64> {
+        list_at(doc, &["spec", "ports"]).iter().filter_map(|port| port.get("nodePort")?.as_i64()).collect()
+    };
+    if outgrown(has_node_ports, new) && node_ports(new) == node_ports(old) {
+        let ports = new.at_mut(&["spec", "ports"]).map_or(&mut [][..], Doc::items_mut);
+        ports.iter_mut().for_each(|port| drop(port.remove_at(&["nodePort"])));
+    }
+}
+
+/// Fields, and the services that have a use for them.
+type Use = (fn(&Doc) -> bool, &'static [&'static str]);
+
+const OUTGROWN: &[Use] = &[
+    (
+        |doc| kind_of(doc) != "ExternalName",
+        &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"],
+    ),
+    (is_outside, &["externalTrafficPolicy"]),
+    (is_balanced, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]),
+    (|doc| is_balanced(doc) && doc.str_at(&["spec", "externalTrafficPolicy"]) == "Local", &["healthCheckNodePort"]),
+];
+
+fn has_node_ports(doc: &Doc) -> bool {
+    matches!(kind_of(doc), "NodePort" | "LoadBalancer")
+}
+
+fn is_balanced(doc: &Doc) -> bool {
+    kind_of(doc) == "LoadBalancer"
+}
+
+/// Whether it can be reached from outside the cluster.
+fn is_outside(doc: &Doc) -> bool {
+    has_node_ports(doc) || (kind_of(doc) == "ClusterIP" && !list_at(doc, &["spec", "externalIPs"]).is_empty())
+}
+
+/// What only services that are reached from outside may say.
+fn check_outside(errors: &mut Vec<FieldError>, doc: &Doc, kind: &str) {
+    for (path, address) in indexed(list_at(doc, &["spec", "externalIPs"]), "spec.externalIPs") {
+        pod_network::check_reachable(errors, &path, address.as_str().unwrap_or(""));
+    }
+    let policy = doc.str_at(&["spec", "externalTrafficPolicy"]);
+    if !policy.is_empty() && !is_outside(doc) {
+        let detail = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid("spec.externalTrafficPolicy", policy, detail));
+    }
+    let ranges = list_at(doc, &["spec", "loadBalancerSourceRanges"]);
+    if !ranges.is_empty() && kind != "LoadBalancer" {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden("spec.LoadBalancerSourceRanges", detail));
+    }
+    for (path, range) in indexed(ranges, "spec.LoadBalancerSourceRanges") {
+        pod_network::check_cidr(errors, &path, range.as_str().unwrap_or("").trim());
     }
 }
 

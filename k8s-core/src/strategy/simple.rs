@@ -1,6 +1,6 @@
 //! Kinds with few rules of their own: nodes, leases, events, and those without any.
 
-use super::{Strategy, keep_all_but_status, metadata};
+use super::{Strategy, indexed, keep_all_but_status, list_at, metadata, pod_network, scheduling};
 use crate::{
     doc::Doc,
     status::{FieldError, FieldErrorKind},
@@ -40,6 +40,19 @@ impl Strategy for Node {
                 None => drop(new.remove_at(&["metadata", name])),
             }
         }
+    }
+
+    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
+        let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
+        scheduling::check_taints(&mut errors, list_at(doc, &["spec", "taints"]));
+        for (path, cidr) in indexed(list_at(doc, &["spec", "podCIDRs"]), "spec.podCIDRs") {
+            pod_network::check_cidr(&mut errors, &path, cidr.as_str().unwrap_or(""));
+        }
+        let cidr = doc.str_at(&["spec", "podCIDR"]);
+        if !cidr.is_empty() {
+            pod_network::check_cidr(&mut errors, "spec.podCIDR", cidr);
+        }
+        errors
     }
 
     fn validate_update(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {

@@ -43,7 +43,7 @@ fn check_change(group: &str, kind: &str, base: &str, cases: &[(&str, &str, &str)
     }
 }
 
-const POD: &str = r#"{"metadata":{"name":"p"},"spec":{"volumes":[{"name":"v","emptyDir":{}}],"tolerations":[{"key":"k"}],
+const POD: &str = r#"{"metadata":{"name":"p"},"spec":{"volumes":[{"name":"v","emptyDir":{}}],"tolerations":[{"key":"k","effect":"NoExecute"}],
     "containers":[{"name":"c","image":"i","ports":[{"name":"http","containerPort":80}],"env":[{"name":"E"}],
     "volumeMounts":[{"name":"v","mountPath":"/v"}],"livenessProbe":{"httpGet":{"port":"http"}},
     "resources":{"requests":{"cpu":"1"},"limits":{"cpu":"2"}}}]}}"#;
@@ -89,6 +89,203 @@ fn pods_are_checked() {
 }
 
 #[test]
+fn what_pods_say_about_each_concern_is_checked() {
+    let container = |fields: &str| format!(r#"[{{"name":"c","image":"i",{fields}}}]"#);
+    let with_container = |fields: &str, expected: &str| {
+        check_creation(
+            "",
+            "Pod",
+            r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#,
+            &[("spec.containers", &container(fields), expected)],
+        );
+    };
+    with_container(r#""env":[{"name":"A","valueFrom":{"fieldRef":{"fieldPath":"metadata.labels['x']"}}}]"#, "");
+    with_container(
+        r#""env":[{"name":"A","valueFrom":{"fieldRef":{"fieldPath":"spec.x"}}}]"#,
+        "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath:NotSupported",
+    );
+    with_container(r#""resources":{"limits":{"gpu":"1"}}"#, "spec.containers[0].resources.limits[gpu]:Invalid");
+    with_container(r#""resources":{"requests":{"x.y/gpu":"1"}}"#, "spec.containers[0].resources.limits:Required");
+    with_container(
+        r#""resources":{"requests":{"x.y/gpu":"1"},"limits":{"x.y/gpu":"2"}}"#,
+        "spec.containers[0].resources.requests:Invalid",
+    );
+    with_container(r#""lifecycle":{"preStop":{"sleep":{"seconds":1}}}"#, "");
+    with_container(r#""lifecycle":{"preStop":{}}"#, "spec.containers[0].lifecycle.preStop:Required");
+    with_container(
+        r#""securityContext":{"privileged":true,"allowPrivilegeEscalation":false}"#,
+        "spec.containers[0].securityContext:Invalid",
+    );
+    let probe = r#""readinessProbe":{"tcpSocket":{"port":1}}"#;
+    let cases = [
+        ("spec.tolerations", r#"[{"operator":"Exists"}]"#.to_owned(), ""),
+        ("spec.tolerations", r#"[{"operator":"Equal"}]"#.to_owned(), "spec.tolerations[0].operator:Invalid"),
+        (
+            "spec.tolerations",
+            r#"[{"key":"k","operator":"Exists","value":"v"}]"#.to_owned(),
+            "spec.tolerations[0].operator:Invalid",
+        ),
+        ("spec.tolerations", r#"[{"key":"k","tolerationSeconds":1}]"#.to_owned(), "spec.tolerations[0].effect:Invalid"),
+        (
+            "spec.readinessGates",
+            r#"[{"conditionType":"a b"}]"#.to_owned(),
+            "spec.readinessGates[0].conditionType:Invalid",
+        ),
+        ("spec.priorityClassName", r#""a b""#.to_owned(), "spec.priorityClassName:Invalid"),
+        ("spec.overhead", r#"{"cpu":"-1"}"#.to_owned(), "spec.overhead[cpu]:Invalid"),
+        ("spec.dnsPolicy", r#""None""#.to_owned(), "spec.dnsConfig.nameservers:Required"),
+        ("spec.hostAliases", r#"[{"ip":"x"}]"#.to_owned(), "spec.hostAliases[0].ip:Invalid"),
+        ("spec.securityContext.sysctls", r#"[{"name":"net.ipv4.ip_forward"}]"#.to_owned(), ""),
+        (
+            "spec.securityContext.sysctls",
+            r#"[{"name":"a b"}]"#.to_owned(),
+            "spec.securityContext.sysctls[0].name:Invalid",
+        ),
+        (
+            "spec.volumes",
+            r#"[{"name":"v","hostPath":{"path":"../x"}}]"#.to_owned(),
+            "spec.volumes[0].hostPath.path:Invalid",
+        ),
+        (
+            "spec.volumes",
+            r#"[{"name":"v","emptyDir":{"sizeLimit":"-1"}}]"#.to_owned(),
+            "spec.volumes[0].emptyDir.sizeLimit:Forbidden",
+        ),
+        (
+            "spec.initContainers",
+            format!(r#"[{{"name":"i","image":"i",{probe}}}]"#),
+            "spec.initContainers[0].readinessProbe:Forbidden",
+        ),
+        ("spec.initContainers", format!(r#"[{{"name":"i","image":"i","restartPolicy":"Always",{probe}}}]"#), ""),
+    ];
+    let cases: Vec<(&str, &str, &str)> =
+        cases.iter().map(|(path, value, what)| (*path, value.as_str(), *what)).collect();
+    check_creation("", "Pod", POD, &cases);
+    let on_host = r#"{"metadata":{"name":"p"},"spec":{"hostNetwork":true,"containers":[{"name":"c","image":"i","ports":[{"containerPort":80}]}]}}"#;
+    check_creation(
+        "",
+        "Pod",
+        on_host,
+        &[
+            ("spec.containers.0.ports.0.hostPort", "80", ""),
+            ("spec.containers.0.ports.0.hostPort", "81", "spec.containers[0].ports[0].hostPort:Invalid"),
+        ],
+    );
+    let gated = r#"{"metadata":{"name":"p"},"spec":{"schedulingGates":[{"name":"g"}],"containers":[{"name":"c","image":"i"}]}}"#;
+    check_creation("", "Pod", gated, &[("spec.nodeName", r#""n""#, "spec.nodeName:Forbidden")]);
+}
+
+#[test]
+fn a_service_that_changes_its_type_leaves_behind_what_it_no_longer_needs() {
+    const BALANCED: &str = r#"{"metadata":{"name":"s"},"spec":{"type":"LoadBalancer","clusterIP":"10.0.0.1",
+        "clusterIPs":["10.0.0.1"],"externalTrafficPolicy":"Local","healthCheckNodePort":30001,"internalTrafficPolicy":"Cluster",
+        "allocateLoadBalancerNodePorts":true,"ports":[{"port":80,"protocol":"TCP","nodePort":30000}]},"status":{"loadBalancer":{}}}"#;
+    for (kind, expected) in [
+        (
+            "ClusterIP",
+            r#"{"type":"ClusterIP","clusterIP":"10.0.0.1","clusterIPs":["10.0.0.1"],"internalTrafficPolicy":"Cluster","ports":[{"port":80,"protocol":"TCP"}]}"#,
+        ),
+        (
+            "NodePort",
+            r#"{"type":"NodePort","clusterIP":"10.0.0.1","clusterIPs":["10.0.0.1"],"externalTrafficPolicy":"Local","internalTrafficPolicy":"Cluster","ports":[{"port":80,"protocol":"TCP","nodePort":30000}]}"#,
+        ),
+        ("ExternalName", r#"{"type":"ExternalName","ports":[{"port":80,"protocol":"TCP"}],"externalName":"a.b"}"#),
+    ] {
+        let (strategy, old) = (strategy_for("", "Service"), parse(BALANCED));
+        let mut new = with(&old, "spec.type", &format!("{kind:?}"));
+        if kind == "ExternalName" {
+            new.set_at(&["spec", "externalName"], "a.b".into());
+        }
+        strategy.prepare_update(&mut new, &old);
+        assert_eq!(new.get("spec").unwrap().to_string(), expected);
+        assert_eq!(paths(&strategy.validate_update(&new, &old)), "", "{kind}");
+    }
+    // What the client gave anew is an error, not dropped.
+    check_change(
+        "",
+        "Service",
+        BALANCED,
+        &[(
+            "spec",
+            r#"{"type":"ClusterIP","clusterIP":"10.0.0.1","ports":[{"port":80,"nodePort":30005}]}"#,
+            "spec.ports[0].nodePort:Forbidden",
+        )],
+    );
+}
+
+#[test]
+fn rules_of_other_kinds() {
+    let service = r#"{"metadata":{"name":"s"},"spec":{"ports":[{"port":80}]}}"#;
+    check_creation(
+        "",
+        "Service",
+        service,
+        &[
+            ("spec.externalIPs", r#"["1.2.3.4"]"#, ""),
+            ("spec.externalIPs", r#"["x"]"#, "spec.externalIPs[0]:Invalid"),
+            ("spec.externalIPs", r#"["127.0.0.1"]"#, "spec.externalIPs[0]:Invalid"),
+            ("spec.externalIPs", r#"["fe80::1"]"#, "spec.externalIPs[0]:Invalid"),
+            ("spec.externalTrafficPolicy", r#""Local""#, "spec.externalTrafficPolicy:Invalid"),
+            ("spec.loadBalancerSourceRanges", r#"["10.0.0.0/8"]"#, "spec.LoadBalancerSourceRanges:Forbidden"),
+        ],
+    );
+    check_creation(
+        "apps",
+        "Deployment",
+        DEPLOYMENT,
+        &[
+            ("spec.progressDeadlineSeconds", "0", "spec.progressDeadlineSeconds:Invalid"),
+            ("spec.progressDeadlineSeconds", "1", ""),
+        ],
+    );
+    let secret =
+        r#"{"metadata":{"name":"s"},"type":"kubernetes.io/dockerconfigjson","data":{".dockerconfigjson":"e30="}}"#;
+    check_creation(
+        "",
+        "Secret",
+        secret,
+        &[
+            ("data", r#"{".dockerconfigjson":"AA=="}"#, "data[.dockerconfigjson]:Invalid"),
+            ("type", r#""kubernetes.io/basic-auth""#, "data[username]:Required data[password]:Required"),
+        ],
+    );
+    check_creation(
+        "",
+        "Node",
+        r#"{"metadata":{"name":"n"}}"#,
+        &[
+            ("spec.podCIDR", r#""10.0.0.0/33""#, "spec.podCIDR:Invalid"),
+            ("spec.podCIDRs", r#"["fd00::/64"]"#, ""),
+            (
+                "spec.taints",
+                r#"[{"key":"a","effect":"NoSchedule"},{"key":"a","effect":"NoSchedule"}]"#,
+                "spec.taints[1]:Duplicate",
+            ),
+        ],
+    );
+    let endpoints = r#"{"metadata":{"name":"e"},"subsets":[{"addresses":[{"ip":"10.0.0.1"}],"ports":[{"port":80}]}]}"#;
+    check_creation(
+        "",
+        "Endpoints",
+        endpoints,
+        &[
+            ("subsets.0.addresses.0.ip", r#""x""#, "subsets[0].addresses[0].ip:Invalid"),
+            ("subsets.0.addresses.0.ip", r#""127.0.0.1""#, "subsets[0].addresses[0].ip:Invalid"),
+            ("subsets.0.addresses", "[]", "subsets[0]:Required"),
+            ("subsets.0.ports", r#"[{"port":80,"name":"a"},{"port":81}]"#, "subsets[0].ports[1].name:Required"),
+        ],
+    );
+    check_creation(
+        "scheduling.k8s.io",
+        "PriorityClass",
+        r#"{"metadata":{"name":"c"},"value":1000000000}"#,
+        &[("value", "1000000001", "value:Forbidden"), ("metadata.name", r#""system-x""#, "metadata.name:Forbidden")],
+    );
+    let system = r#"{"metadata":{"name":"system-node-critical"},"value":2000001000}"#;
+    check_creation("scheduling.k8s.io", "PriorityClass", system, &[("value", "5", "metadata.name:Forbidden")]);
+}
+
+#[test]
 fn little_of_a_pod_may_change() {
     check_change(
         "",
@@ -97,7 +294,7 @@ fn little_of_a_pod_may_change() {
         &[
             ("spec.containers.0.image", r#""j""#, ""),
             ("spec.activeDeadlineSeconds", "5", ""),
-            ("spec.tolerations", r#"[{"key":"k","tolerationSeconds":3},{"key":"l"}]"#, ""),
+            ("spec.tolerations", r#"[{"key":"k","effect":"NoExecute","tolerationSeconds":3},{"key":"l"}]"#, ""),
             ("spec.tolerations", "[]", "spec.tolerations:Forbidden"),
             ("spec.schedulingGates", r#"[{"name":"g"}]"#, "spec.schedulingGates:Forbidden"),
             ("spec.nodeName", r#""n""#, "spec:Forbidden"),

@@ -27,6 +27,7 @@ impl Strategy for Workload {
         check_template(&mut errors, spec.get("template").unwrap_or(&Doc::Null));
         if self.rolls {
             check_strategy(&mut errors, spec.get("strategy").unwrap_or(&Doc::Null));
+            check_deadline(&mut errors, spec);
         }
         errors
     }
@@ -53,6 +54,17 @@ fn check_not_negative(errors: &mut Vec<FieldError>, spec: &Doc, field: &str) {
     if let Some(value) = spec.get(field).and_then(Doc::as_i64).filter(|value| *value < 0) {
         let (path, detail) = (format!("spec.{field}"), "must be greater than or equal to 0");
         errors.push(FieldError::new(FieldErrorKind::Invalid, path, value.to_string(), detail));
+    }
+}
+
+/// A deadline that cannot be met helps nobody.
+fn check_deadline(errors: &mut Vec<FieldError>, spec: &Doc) {
+    let number = |field: &str| spec.get(field).and_then(Doc::as_i64);
+    if let Some(deadline) = number("progressDeadlineSeconds").filter(|deadline| *deadline >= 0)
+        && deadline <= number("minReadySeconds").unwrap_or(0)
+    {
+        let (path, detail) = ("spec.progressDeadlineSeconds", "must be greater than minReadySeconds");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path, deadline.to_string(), detail));
     }
 }
 
