@@ -39,6 +39,8 @@ use k8s_store::{Revision, Store};
 use tokio::sync::watch as signal;
 
 pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
+#[cfg(test)]
+pub(crate) use self::page::Token;
 use self::feed::Feed;
 use crate::auth::Follower;
 

@@ -1,0 +1,1 @@
+//! What a deletion decides, as data.
