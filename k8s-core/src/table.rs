@@ -9,7 +9,10 @@ mod network;
 mod pod;
 mod workload;
 
-use crate::{doc::Doc, env::Timestamp};
+use crate::{
+    doc::{Doc, Map},
+    env::Timestamp,
+};
 
 pub use duration::human_duration;
 
@@ -52,6 +55,8 @@ pub fn table_for(group: &str, kind: &str) -> &'static Table {
         ("", "Pod") => &pod::POD,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => &workload::REPLICA_SET,
+        ("apps", "ControllerRevision") => &workload::CONTROLLER_REVISION,
+        ("", "PodTemplate") => &workload::POD_TEMPLATE,
         ("", "Service") => &network::SERVICE,
         ("", "Endpoints") => &network::ENDPOINTS,
         ("discovery.k8s.io", "EndpointSlice") => &network::ENDPOINT_SLICE,
@@ -132,6 +137,14 @@ fn or_none(text: &str) -> Doc {
 /// The `field` of each item, joined by commas.
 fn joined(items: &[Doc], field: &str) -> String {
     items.iter().map(|item| item.str_at(&[field])).collect::<Vec<_>>().join(",")
+}
+
+/// `key=value` pairs by key.
+fn pairs(map: Option<&Doc>) -> String {
+    let fields = map.and_then(Doc::as_object).into_iter().flat_map(Map::iter);
+    let mut pairs: Vec<String> = fields.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
+    pairs.sort_unstable();
+    pairs.join(",")
 }
 
 #[cfg(test)]

@@ -121,14 +121,19 @@ fn event(event: &Doc, now: Timestamp) -> Vec<Doc> {
     let last = if last.is_empty() { first.clone() } else { last };
     let counts = [&["series", "count"][..], &["count"], &["deprecatedCount"]];
     let count = counts.iter().map(|path| int(event, path)).find(|count| *count > 0).unwrap_or(1);
-    let component = either(&[&["source", "component"], &["deprecatedSource", "component"], &["reportingComponent"]]);
+    let component = either(&[
+        &["source", "component"],
+        &["deprecatedSource", "component"],
+        &["reportingComponent"],
+        &["reportingController"],
+    ]);
     let host = either(&[&["source", "host"], &["deprecatedSource", "host"], &["reportingInstance"]]);
     let source = if host.is_empty() { component } else { format!("{component}, {host}") };
     vec![
         since(&last, now).into(),
         event.str_at(&["type"]).into(),
         event.str_at(&["reason"]).into(),
-        format!("{}/{}", about.str_at(&["kind"]).to_lowercase(), about.str_at(&["name"])).into(),
+        event_target(about).into(),
         about.str_at(&["fieldPath"]).into(),
         source.into(),
         either(&[&["message"], &["note"]]).trim().into(),
@@ -136,6 +141,15 @@ fn event(event: &Doc, now: Timestamp) -> Vec<Doc> {
         count.to_string().into(),
         name(event),
     ]
+}
+
+/// `pod/name`, or the kind alone.
+fn event_target(about: &Doc) -> String {
+    let kind = about.str_at(&["kind"]).to_lowercase();
+    match about.str_at(&["name"]) {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    }
 }
 
 pub(super) static LEASE: Table = Table {

@@ -1,7 +1,7 @@
 //! Services and what stands behind them.
 
-use super::{AGE, NAME, Table, age, int, items, name, or_none, text, wide};
-use crate::doc::{Doc, Map};
+use super::{AGE, NAME, Table, age, int, items, name, or_none, pairs, text, wide};
+use crate::doc::Doc;
 
 /// How many endpoints are listed before the rest are only counted.
 const SHOWN: usize = 3;
@@ -91,16 +91,19 @@ fn service_ports(doc: &Doc) -> String {
     items(doc, &["spec", "ports"]).iter().map(one).collect::<Vec<_>>().join(",")
 }
 
+/// Every address at the first port, then at the next; addresses alone where there are no ports.
 fn subset(subset: &Doc) -> Vec<String> {
-    let (addresses, ports) = (items(subset, &["addresses"]), items(subset, &["ports"]));
-    let of = |address: &Doc| -> Vec<String> {
-        let ip = address.str_at(&["ip"]);
-        if ports.is_empty() {
-            return vec![ip.to_owned()];
-        }
-        ports.iter().map(|port| format!("{ip}:{}", int(port, &["port"]))).collect()
+    let ports = items(subset, &["ports"]);
+    let addresses = items(subset, &["addresses"]).iter().map(|address| address.str_at(&["ip"]));
+    if ports.is_empty() {
+        return addresses.map(str::to_owned).collect();
+    }
+    let at = |port: &Doc| {
+        let port = int(port, &["port"]);
+        let place = move |ip: &str| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
+        addresses.clone().map(place)
     };
-    addresses.iter().flat_map(of).collect()
+    ports.iter().flat_map(at).collect()
 }
 
 fn slice_port(port: &Doc) -> String {
@@ -113,12 +116,4 @@ fn slice_port(port: &Doc) -> String {
 fn shortened(found: &[String]) -> String {
     let shown = found.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(",");
     if found.len() > SHOWN { format!("{shown} + {} more...", found.len() - SHOWN) } else { shown }
-}
-
-/// `key=value` pairs by key.
-fn pairs(map: Option<&Doc>) -> String {
-    let fields = map.and_then(Doc::as_object).into_iter().flat_map(Map::iter);
-    let mut pairs: Vec<String> = fields.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
-    pairs.sort_unstable();
-    pairs.join(",")
 }

@@ -26,7 +26,7 @@ fn cells(pod: &Doc, now: Timestamp) -> Vec<Doc> {
         name(pod),
         format!("{}/{}", summary.ready, summary.total).into(),
         summary.reason.as_str().into(),
-        summary.restarts(now).into(),
+        summary.restarts.text(now).into(),
         age(pod, now),
         or_none(ip),
         or_none(pod.str_at(&["spec", "nodeName"])),
@@ -53,9 +53,34 @@ fn is_true(pod: &Doc, condition: &str) -> bool {
 struct Summary {
     total: usize,
     ready: usize,
-    restarts: i64,
-    last_restart: String,
+    restarts: Restarts,
     reason: String,
+}
+
+/// Restarts of some containers.
+#[derive(Default)]
+struct Restarts {
+    count: i64,
+    /// When the last of them had ended; empty if unknown.
+    last: String,
+}
+
+impl Restarts {
+    fn add(&mut self, status: &Doc) {
+        self.count += int(status, &["restartCount"]);
+        let finished = status.str_at(&["lastState", "terminated", "finishedAt"]);
+        // RFC 3339 in UTC to the second sorts as text.
+        if finished > self.last.as_str() {
+            self.last = finished.to_owned();
+        }
+    }
+
+    fn text(&self, now: Timestamp) -> String {
+        if self.count > 0 && !self.last.is_empty() {
+            return format!("{} ({} ago)", self.count, since(&self.last, now));
+        }
+        self.count.to_string()
+    }
 }
 
 impl Summary {
@@ -67,26 +92,20 @@ impl Summary {
         };
         let total = items(pod, &["spec", "containers"]).len();
         let reason = if is_gated(pod) { "SchedulingGated" } else { reason };
-        let mut summary = Self { total, ready: 0, restarts: 0, last_restart: String::new(), reason: reason.to_owned() };
-        let initializing = summary.add_init(pod);
-        if !initializing || is_true(pod, "Initialized") {
+        let mut summary = Self { total, ready: 0, restarts: Restarts::default(), reason: reason.to_owned() };
+        let (is_initializing, of_sidecars) = summary.add_init(pod);
+        if !is_initializing || is_true(pod, "Initialized") {
+            // What the containers of a start that is over went through no longer matters.
+            summary.restarts = of_sidecars;
             summary.add_containers(pod);
         }
         summary.add_deletion(pod, phase);
         summary
     }
 
-    fn count_restarts(&mut self, status: &Doc) {
-        self.restarts += int(status, &["restartCount"]);
-        let finished = status.str_at(&["lastState", "terminated", "finishedAt"]);
-        // RFC 3339 in UTC to the second sorts as text.
-        if finished > self.last_restart.as_str() {
-            self.last_restart = finished.to_owned();
-        }
-    }
-
-    /// Returns whether some init container is not done.
-    fn add_init(&mut self, pod: &Doc) -> bool {
+    /// Looks at the init containers up to the first that is not done, which the others wait for. Returns whether there
+    /// is one, and the restarts of the sidecars before it.
+    fn add_init(&mut self, pod: &Doc) -> (bool, Restarts) {
         let (specs, statuses) =
             (items(pod, &["spec", "initContainers"]), items(pod, &["status", "initContainerStatuses"]));
         let is_sidecar = |status: &Doc| {
@@ -94,32 +113,38 @@ impl Summary {
             same.any(|spec| spec.str_at(&["restartPolicy"]) == "Always")
         };
         self.total += specs.iter().filter(|spec| spec.str_at(&["restartPolicy"]) == "Always").count();
+        let mut of_sidecars = Restarts::default();
+        let flag = |status: &Doc, name: &str| status.get(name).and_then(Doc::as_bool) == Some(true);
         let mut blocked = None;
         for (index, status) in statuses.iter().enumerate() {
-            self.count_restarts(status);
             let sidecar = is_sidecar(status);
-            if sidecar && status.get("ready").and_then(Doc::as_bool) == Some(true) {
-                self.ready += 1;
+            self.restarts.add(status);
+            if sidecar {
+                of_sidecars.add(status);
             }
-            let started = sidecar && status.get("started").and_then(Doc::as_bool) == Some(true);
-            if blocked.is_none() && !started && !is_done(status) {
+            if is_done(status) {
+                continue;
+            }
+            if !sidecar || !flag(status, "started") {
                 blocked = Some((index, status));
+                break;
             }
+            self.ready += usize::from(flag(status, "ready"));
         }
-        let Some((index, status)) = blocked else { return false };
+        let Some((index, status)) = blocked else { return (false, of_sidecars) };
         let waiting = status.str_at(&["state", "waiting", "reason"]);
         self.reason = match status.at(&["state", "terminated"]) {
             Some(terminated) => format!("Init:{}", exit_reason(terminated)),
             None if !matches!(waiting, "" | "PodInitializing") => format!("Init:{waiting}"),
             None => format!("Init:{index}/{}", specs.len()),
         };
-        true
+        (true, of_sidecars)
     }
 
     fn add_containers(&mut self, pod: &Doc) {
         let mut has_running = false;
         for status in items(pod, &["status", "containerStatuses"]).iter().rev() {
-            self.count_restarts(status);
+            self.restarts.add(status);
             let (waiting, terminated) =
                 (status.str_at(&["state", "waiting", "reason"]), status.at(&["state", "terminated"]));
             let is_ready = status.get("ready").and_then(Doc::as_bool) == Some(true);
@@ -147,13 +172,6 @@ impl Summary {
         } else if !matches!(phase, "Failed" | "Succeeded") {
             self.reason = "Terminating".into();
         }
-    }
-
-    fn restarts(&self, now: Timestamp) -> String {
-        if self.restarts > 0 && !self.last_restart.is_empty() {
-            return format!("{} ({} ago)", self.restarts, since(&self.last_restart, now));
-        }
-        self.restarts.to_string()
     }
 }
 

@@ -79,6 +79,27 @@ fn pods() {
 }
 
 #[test]
+fn restarts_of_init_containers_count_until_they_are_done() {
+    let pod = |statuses: &str, more: &str| {
+        let spec = r#"{"initContainers":[{"name":"i"},{"name":"s","restartPolicy":"Always"},{"name":"j"}],"containers":[{"name":"c"}]}"#;
+        let status = format!(r#"{{"phase":"Pending","initContainerStatuses":[{statuses}]{more}}}"#);
+        let row = row("", "Pod", &format!(r#"{{"metadata":{{"name":"p"}},"spec":{spec},"status":{status}}}"#));
+        row.split('|').skip(1).take(3).collect::<Vec<_>>().join("|")
+    };
+    let (done, sidecar) = (
+        r#"{"name":"i","restartCount":5,"state":{"terminated":{"exitCode":0}},"lastState":{"terminated":{"finishedAt":"2024-01-01T00:05:00Z"}}}"#,
+        r#"{"name":"s","restartCount":1,"started":true,"ready":true,"state":{"running":{}}}"#,
+    );
+    let waits = r#"{"name":"s","restartCount":1,"started":false,"ready":true,"state":{"running":{}}}"#;
+    let later = r#"{"name":"j","restartCount":7,"state":{"waiting":{"reason":"PodInitializing"}}}"#;
+    assert_eq!(pod(&format!("{done},{waits},{later}"), ""), "0/2|Init:1/3|6 (5m ago)");
+    assert_eq!(pod(&format!("{done},{sidecar},{later}"), ""), "1/2|Init:2/3|13 (5m ago)");
+    let over = later.replace(r#"{"waiting":{"reason":"PodInitializing"}}"#, r#"{"terminated":{"exitCode":0}}"#);
+    let running = r#","containerStatuses":[{"name":"c","restartCount":2,"ready":true,"state":{"running":{}}}]"#;
+    assert_eq!(pod(&format!("{done},{sidecar},{over}"), running), "2/2|Pending|3");
+}
+
+#[test]
 fn others() {
     let meta = r#""metadata":{"name":"x","creationTimestamp":"2024-01-01T00:00:00Z"}"#;
     let template = r#""template":{"spec":{"containers":[{"name":"a","image":"i"},{"name":"b","image":"j"}]}}"#;
@@ -87,7 +108,8 @@ fn others() {
         ("apps", "ReplicaSet", format!(r#""spec":{{"replicas":3,{template}}},"status":{{"replicas":2,"readyReplicas":1}}"#), "x|3|2|1|10m|a,b|i,j|<none>"),
         ("", "Service", r#""spec":{"type":"NodePort","clusterIP":"10.0.0.1","selector":{"b":"2","a":"1"},"ports":[{"port":80,"nodePort":30000,"protocol":"TCP"},{"port":53,"protocol":"UDP"}]}"#.into(), "x|NodePort|10.0.0.1|<none>|80:30000/TCP,53/UDP|10m|a=1,b=2"),
         ("", "Service", r#""spec":{"type":"LoadBalancer"}"#.into(), "x|LoadBalancer|<none>|<pending>|<none>|10m|<none>"),
-        ("", "Endpoints", r#""subsets":[{"addresses":[{"ip":"1.1.1.1"},{"ip":"1.1.1.2"}],"ports":[{"port":1},{"port":2}]}]"#.into(), "x|1.1.1.1:1,1.1.1.1:2,1.1.1.2:1 + 1 more...|10m"),
+        ("", "Endpoints", r#""subsets":[{"addresses":[{"ip":"1.1.1.1"},{"ip":"1.1.1.2"}],"ports":[{"port":1},{"port":2}]}]"#.into(), "x|1.1.1.1:1,1.1.1.2:1,1.1.1.1:2 + 1 more...|10m"),
+        ("", "Endpoints", r#""subsets":[{"addresses":[{"ip":"::1"}],"ports":[{"port":1}]},{"addresses":[{"ip":"::2"}]}]"#.into(), "x|[::1]:1,::2|10m"),
         ("discovery.k8s.io", "EndpointSlice", r#""addressType":"IPv4","ports":[{"port":80}]"#.into(), "x|IPv4|80|<unset>|10m"),
         ("", "Node", r#""spec":{"unschedulable":true},"status":{"conditions":[{"type":"Ready","status":"True"}],"nodeInfo":{"kubeletVersion":"v1"},"addresses":[{"type":"InternalIP","address":"10.0.0.1"}]}"#.into(), "x|Ready,SchedulingDisabled|<none>|10m|v1|10.0.0.1|<none>|<unknown>|<unknown>|<unknown>"),
         ("", "Namespace", r#""status":{"phase":"Active"}"#.into(), "x|Active|10m"),
@@ -95,6 +117,9 @@ fn others() {
         ("", "Secret", r#""type":"Opaque","data":{"a":"b"}"#.into(), "x|Opaque|1|10m"),
         ("", "ServiceAccount", r#""secrets":[]"#.into(), "x|0|10m"),
         ("", "Event", r#""type":"Normal","reason":"Started","message":"Go","involvedObject":{"kind":"Pod","name":"p"},"source":{"component":"kubelet","host":"n"},"lastTimestamp":"2024-01-01T00:09:00Z","firstTimestamp":"2024-01-01T00:00:00Z","count":2"#.into(), "60s|Normal|Started|pod/p||kubelet, n|Go|10m|2|x"),
+        ("events.k8s.io", "Event", r#""reason":"Started","note":"Go","regarding":{"kind":"Node"},"reportingController":"c","eventTime":"2024-01-01T00:09:00.000000Z""#.into(), "60s||Started|node||c|Go|60s|1|x"),
+        ("apps", "ControllerRevision", r#""revision":4"#.into(), "x|<none>|4|10m"),
+        ("", "PodTemplate", r#""template":{"metadata":{"labels":{"a":"1"}},"spec":{"containers":[{"name":"a","image":"i"}]}}"#.into(), "x|a|i|a=1"),
         ("coordination.k8s.io", "Lease", r#""spec":{"holderIdentity":"me"}"#.into(), "x|me|10m"),
         ("rbac.authorization.k8s.io", "Role", r#""rules":[]"#.into(), "x|2024-01-01T00:00:00Z"),
         ("rbac.authorization.k8s.io", "RoleBinding", r#""roleRef":{"kind":"Role","name":"r"},"subjects":[{"kind":"ServiceAccount","namespace":"n","name":"s"}]"#.into(), "x|Role/r|10m|||n/s"),

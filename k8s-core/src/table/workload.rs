@@ -1,6 +1,6 @@
-//! `apps/v1` Deployment and ReplicaSet.
+//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` PodTemplate.
 
-use super::{AGE, NAME, Table, age, int, name, number, pod, text, wide};
+use super::{AGE, NAME, Table, age, int, items, name, number, or_none, pairs, pod, text, wide};
 use crate::{api::apimachinery::pkg::apis::meta::v1 as meta, doc::Doc, selector::LabelSelector};
 
 pub(super) static DEPLOYMENT: Table = Table {
@@ -53,6 +53,44 @@ pub(super) static REPLICA_SET: Table = Table {
             images,
             selector(doc),
         ]
+    },
+};
+
+pub(super) static CONTROLLER_REVISION: Table = Table {
+    columns: &[
+        NAME,
+        text("Controller", "Whose history it is part of."),
+        number("Revision", "Which step of that history it is."),
+        AGE,
+    ],
+    cells: |doc, now| {
+        let owners = items(doc, &["metadata", "ownerReferences"]).iter();
+        let mut controllers = owners.filter(|owner| owner.get("controller").and_then(Doc::as_bool) == Some(true));
+        let controller = controllers.next().map(qualified).unwrap_or_default();
+        vec![name(doc), or_none(&controller), int(doc, &["revision"]).into(), age(doc, now)]
+    },
+};
+
+/// `daemonset.apps/name`.
+fn qualified(owner: &Doc) -> String {
+    let kind = owner.str_at(&["kind"]).to_lowercase();
+    let name = owner.str_at(&["name"]);
+    match owner.str_at(&["apiVersion"]).split_once('/') {
+        Some((group, _)) => format!("{kind}.{group}/{name}"),
+        None => format!("{kind}/{name}"),
+    }
+}
+
+pub(super) static POD_TEMPLATE: Table = Table {
+    columns: &[
+        NAME,
+        text("Containers", "Names of the containers in the template."),
+        text("Images", "Images of the containers in the template."),
+        text("Pod Labels", "Labels that its pods get."),
+    ],
+    cells: |doc, _| {
+        let [containers, images] = pod::containers(doc.at(&["template", "spec"]).unwrap_or(&Doc::Null));
+        vec![name(doc), containers, images, or_none(&pairs(doc.at(&["template", "metadata", "labels"])))]
     },
 };
 
