@@ -21,11 +21,5 @@ mod time;
 mod token;
 mod update;
 
-pub use self::{
-    commit::fence_key,
-    encode::MAX_OBJECT_BYTES,
-    operation::Operation,
-    services::Ranges,
-    update::Part,
-};
 pub(crate) use self::reviews::review;
+pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

@@ -146,7 +146,12 @@ impl Inner {
         self.answer(&caller, &info, request).await
     }
 
-    async fn answer(&self, caller: &Caller, info: &Arc<ResourceInfo>, mut request: ApiRequest) -> ApiResult<ApiResponse> {
+    async fn answer(
+        &self,
+        caller: &Caller,
+        info: &Arc<ResourceInfo>,
+        mut request: ApiRequest,
+    ) -> ApiResult<ApiResponse> {
         let body = std::mem::take(&mut request.body);
         let Some(kind) = self.cache.kind(&info.resource()) else {
             return review(self, caller, info, &request, body).await;

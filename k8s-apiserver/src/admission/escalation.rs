@@ -62,7 +62,12 @@ impl Escalation {
         if role.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
             // What it will collect cannot be known: only who holds everything may say so.
             let all = || Some(vec!["*".to_owned()]);
-            rules.push(PolicyRule { verbs: vec!["*".into()], api_groups: all(), resources: all(), ..Default::default() });
+            rules.push(PolicyRule {
+                verbs: vec!["*".into()],
+                api_groups: all(),
+                resources: all(),
+                ..Default::default()
+            });
             rules.push(PolicyRule { verbs: vec!["*".into()], non_resource_urls: all(), ..Default::default() });
         }
         self.check(request, &rules)

@@ -107,7 +107,11 @@ fn mirror_owner(node: &str, request: &AdmissionRequest<'_>, pod: &Doc) -> Verdic
         && flag("controller")
         && !flag("blockOwnerDeletion")
         && uid.as_deref() == Some(owner.str_at(&["uid"]));
-    if is_itself { Ok(()) } else { Err(format!("node {node:?} can only create pods with an owner reference set to itself")) }
+    if is_itself {
+        Ok(())
+    } else {
+        Err(format!("node {node:?} can only create pods with an owner reference set to itself"))
+    }
 }
 
 /// What of the cluster a pod uses, if it uses anything.
@@ -123,8 +127,7 @@ fn forbidden_reference(pod: &Doc) -> Option<&'static str> {
         return Some("resourceclaims");
     }
     let containers = ["containers", "initContainers", "ephemeralContainers"];
-    let from_environment =
-        containers.iter().flat_map(|field| list(&["spec", field])).find_map(container_reference);
+    let from_environment = containers.iter().flat_map(|field| list(&["spec", field])).find_map(container_reference);
     from_environment.or_else(|| list(&["spec", "volumes"]).find_map(volume_reference))
 }
 
@@ -132,7 +135,8 @@ fn container_reference(container: &Doc) -> Option<&'static str> {
     let list = |field| container.get(field).map_or(&[][..], Doc::items).iter();
     let sources = list("envFrom").chain(list("env").filter_map(|env| env.get("valueFrom")));
     sources.into_iter().find_map(|source| {
-        let has = |fields: [&str; 2]| fields.iter().any(|field| source.get(field).is_some_and(|value| !value.is_null()));
+        let has =
+            |fields: [&str; 2]| fields.iter().any(|field| source.get(field).is_some_and(|value| !value.is_null()));
         match () {
             () if has(["secretRef", "secretKeyRef"]) => Some("secrets"),
             () if has(["configMapRef", "configMapKeyRef"]) => Some("configmaps"),

@@ -30,7 +30,9 @@ impl Admission for DefaultTolerations {
         let Some(list) = tolerations.as_array_mut() else { return Ok(()) };
         for taint in TAINTS {
             if !list.iter().any(|toleration| tolerates(toleration, taint)) {
-                list.push(doc!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+                list.push(
+                    doc!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+                );
             }
         }
         Ok(())

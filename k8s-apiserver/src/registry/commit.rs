@@ -92,8 +92,9 @@ impl Operation<'_> {
         let fenced = self.request.fence.as_ref().map(|fence| fence_key(&fence.namespace, &fence.name));
         match self.server.store.commit(transaction).await {
             Ok(committed) => {
-                if self.kind.is_followed() {
-                    self.server.cache.wait_for(committed.revision.0).await?;
+                // Rights, tokens and namespaces hold from the answer on. The write is done, whatever the cache does.
+                if self.kind.is_followed() || self.info.plural == "namespaces" {
+                    drop(self.server.cache.wait_for(committed.revision.0).await);
                 }
                 Ok(committed.revision.0)
             }

@@ -114,7 +114,8 @@ fn container(pod: &Doc, named: &str) -> Result<String, String> {
         [only] => Ok((*only).to_owned()),
         [] => Err(format!("a container name must be specified for pod {pod}")),
         several => {
-            let mut why = format!("a container name must be specified for pod {pod}, choose one of: [{}]", several.join(" "));
+            let mut why =
+                format!("a container name must be specified for pod {pod}, choose one of: [{}]", several.join(" "));
             if !init.is_empty() {
                 why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }

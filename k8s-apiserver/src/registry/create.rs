@@ -120,10 +120,8 @@ impl Operation<'_> {
             return Err(ApiError::bad_request(message));
         }
         if !self.target().name.is_empty() && !name.is_empty() && name != self.target().name {
-            let message = format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                self.target().name
-            );
+            let message =
+                format!("the name of the object ({name}) does not match the name on the URL ({})", self.target().name);
             return Err(ApiError::bad_request(message));
         }
         if metadata(doc, "resourceVersion") != "" && self.request.verb == Verb::Create {
@@ -193,7 +191,9 @@ impl Operation<'_> {
 
     /// The namespace stays as it was when this was admitted: nothing is created in one that has begun to end since.
     async fn namespace_guard(&self) -> ApiResult<Option<Guard>> {
-        let Some(namespaces) = self.server.cache.kind(&ResourceType::new("", "v1", "namespaces")) else { return Ok(None) };
+        let Some(namespaces) = self.server.cache.kind(&ResourceType::new("", "v1", "namespaces")) else {
+            return Ok(None);
+        };
         if !self.info.is_namespaced() {
             return Ok(None);
         }

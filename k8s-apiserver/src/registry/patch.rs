@@ -118,7 +118,8 @@ impl Operation<'_> {
     async fn apply_new(&mut self, configuration: &Doc) -> ApiResult<Outcome> {
         let uid = metadata(configuration, "uid");
         if !uid.is_empty() {
-            let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(self.conflict(why));
         }
         let manager = self.applier();

@@ -90,7 +90,11 @@ fn subject(info: &ResourceInfo, doc: &Doc) -> ApiResult<Caller> {
         name: doc.str_at(&["spec", "user"]).into(),
         uid: doc.str_at(&["spec", "uid"]).into(),
         groups: texts(doc.at(&["spec", "groups"])),
-        extra: extra.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key.into(), texts(Some(value)))).collect(),
+        extra: extra
+            .into_iter()
+            .flat_map(|map| map.iter())
+            .map(|(key, value)| (key.into(), texts(Some(value))))
+            .collect(),
         agent: Text::default(),
     };
     if subject.name.is_empty() && subject.groups.is_empty() {
@@ -116,7 +120,8 @@ async fn access(server: &Inner, subject: &Caller, info: &ResourceInfo, doc: &Doc
         (Some(asked), None) => {
             let word = |field: &str| Text::from(asked.str_at(&[field]));
             let resource = ResourceType::new(word("group"), word("version"), word("resource"));
-            let target = Target { resource, subresource: word("subresource"), namespace: word("namespace"), name: word("name") };
+            let target =
+                Target { resource, subresource: word("subresource"), namespace: word("namespace"), name: word("name") };
             let verb = asked.str_at(&["verb"]);
             let attributes = Attributes { caller: subject, verb, subject: Subject::Resource(&target), fields: None };
             server.authorizer.authorize(&attributes).await

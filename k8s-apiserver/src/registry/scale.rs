@@ -122,7 +122,8 @@ fn scale(doc: &Doc) -> Doc {
             scale.set_at(&["metadata", field], value.clone());
         }
     }
-    let selector = doc.at(&["spec", "selector"]).and_then(|selector| selector.deserialize::<meta::LabelSelector>().ok());
+    let selector =
+        doc.at(&["spec", "selector"]).and_then(|selector| selector.deserialize::<meta::LabelSelector>().ok());
     if let Some(Ok(selector)) = selector.as_ref().map(LabelSelector::try_from) {
         scale.set_at(&["status", "selector"], selector.to_string().into());
     }

@@ -3,11 +3,7 @@
 //! An allocation is a key of its own, put and deleted in the same transaction as the Service that holds it. So none is
 //! ever given twice, and none is left behind.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive};
 
 use ipnet::IpNet;
 use k8s_core::{
@@ -91,9 +87,7 @@ fn wants_address(service: &Doc) -> bool {
 fn wants_node_ports(service: &Doc) -> bool {
     match service_type(service) {
         "NodePort" => true,
-        "LoadBalancer" => {
-            service.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Doc::as_bool).unwrap_or(true)
-        }
+        "LoadBalancer" => service.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Doc::as_bool).unwrap_or(true),
         _ => false,
     }
 }
@@ -239,12 +233,7 @@ impl Operation<'_> {
         free.ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))
     }
 
-    async fn choose_ports(
-        &self,
-        new: &mut Doc,
-        before: &BTreeSet<Key>,
-        chosen: &mut BTreeSet<Key>,
-    ) -> ApiResult<()> {
+    async fn choose_ports(&self, new: &mut Doc, before: &BTreeSet<Key>, chosen: &mut BTreeSet<Key>) -> ApiResult<()> {
         if wants_node_ports(new) {
             for place in 0..ports(new).len() {
                 let port = &ports(new)[place];
@@ -314,7 +303,8 @@ impl Operation<'_> {
             let path = place.map_or("spec.healthCheckNodePort".to_owned(), |at| format!("spec.ports[{at}].nodePort"));
             if !text.parse().is_ok_and(|port| range.contains(&port)) {
                 let (first, last) = (range.start(), range.end());
-                let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                let why =
+                    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 return refused(&path, text.to_owned(), why);
             }
             if !self.is_free(key).await? {
@@ -331,7 +321,8 @@ fn twin(service: &Doc, port: &Doc) -> Option<i64> {
         other.get("port") == port.get("port") && other.str_at(&["protocol"]) != port.str_at(&["protocol"])
     };
     let number = ports(service).iter().filter(same).find_map(node_port)?;
-    let used = |other: &Doc| node_port(other) == Some(number) && other.str_at(&["protocol"]) == port.str_at(&["protocol"]);
+    let used =
+        |other: &Doc| node_port(other) == Some(number) && other.str_at(&["protocol"]) == port.str_at(&["protocol"]);
     (!ports(service).iter().any(used)).then_some(number)
 }
 

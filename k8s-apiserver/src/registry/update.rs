@@ -62,14 +62,18 @@ impl Operation<'_> {
         let manager = self.manager(How::Update);
         let schema = self.kind.schema.clone();
         let outcome = self
-            .change(part, |base, this| {
-                let mut new = doc.clone();
-                this.check_uid(&new, &base.object)?;
-                this.check_revision(&new)?;
-                defaulting::default(&schema, &mut new);
-                keep_identity(&mut new, &base.doc);
-                Ok(new)
-            }, |old, new, this| apply::track_update(Some(old), new, &this.kind.schema, &manager))
+            .change(
+                part,
+                |base, this| {
+                    let mut new = doc.clone();
+                    this.check_uid(&new, &base.object)?;
+                    this.check_revision(&new)?;
+                    defaulting::default(&schema, &mut new);
+                    keep_identity(&mut new, &base.doc);
+                    Ok(new)
+                },
+                |old, new, this| apply::track_update(Some(old), new, &this.kind.schema, &manager),
+            )
             .await?;
         Ok(ApiResponse::ok(outcome.into_body()))
     }
@@ -131,9 +135,7 @@ impl Operation<'_> {
         if wanted.is_empty() || wanted == found {
             return Ok(());
         }
-        Err(self.conflict(format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
-        )))
+        Err(self.conflict(format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}")))
     }
 
     /// Takes a new form of an object through preparation, admission and validation, and stores it.

@@ -9,7 +9,12 @@ use crate::auth::{Attributes, Authorizer, Decision, Subject};
 
 /// 403 unless the caller may.
 pub async fn authorize(authorizer: &dyn Authorizer, caller: &Caller, request: &ApiRequest) -> ApiResult<()> {
-    let verb = if request.verb == Verb::Connect { request.options.connect_as } else { request.verb };
+    let verb = match (request.verb, request.target.subresource.as_str()) {
+        // Whatever the caller says: to open a shell or a tunnel is to create one.
+        (Verb::Connect, "exec" | "attach" | "portforward") => Verb::Create,
+        (Verb::Connect, _) => request.options.connect_as,
+        (verb, _) => verb,
+    };
     let target = effective(request);
     let attributes = Attributes::on(caller, verb, &target).with_fields(&request.options.field_selector);
     check(authorizer, &attributes).await

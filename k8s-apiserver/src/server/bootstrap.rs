@@ -77,8 +77,16 @@ impl Own<'_> {
 
     async fn priority_classes(&self) -> ApiResult<()> {
         let classes = [
-            ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-            ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+            (
+                "system-cluster-critical",
+                2_000_000_000,
+                "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+            ),
+            (
+                "system-node-critical",
+                2_000_001_000,
+                "Used for system critical pods that must not be moved from their current node.",
+            ),
         ];
         for (name, value, description) in classes {
             let class = doc!({"metadata": {"name": name}, "value": value, "description": description});
@@ -105,7 +113,8 @@ impl Own<'_> {
     }
 
     async fn rbac(&self, plural: &str, namespace: &str, object: &impl Serialize) -> ApiResult<()> {
-        let wanted = Doc::from_serialize(object).map_err(|why| ApiError::internal(format!("bootstrap policy: {why}")))?;
+        let wanted =
+            Doc::from_serialize(object).map_err(|why| ApiError::internal(format!("bootstrap policy: {why}")))?;
         self.ensure(rbac::GROUP, plural, namespace, wanted, add_back).await
     }
 

@@ -116,7 +116,10 @@ impl ApiServerBuilder {
     /// ready. 503 when the store cannot be read.
     pub async fn start(self) -> ApiResult<ApiServer> {
         if self.cidr.prefix_len() > self.cidr.max_prefix_len().saturating_sub(3) {
-            return Err(ApiError::bad_request(format!("service CIDR {}: it has fewer than eight addresses", self.cidr)));
+            return Err(ApiError::bad_request(format!(
+                "service CIDR {}: it has fewer than eight addresses",
+                self.cidr
+            )));
         }
         let (rbac, nodes) = (Arc::new(Rbac::default()), Arc::new(NodeAuthorizer::default()));
         let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone()];

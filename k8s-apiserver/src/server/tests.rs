@@ -1,7 +1,7 @@
 //! The inner server in process, over the memory store, under a paused clock.
 
 mod bad_input;
-mod clock;
+pub(crate) mod clock;
 mod crud;
 mod deletion;
 mod fixture;

@@ -62,8 +62,16 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
         ("large annotations", with("configmaps", &["metadata", "annotations", "a"], "x".repeat(262_145)), 422),
         ("two controllers", with("configmaps", &["metadata", "ownerReferences"], doc!([owner("a"), owner("b")])), 422),
         ("too large", create("configmaps", doc!({"metadata": {"name": "x"}, "data": {"a": "y".repeat(1 << 21)}})), 422),
-        ("too large to store", with("podtemplates", &["template", "metadata", "annotations", "a"], "y".repeat(1600 * 1024)), 413),
-        ("another kind", create("configmaps", doc!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "x"}})), 400),
+        (
+            "too large to store",
+            with("podtemplates", &["template", "metadata", "annotations", "a"], "y".repeat(1600 * 1024)),
+            413,
+        ),
+        (
+            "another kind",
+            create("configmaps", doc!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "x"}})),
+            400,
+        ),
         ("another version", create("configmaps", doc!({"apiVersion": "v2", "metadata": {"name": "x"}})), 400),
         ("another namespace", create("configmaps", doc!({"metadata": {"name": "x", "namespace": "y"}})), 400),
         ("a revision", create("configmaps", doc!({"metadata": {"name": "x", "resourceVersion": "1"}})), 400),
@@ -76,35 +84,69 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
         ("no containers", with("pods", &["spec", "containers"], doc!([])), 422),
         ("no namespace", at(Verb::Create, Target::all(core("configmaps"), "")), 404),
         ("a namespace for a node", at(Verb::Get, Target::one(core("nodes"), "default", "x")), 404),
-        ("a missing namespace", {
-            let mut request = create("configmaps", named("x"));
-            request.target.namespace = "nowhere".into();
-            request
-        }, 404),
+        (
+            "a missing namespace",
+            {
+                let mut request = create("configmaps", named("x"));
+                request.target.namespace = "nowhere".into();
+                request
+            },
+            404,
+        ),
         ("dots for a name", at(Verb::Get, Target::one(core("configmaps"), "default", "..")), 400),
         ("a slash in a namespace", at(Verb::List, Target::all(core("configmaps"), "a/b")), 400),
         ("a kind that is not there", at(Verb::List, Target::all(core("wheels"), "default")), 404),
-        ("a kind that is not yet served", at(Verb::List, Target::all(ResourceType::new("batch", "v1", "jobs"), "default")), 404),
+        (
+            "a kind that is not yet served",
+            at(Verb::List, Target::all(ResourceType::new("batch", "v1", "jobs"), "default")),
+            404,
+        ),
         ("a subresource that is not there", at(Verb::Get, target("configmaps/a/status", "default")), 404),
         ("a verb that is not there", at(Verb::Delete, target("pods/a/status", "default")), 405),
         ("a body that is not there", at(Verb::Create, target("configmaps", "default")), 400),
         ("a failing test", patch(PatchKind::Json, doc!([{"op": "test", "path": "/data/k", "value": "w"}])), 422),
         ("a bad pointer", patch(PatchKind::Json, doc!([{"op": "remove", "path": "/data/~2"}])), 400),
-        ("many operations", patch(PatchKind::Json, Doc::Array(vec![doc!({"op": "test", "path": "/kind", "value": "ConfigMap"}); 10_001])), 413),
+        (
+            "many operations",
+            patch(
+                PatchKind::Json,
+                Doc::Array(vec![doc!({"op": "test", "path": "/kind", "value": "ConfigMap"}); 10_001]),
+            ),
+            413,
+        ),
         ("another uid", patch(PatchKind::Merge, doc!({"metadata": {"uid": "x"}})), 422),
         ("a moved object", patch(PatchKind::Merge, doc!({"metadata": {"namespace": "x"}})), 422),
         ("another name", patch(PatchKind::Merge, doc!({"metadata": {"name": "x"}})), 422),
         ("no metadata", patch(PatchKind::Merge, doc!({"metadata": null})), 422),
-        ("a stale revision", patch(PatchKind::Merge, doc!({"metadata": {"resourceVersion": "1"}, "data": {"x": "y"}})), 409),
-        ("owners in an application", patch(PatchKind::Apply, doc!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "managedFields": [{"manager": "x"}]}
-        })), 400),
-        ("an application without a kind", patch(PatchKind::Apply, doc!({"apiVersion": "v1", "metadata": {"name": "a"}})), 400),
-        ("resizing", {
-            let mut request = patch(PatchKind::Merge, doc!({}));
-            request.target = target("pods/a/resize", "default");
-            request
-        }, 501),
+        (
+            "a stale revision",
+            patch(PatchKind::Merge, doc!({"metadata": {"resourceVersion": "1"}, "data": {"x": "y"}})),
+            409,
+        ),
+        (
+            "owners in an application",
+            patch(
+                PatchKind::Apply,
+                doc!({
+                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "managedFields": [{"manager": "x"}]}
+                }),
+            ),
+            400,
+        ),
+        (
+            "an application without a kind",
+            patch(PatchKind::Apply, doc!({"apiVersion": "v1", "metadata": {"name": "a"}})),
+            400,
+        ),
+        (
+            "resizing",
+            {
+                let mut request = patch(PatchKind::Merge, doc!({}));
+                request.target = target("pods/a/resize", "default");
+                request
+            },
+            501,
+        ),
     ];
     let mut wrong = Vec::new();
     for (what, request, code) in cases {

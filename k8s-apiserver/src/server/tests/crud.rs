@@ -49,7 +49,11 @@ async fn every_kind_that_is_served_can_be_created_read_changed_and_deleted() {
         let read = api.get(&one, namespace).await.unwrap();
         assert_eq!(read, created, "{plural}");
         let again = api.update(&one, namespace, read.clone()).await.unwrap_or_else(|e| panic!("{plural}: {e:?}"));
-        assert_eq!(revision(&again), revision(&read), "{plural}: an update that changes nothing writes nothing: {read} {again}");
+        assert_eq!(
+            revision(&again),
+            revision(&read),
+            "{plural}: an update that changes nothing writes nothing: {read} {again}"
+        );
         let label = doc!({"metadata": {"labels": {"x": "y"}}});
         let patched = api.patch(&one, namespace, PatchKind::Merge, label).await.unwrap();
         assert!(revision(&patched) > revision(&read), "{plural}");

@@ -108,9 +108,7 @@ async fn finalizers_hold_an_object_until_the_last_one_goes() {
 #[tokio::test(start_paused = true)]
 async fn what_becomes_of_dependents_is_said_by_finalizers() {
     let api = server().await;
-    for (propagation, finalizer) in
-        [(Propagation::Foreground, "foregroundDeletion"), (Propagation::Orphan, "orphan")]
-    {
+    for (propagation, finalizer) in [(Propagation::Foreground, "foregroundDeletion"), (Propagation::Orphan, "orphan")] {
         let mut body = example("replicasets");
         body.set_at(&["metadata", "name"], finalizer.to_lowercase().into());
         api.create("replicasets", "default", body).await.unwrap();

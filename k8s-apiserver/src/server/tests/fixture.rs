@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::clock::paused;
+use crate::server::{ApiServer, ApiServerBuilder};
 use futures::StreamExt;
 use k8s_core::{
     doc::Doc,
@@ -15,8 +17,6 @@ use k8s_core::{
     status::{ApiError, ApiResult},
 };
 use k8s_store::{Digest, Memory, Store};
-use super::clock::paused;
-use crate::server::{ApiServer, ApiServerBuilder};
 
 /// A server and who asks it.
 #[derive(Clone)]
@@ -152,7 +152,9 @@ pub async fn next(watch: &mut WatchStream) -> String {
 /// The events that are there at once.
 pub fn ready(watch: &mut WatchStream) -> Vec<String> {
     use futures::FutureExt;
-    std::iter::from_fn(|| watch.next().now_or_never().flatten()).map(|event| event.map_or("ERROR".into(), |e| shown(&e))).collect()
+    std::iter::from_fn(|| watch.next().now_or_never().flatten())
+        .map(|event| event.map_or("ERROR".into(), |e| shown(&e)))
+        .collect()
 }
 
 fn shown(event: &WatchEvent) -> String {

@@ -53,10 +53,8 @@ async fn a_right_to_one_name_is_no_right_to_the_collection() {
     let eve = api.acting(user("eve"));
     eve.get("secrets/a", "default").await.unwrap();
     assert_eq!(eve.list("secrets", "default", Options::default()).await.unwrap_err().code(), 403);
-    let named = |name: &str| Options {
-        field_selector: format!("metadata.name={name}").parse().unwrap(),
-        ..Options::default()
-    };
+    let named =
+        |name: &str| Options { field_selector: format!("metadata.name={name}").parse().unwrap(), ..Options::default() };
     eve.list("secrets", "default", named("a")).await.unwrap();
     assert_eq!(eve.list("secrets", "default", named("b")).await.unwrap_err().code(), 403);
 }
@@ -94,9 +92,7 @@ async fn nobody_gives_away_what_they_do_not_have() {
     ]);
     grant(&api, "eve", rules).await;
     let eve = api.acting(user("eve"));
-    let role = |name: &str, verb: &str| {
-        doc!({"metadata": {"name": name}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]})
-    };
+    let role = |name: &str, verb: &str| doc!({"metadata": {"name": name}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]});
     eve.create("clusterroles", "", role("fine", "get")).await.unwrap();
     let create = |path: &str, body: Doc| ApiRequest {
         verb: Verb::Create,
@@ -154,7 +150,8 @@ async fn tokens_are_issued_bound_and_reviewed() {
     let mut pod = super::crud::example("pods");
     pod.set_at(&["metadata", "name"], "p".into());
     let pod = api.create("pods", "default", pod).await.unwrap();
-    let bound = |uid: &str| doc!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": uid}}});
+    let bound =
+        |uid: &str| doc!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": uid}}});
     let request = bound(pod.str_at(&["metadata", "uid"]));
     let issued = api.create("serviceaccounts/default/token", "default", request).await.unwrap();
     let token = issued.str_at(&["status", "token"]).to_owned();
@@ -188,12 +185,20 @@ async fn pods_get_identity_priority_and_tolerations() {
     assert!(name.starts_with("kube-api-access-") && name.len() == 21, "{name}");
     assert_eq!(volume.at(&["projected", "sources"]).map(|sources| sources.items().len()), Some(3));
     let mount = pod.at(&["spec", "containers", "0", "volumeMounts", "0"]).unwrap();
-    assert_eq!((mount.str_at(&["name"]), mount.str_at(&["mountPath"])), (name, "/var/run/secrets/kubernetes.io/serviceaccount"));
+    assert_eq!(
+        (mount.str_at(&["name"]), mount.str_at(&["mountPath"])),
+        (name, "/var/run/secrets/kubernetes.io/serviceaccount")
+    );
     let refused = |field: &'static str, value: &'static str| {
         let mut pod = super::crud::example("pods");
         pod.set_at(&["metadata", "name"], "q".into());
         pod.set_at(&["spec", field], value.into());
-        ApiRequest { verb: Verb::Create, target: target("pods", "default"), body: RequestBody::Doc(pod), ..ApiRequest::default() }
+        ApiRequest {
+            verb: Verb::Create,
+            target: target("pods", "default"),
+            body: RequestBody::Doc(pod),
+            ..ApiRequest::default()
+        }
     };
     for (field, value) in [("serviceAccountName", "nobody"), ("priorityClassName", "nothing")] {
         assert_eq!(api.refused(refused(field, value)).await.code(), 403, "{field}");

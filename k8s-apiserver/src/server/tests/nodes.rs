@@ -45,7 +45,9 @@ async fn a_node_registers_itself_and_reports_on_its_own_pods() {
     assert_eq!(created.str_at(&["spec", "taints", "0", "key"]), "node.kubernetes.io/not-ready");
     let ready = doc!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     one.patch("nodes/n1/status", "", PatchKind::Merge, ready).await.unwrap();
-    one.create("leases", "kube-node-lease", doc!({"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}})).await.unwrap();
+    one.create("leases", "kube-node-lease", doc!({"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}))
+        .await
+        .unwrap();
     pod_on(&api, "p", "n1").await;
     let mut pod = one.get("pods/p", "default").await.unwrap();
     pod.set_at(&["status", "phase"], "Running".into());
@@ -89,16 +91,31 @@ async fn a_node_writes_about_nobody_else() {
         request(Verb::Create, "pods", "default", mirror(doc!({"serviceAccountName": "default"}))),
         request(Verb::Create, "pods", "default", mirror(volume(doc!({"name": "v", "secret": {"secretName": "s"}})))),
         request(Verb::Create, "pods", "default", mirror(volume(doc!({"name": "v", "configMap": {"name": "s"}})))),
-        request(Verb::Create, "pods", "default", mirror(volume(doc!({"name": "v", "persistentVolumeClaim": {"claimName": "s"}})))),
-        request(Verb::Create, "pods", "default", mirror(doc!({"resourceClaims": [{"name": "c", "resourceClaimName": "r"}]}))),
+        request(
+            Verb::Create,
+            "pods",
+            "default",
+            mirror(volume(doc!({"name": "v", "persistentVolumeClaim": {"claimName": "s"}}))),
+        ),
+        request(
+            Verb::Create,
+            "pods",
+            "default",
+            mirror(doc!({"resourceClaims": [{"name": "c", "resourceClaimName": "r"}]})),
+        ),
         request(Verb::Patch, "pods/theirs/status", "default", doc!({"status": {"phase": "Failed"}})),
         request(Verb::Patch, "pods/own", "default", doc!({"metadata": {"labels": {"a": "b"}}})),
         request(Verb::Delete, "pods/theirs", "default", doc!({})),
         request(Verb::Create, "pods/theirs/eviction", "default", doc!({"metadata": {"name": "theirs"}})),
         request(Verb::Create, "serviceaccounts/default/token", "default", doc!({"spec": {}})),
-        request(Verb::Create, "serviceaccounts/default/token", "default", doc!({"spec": {"boundObjectRef": {
-            "kind": "Pod", "apiVersion": "v1", "name": "theirs", "uid": uid
-        }}})),
+        request(
+            Verb::Create,
+            "serviceaccounts/default/token",
+            "default",
+            doc!({"spec": {"boundObjectRef": {
+                "kind": "Pod", "apiVersion": "v1", "name": "theirs", "uid": uid
+            }}}),
+        ),
         request(Verb::Create, "leases", "kube-node-lease", doc!({"metadata": {"name": "n2"}})),
         request(Verb::Create, "leases", "default", doc!({"metadata": {"name": "n1"}})),
     ];

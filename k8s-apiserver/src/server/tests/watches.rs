@@ -195,11 +195,8 @@ async fn initial_events_end_with_a_bookmark_where_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_watch_is_told_how_far_it_is_and_ends_when_its_time_is_up() {
     let api = server().await;
-    let options = Options {
-        allow_watch_bookmarks: true,
-        timeout: Some(Duration::from_secs(150)),
-        ..Options::default()
-    };
+    let options =
+        Options { allow_watch_bookmarks: true, timeout: Some(Duration::from_secs(150)), ..Options::default() };
     let mut watch = api.watch("configmaps", "default", options).await.unwrap();
     let other = api.create("secrets", "default", doc!({"metadata": {"name": "s"}})).await.unwrap();
     for _ in 0..2 {
