@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures::{FutureExt, StreamExt};
 use k8s_core::{
-    api::api::core::v1::Pod,
+    api::api::core::v1::{Node, Pod},
     env::{Env, Task},
     object::ObjectKey,
     quantity::Quantity,
@@ -120,7 +120,19 @@ impl Agent {
 
 impl Shared {
     /// Checks a new pod against what the node has left, and counts it; pods that are here already are only counted.
-    pub fn admit(&self, pod: &Stored<Pod>, is_new: bool) -> Result<(), Rejection> {
+    pub async fn admit(&self, pod: &Stored<Pod>, is_new: bool) -> Result<(), Rejection> {
+        let first = self.try_admit(pod, is_new);
+        if first.as_ref().is_err_and(|rejection| rejection.reason == admission::NODE_AFFINITY)
+            && let Ok(node) = self.client.all::<Node>().get(&self.node_name).await
+        {
+            // Labels that others set may be newer than what was read last.
+            *self.labels.lock() = node.metadata.labels.clone().unwrap_or_default();
+            return self.try_admit(pod, is_new);
+        }
+        first
+    }
+
+    fn try_admit(&self, pod: &Stored<Pod>, is_new: bool) -> Result<(), Rejection> {
         let uid = pod.uid().to_owned();
         let mut admitted = self.admitted.lock();
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

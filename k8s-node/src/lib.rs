@@ -1,7 +1,8 @@
 //! The node: what turns a Pod bound to this machine into running containers.
 //!
-//! [`runtime`] is the seam; [`native`] and [`hollow`] are given here. [`image`] keeps images for `native`, and
-//! [`shim`] is the small process beside each of its containers.
+//! [`plan`] decides, [`agent`] does, [`runtime`] is the seam to what runs containers; [`native`] and [`hollow`] are given
+//! here. [`image`] keeps images for `native`, and [`shim`] is the small process beside each of its containers.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 pub mod plan;

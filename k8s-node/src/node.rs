@@ -194,9 +194,9 @@ pub fn differs(one: &NodeStatus, other: &NodeStatus) -> bool {
     let still = |status: &NodeStatus| {
         let mut status = status.clone();
         status.conditions.iter_mut().flatten().for_each(|condition| condition.last_heartbeat_time = None);
-        serde_json::to_value(status).unwrap_or_default()
+        status
     };
-    still(one) != still(other)
+    !crate::status::means_the_same(&still(one), &still(other))
 }
 
 #[cfg(test)]

@@ -131,11 +131,13 @@ impl<'a> Draft<'a> {
 
     /// Of each container the newest is kept, and the one before it for its log and exit code.
     fn collect_garbage(&mut self) {
-        for part in &self.view.parts {
-            let name = &part.container.name;
-            for old in self.view.instances(name).skip(2) {
-                self.ops.push(Op::RemoveContainer { id: old.id.clone() });
-            }
+        let names = self.view.parts.iter().map(|part| &part.container.name);
+        let old: Vec<Op> = names
+            .flat_map(|name| self.view.instances(name).skip(2))
+            .map(|old| Op::RemoveContainer { id: old.id.clone() })
+            .collect();
+        if !old.is_empty() && self.may_retry(&Subject::Removal) {
+            self.ops.extend(old);
         }
     }
 

@@ -67,6 +67,35 @@ pub(crate) fn seconds(time: k8s_core::env::Timestamp) -> k8s_core::env::Timestam
     k8s_core::env::Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// Whether two values are the same but for what is empty: a server may leave that out.
+pub(crate) fn means_the_same<T: serde::Serialize + PartialEq>(one: &T, other: &T) -> bool {
+    one == other || pruned(one) == pruned(other)
+}
+
+fn pruned(value: &impl serde::Serialize) -> serde_json::Value {
+    let mut value = serde_json::to_value(value).unwrap_or_default();
+    prune(&mut value);
+    value
+}
+
+fn prune(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(prune);
+            fields.retain(|_, value| !is_empty(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
+    }
+}
+
 fn addresses(view: &PodView<'_>, status: &mut PodStatus) {
     let host: Vec<String> = view.observed.host.addresses.iter().map(ToString::to_string).collect();
     status.host_ip = host.first().cloned();

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // Tests own the clock.
 
 #[path = "agent/cluster.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
 mod cluster;
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use cluster::{Clock, Cluster, Wire};
 use k8s_core::{
     api::api::{
         coordination::v1::Lease,
-        core::v1::{Node, Pod},
+        core::v1::{ConfigMap, Node, Pod},
     },
     env::Env,
 };
@@ -32,7 +33,7 @@ struct Test {
 
 impl Test {
     fn new() -> Self {
-        let env = Clock::new();
+        let env = Clock::env();
         let cluster = Cluster::new(env.clone());
         let client = Client::new(Arc::new(Wire(cluster.clone())), env.clone());
         let runtime = Arc::new(Hollow::new(env.clone()));
@@ -289,8 +290,55 @@ async fn the_node_registers_and_its_lease_is_renewed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn volumes_follow_tokens_labels_and_config_maps() {
+    let test = Test::new();
+    let folder = tempfile::tempdir().unwrap();
+    let agent = Agent::builder(test.client.clone(), test.runtime.clone(), test.env.clone(), "n1")
+        .network(test.network.clone())
+        .folder(folder.path().join("node"))
+        .start()
+        .unwrap();
+    test.cluster.create::<ConfigMap>(json!({"metadata": {"name": "m", "namespace": "default"}, "data": {"k": "one"}}));
+    let sources = json!([{"serviceAccountToken": {"path": "token"}},
+        {"configMap": {"name": "m"}},
+        {"configMap": {"name": "later", "optional": true}},
+        {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]);
+    let mut spec = one();
+    spec["volumes"] = json!([{"name": "v", "projected": {"sources": sources}}]);
+    let uid = test.pod("p", spec).metadata.uid.unwrap();
+    test.cluster.until_pod("p", "ready", is_ready).await;
+    let volume = folder.path().join("node/pods").join(&uid).join("volumes/v");
+    let read = |name: &str| std::fs::read_to_string(volume.join(name)).unwrap_or_default();
+    let becomes = async |name: &str, text: &str| {
+        for _ in 0..1000 {
+            if read(name) == text {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{name} never became {text:?} but stayed {:?}", read(name));
+    };
+    let token = read("token");
+    assert!(token.starts_with("token-default-"), "{token}");
+    assert_eq!((read("k").as_str(), read("labels").as_str()), ("one", ""));
+    test.cluster.replace::<ConfigMap>("default", "m", |map| map["data"]["k"] = json!("two"));
+    becomes("k", "two").await;
+    test.cluster.create::<ConfigMap>(json!({"metadata": {"name": "later", "namespace": "default"}, "data": {"l": "x"}}));
+    becomes("l", "x").await;
+    test.cluster.replace::<Pod>("default", "p", |pod| pod["metadata"]["labels"] = json!({"a": "b"}));
+    becomes("labels", "a=\"b\"").await;
+    assert_eq!(read("token"), token, "a token is kept while it is young");
+    tokio::time::sleep(Duration::from_secs(2950)).await;
+    assert_ne!(read("token"), token, "and replaced before it runs out");
+    test.cluster.delete("p", 1);
+    test.cluster.until("gone", |cluster| cluster.pod("p").is_none()).await;
+    assert!(!volume.exists());
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn hollow_nodes_share_an_informer_and_run_their_own_pods() {
-    let env = Clock::new();
+    let env = Clock::env();
     let cluster = Cluster::new(env.clone());
     let client = Client::new(Arc::new(Wire(cluster.clone())), env.clone());
     let nodes = HollowNodes::builder(client, env.clone(), 20).start().unwrap();

@@ -14,11 +14,22 @@ use k8s_core::{
     api::api::core::v1::{ConfigMap, Pod, Secret, Service},
     env::Env,
 };
+use k8s_core::seam::node::{NodeAddress, NodeDialer};
 use k8s_node::{
     agent::Agent,
     runtime::{ContainerState, LogOptions, PodRuntime},
+    server::{Callers, InProcessDialer, NodeServer},
 };
 use k8s_reconcile::Client;
+use k8s_wire::{
+    body,
+    client::Dialer,
+    http1::{self, Answer},
+    pki::{Authority, Identity, certificates},
+    serve::CancellationToken,
+    tls::{self, ServerTrust},
+    websocket::{self, Frame, Subprotocol},
+};
 use serde_json::{Value, json};
 
 struct Test {
@@ -225,6 +236,145 @@ async fn containers_outlive_the_agent_and_are_taken_over() {
     assert_eq!(status(&test.cluster.pod("p").unwrap()).restart_count, 0);
     test.cluster.delete("q", 1);
     test.cluster.until("gone", |cluster| cluster.pod("q").is_none()).await;
+    test.gone("p", agent).await;
+}
+
+/// One question to the node's own server, in process.
+struct Ask<'a> {
+    test: &'a Test,
+    dialer: InProcessDialer,
+}
+
+impl<'a> Ask<'a> {
+    fn new(test: &'a Test, agent: &Agent) -> Self {
+        let dialer = InProcessDialer::new(None);
+        dialer.add(agent);
+        Self { test, dialer }
+    }
+
+    async fn stream(&self) -> Box<dyn k8s_core::seam::node::ByteStream> {
+        let address = NodeAddress { name: "n1".into(), host: "127.0.0.1".into(), port: 10250 };
+        self.dialer.dial(&address).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let request = http::Request::get(path).header("host", "n1").body(body::empty()).unwrap();
+        let answer = http1::exchange(&self.test.env, self.stream().await, request).await.unwrap();
+        let Answer::Response(response) = answer else { panic!("{path} was upgraded") };
+        let code = response.status().as_u16();
+        let text = body::read(response.into_body(), 1 << 20).await.unwrap();
+        (code, String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    /// Runs a command; answers output, error output and status. `input` is sent, then ended.
+    async fn exec(&self, query: &str, input: Option<&str>) -> (String, String, Value) {
+        let path = format!("/exec/default/p/c?{query}");
+        let request = http::Request::get(path).header("host", "n1").body(body::empty()).unwrap();
+        let channels = websocket::connect(&self.test.env, self.stream().await, request, &[Subprotocol::V5]).await.unwrap();
+        let (sender, mut receiver) = (channels.sender, channels.receiver);
+        if let Some(input) = input {
+            sender.send(websocket::STDIN, input.as_bytes()).await.unwrap();
+            sender.end(websocket::STDIN).await.unwrap();
+        }
+        sender.send(websocket::RESIZE, br#"{"Width":101,"Height":33}"#).await.unwrap();
+        let (mut out, mut err, mut status) = (String::new(), String::new(), Value::Null);
+        while let Some(frame) = support::within(receiver.next()).await {
+            let Frame::Data { channel, bytes } = frame.unwrap() else { continue };
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            match channel {
+                websocket::STDOUT => out += &text,
+                websocket::STDERR => err += &text,
+                websocket::ERROR => status = serde_json::from_str(&text).unwrap(),
+                other => panic!("channel {other}"),
+            }
+        }
+        (out, err, status)
+    }
+}
+
+#[tokio::test]
+async fn logs_and_commands_reach_containers() {
+    let test = Test::start().await;
+    let agent = test.agent();
+    let script = "for i in 1 2 3; do echo line $i; done; echo oops >&2; read x; echo got $x; exec sleep 1000";
+    test.pod("p", script, json!({"stdin": true, "stdinOnce": true}), json!({}));
+    test.ready("p").await;
+    test.logged("c", "oops").await;
+    let ask = Ask::new(&test, &agent);
+    let log = |query: &str| format!("/containerLogs/default/p/c{query}");
+    assert_eq!(ask.get(&log("?stream=Stdout")).await, (200, "line 1\nline 2\nline 3\n".into()));
+    assert_eq!(ask.get(&log("?tailLines=1")).await, (200, "oops\n".into()));
+    assert_eq!(ask.get(&log("?stream=Stdout&tailLines=1")).await.0, 400);
+    assert_eq!(ask.get(&log("?stream=Stdout&limitBytes=8")).await, (200, "line 1\nl".into()));
+    let (_, stamped) = ask.get(&log("?stream=Stderr&timestamps=true&sinceSeconds=600")).await;
+    assert!(stamped.ends_with("Z oops\n") && stamped.starts_with("20"), "{stamped}");
+    assert_eq!(ask.get(&log("?previous=true")).await.0, 400);
+    assert_eq!(ask.get("/containerLogs/default/none/c").await, (404, "pods \"none\" not found".into()));
+    assert_eq!(ask.get("/nonsense").await.0, 404);
+    assert_eq!(ask.get("/healthz").await, (200, "ok".into()));
+    let (_, pods) = ask.get("/pods").await;
+    assert_eq!(serde_json::from_str::<Value>(&pods).unwrap()["items"][0]["metadata"]["name"], "p");
+    let (_, stats) = ask.get("/stats/summary").await;
+    let stats: Value = serde_json::from_str(&stats).unwrap();
+    assert!(stats["pods"][0]["containers"][0]["memory"]["usageBytes"].as_u64().unwrap() > 0, "{stats}");
+
+    let escape = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let command = |script: &str| format!("command=sh&command=-c&command={}", script.bytes().map(escape).collect::<String>());
+    let both = "&output=1&error=1";
+    let (out, err, status) = ask.exec(&(command("echo hi; echo no >&2; exit 7") + both), None).await;
+    assert_eq!((out.as_str(), err.as_str()), ("hi\n", "no\n"));
+    assert_eq!(status["reason"], "NonZeroExitCode");
+    assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "7"}));
+    let (out, _, status) = ask.exec("command=cat&input=1&output=1", Some("half\nclosed")).await;
+    assert_eq!((out.as_str(), status["status"].as_str()), ("half\nclosed", Some("Success")));
+    let (out, _, _) = ask.exec(&(command("sleep 0.3; stty size") + "&tty=1&output=1&input=1"), None).await;
+    assert_eq!(out.trim(), "33 101");
+    let (_, _, status) = ask.exec("command=nonsense&output=1", None).await;
+    assert_eq!(status["status"], "Failure");
+    assert_eq!(ask.get("/exec/default/p/c?command=true&output=1").await.0, 400, "a plain GET is no upgrade");
+
+    let path = "/attach/default/p/c?input=1&output=1";
+    let request = http::Request::get(path).header("host", "n1").body(body::empty()).unwrap();
+    let channels = websocket::connect(&test.env, ask.stream().await, request, &[Subprotocol::V4]).await.unwrap();
+    channels.sender.send(websocket::STDIN, b"me\n").await.unwrap();
+    test.logged("c", "got me").await;
+    drop(channels);
+    test.gone("p", agent).await;
+}
+
+#[tokio::test]
+async fn only_the_api_server_may_use_the_port() {
+    let test = Test::start().await;
+    let agent = test.agent();
+    let authority = Authority::generate("ca", test.env.now()).unwrap();
+    let stranger = Authority::generate("other", test.env.now()).unwrap();
+    let hosts = ["127.0.0.1".to_owned()];
+    let identity = authority.issue_server("n1", &hosts, test.env.now()).unwrap();
+    let roots = certificates("ca", authority.certificate_pem().as_bytes()).unwrap();
+    let config = tls::server(&test.env, &identity, Some(&roots)).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let server = NodeServer::new(&agent, Callers::Users(vec!["api".into()]));
+    let serving = tokio::spawn(server.serve(listener, config, stop.clone()));
+    let ask = async |identity: Option<&Identity>| -> Option<u16> {
+        let dialer = Dialer::new(test.env.clone(), ServerTrust::Authorities(&roots), identity).unwrap();
+        let stream = dialer.dial("127.0.0.1", port, "127.0.0.1").await.ok()?;
+        let request = http::Request::get("/pods").header("host", "n1").body(body::empty()).unwrap();
+        match http1::exchange(&test.env, stream, request).await.ok()? {
+            Answer::Response(response) => Some(response.status().as_u16()),
+            Answer::Upgraded { .. } => None,
+        }
+    };
+    let issue = |authority: &Authority, name: &str| authority.issue_client(name, &[], test.env.now()).unwrap();
+    assert_eq!(ask(Some(&issue(&authority, "api"))).await, Some(200));
+    assert_eq!(ask(Some(&issue(&authority, "system:node:n2"))).await, Some(403));
+    assert_eq!(ask(None).await, Some(401));
+    assert_eq!(ask(Some(&issue(&stranger, "api"))).await, None, "the handshake fails");
+    stop.cancel();
+    serving.await.unwrap();
+    test.pod("p", "exec sleep 1000", json!({}), json!({}));
+    test.ready("p").await;
     test.gone("p", agent).await;
 }
 

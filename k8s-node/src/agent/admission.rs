@@ -11,6 +11,9 @@ use k8s_core::{
 
 use crate::plan::{Rejection, total_requests};
 
+/// The reason of a pod that selects other nodes.
+pub(crate) const NODE_AFFINITY: &str = "NodeAffinity";
+
 /// What admission knows of the node.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeFacts<'a> {
@@ -33,7 +36,7 @@ pub(crate) fn admit(pod: &Pod, node: &NodeFacts<'_>) -> Result<(), Rejection> {
     }
     if !selected(pod, node) {
         let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
-        return reject("NodeAffinity".into(), message.into());
+        return reject(NODE_AFFINITY.into(), message.into());
     }
     let limit = node.allocatable.get("pods").map_or(i64::MAX, |pods| pods.value());
     if node.pods as i64 >= limit {

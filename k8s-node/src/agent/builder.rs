@@ -110,7 +110,7 @@ impl AgentBuilder {
         self
     }
 
-    /// How pods resolve names.
+    /// How pods resolve names. Where this does not say what the machine's `resolv.conf` holds, it is read at the start.
     pub fn dns(mut self, dns: DnsSettings) -> Self {
         self.dns = dns;
         self
@@ -136,7 +136,10 @@ impl AgentBuilder {
     }
 
     /// Starts the agent. Blocks on the disk for a moment.
-    pub fn start(self) -> Result<Agent, StartError> {
+    pub fn start(mut self) -> Result<Agent, StartError> {
+        if self.folder.is_some() && self.dns.host_resolv_conf.is_empty() {
+            self.dns.host_resolv_conf = host_resolv_conf();
+        }
         let machine = self.machine.clone().unwrap_or_else(|| match &self.folder {
             Some(folder) => {
                 let existing = folder.ancestors().find(|folder| folder.exists());
@@ -225,4 +228,13 @@ impl AgentBuilder {
             self.env.spawn("node lease", Box::pin(keeper.keep_lease())),
         ]
     }
+}
+
+/// The machine's `resolv.conf`: the one behind it where a local stub answers, which pods cannot reach.
+fn host_resolv_conf() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let usual = read("/etc/resolv.conf");
+    let behind = read("/run/systemd/resolve/resolv.conf");
+    let is_stub = usual.lines().any(|line| line.starts_with("nameserver 127."));
+    if is_stub && !behind.is_empty() { behind } else { usual }
 }

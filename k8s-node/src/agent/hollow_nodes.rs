@@ -21,7 +21,7 @@ const DELAY: Duration = Duration::from_millis(200);
 
 /// A number of simulated nodes. Dropping it stops them.
 pub struct HollowNodes {
-    agents: Arc<BTreeMap<String, Agent>>,
+    agents: BTreeMap<String, Agent>,
     subscription: Subscription,
     _pods: Informer<Pod>,
 }
@@ -62,10 +62,8 @@ impl HollowNodes {
     /// Stops all nodes in order.
     pub async fn stop(self) {
         drop(self.subscription);
-        if let Ok(agents) = Arc::try_unwrap(self.agents).map_err(drop) {
-            for (_, agent) in agents {
-                agent.stop().await;
-            }
+        for (_, agent) in self.agents {
+            agent.stop().await;
         }
     }
 }
@@ -121,7 +119,6 @@ impl HollowNodesBuilder {
                 .start()?;
             agents.insert(name, agent);
         }
-        let agents = Arc::new(agents);
         let inboxes: BTreeMap<String, std::sync::Weak<super::Shared>> =
             agents.iter().map(|(name, agent)| (name.clone(), Arc::downgrade(&agent.shared))).collect();
         let subscription = pods.subscribe(Arc::new(move |delta| {

@@ -213,16 +213,22 @@ pub(crate) fn record(observed: &mut Observed, op: &Op, outcome: Outcome, now: Ti
             history.failures.remove(&Subject::Image(name.clone()));
             history.failures.remove(&Subject::Container(name.clone()));
         }
-        Op::StopContainer { id, .. } => drop(history.hooks_run.insert(id.clone())),
-        Op::Disconnect { sandbox } => drop(observed.addresses.remove(sandbox)),
-        Op::RemoveSandbox { id } => {
-            observed.addresses.remove(id);
-            history.failures.remove(&Subject::Removal);
-        }
+        Op::Disconnect { sandbox } | Op::RemoveSandbox { id: sandbox } => drop(observed.addresses.remove(sandbox)),
         Op::CleanUp => history.cleaned_up = true,
         Op::Finish => history.finished = true,
-        Op::RemoveContainer { .. } | Op::UpdateResources { .. } => {}
+        Op::StopContainer { .. } | Op::RemoveContainer { .. } | Op::UpdateResources { .. } => {}
     }
+    if takes_down(op) {
+        history.failures.remove(&Subject::Removal);
+    }
+}
+
+/// Whether a failure of this is a failure to take down.
+fn takes_down(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::MountVolumes | Op::StartSandbox { .. } | Op::Connect { .. } | Op::RunContainer { .. } | Op::UpdateResources { .. }
+    )
 }
 
 fn ladder(subject: &Subject, trouble: &Trouble) -> Ladder {

@@ -19,7 +19,7 @@ use futures::{
 };
 use k8s_core::{
     api::api::core::v1::{Pod, PodStatus},
-    env::Timestamp,
+    env::{Timestamp, timeout},
     object::ObjectKey,
     resource::Stored,
     status::ApiError,
@@ -34,10 +34,14 @@ use super::{
 use crate::{
     plan::{Ladder, Notice, Observed, Op, OpKey, Plan, Severity, Volumes, plan, plan_orphan},
     probe::{Due, Prober},
+    status::means_the_same,
 };
 
 /// How failed looks and status writes are spaced.
 pub(crate) const RETRY: Ladder = Ladder { base: Duration::from_millis(500), max: Duration::from_secs(30) };
+
+/// How long one status write may take before it is tried again.
+const WRITE_LIMIT: Duration = Duration::from_secs(15);
 
 /// How others wake a worker.
 #[derive(Default)]
@@ -78,7 +82,7 @@ pub(crate) struct Worker {
 /// Something that ended.
 enum Done {
     Op(Box<Op>, Outcome),
-    Probe(Due, Result<(), String>),
+    Probe(Box<Due>, Result<(), String>),
 }
 
 /// What a round of the worker leads to.
@@ -132,7 +136,7 @@ impl Worker {
         }
         let now = self.shared.env.now();
         let Some(pod) = self.pod.clone() else { return self.orphan(now) };
-        self.admit(&pod);
+        self.admit(&pod).await;
         self.follow_probes(&pod, now);
         let plan = plan(&pod, &self.observed, now);
         if plan.stopping {
@@ -140,7 +144,7 @@ impl Worker {
             self.abort_starts();
         }
         self.tell(&pod, &plan);
-        if !says_the_same(pod.status.as_ref(), &plan.status) {
+        if !pod.status.as_ref().is_some_and(|known| means_the_same(known, &plan.status)) {
             return self.write(pod, plan.status.clone(), &plan).await;
         }
         self.failures = 0;
@@ -153,9 +157,17 @@ impl Worker {
     /// The pod as the informer has it, unless our own write is newer.
     fn read_pod(&mut self) {
         let read = self.key.as_ref().and_then(|key| self.shared.pods.get(key)).filter(|pod| pod.uid() == self.uid);
-        match (&self.pod, read) {
-            (Some(known), Some(read)) if read.revision() < known.revision() => {}
-            (_, read) => self.pod = read,
+        match (&self.pod, &read) {
+            (Some(known), Some(read)) if read.revision() < known.revision() => return,
+            (Some(known), Some(read)) if shows_other_metadata(known, read) => self.refresh_volumes(),
+            _ => {}
+        }
+        self.pod = read;
+    }
+
+    fn refresh_volumes(&mut self) {
+        if let Volumes::Ready { refresh_at } = &mut self.observed.volumes {
+            *refresh_at = Some(self.shared.env.now());
         }
     }
 
@@ -190,15 +202,14 @@ impl Worker {
     }
 
     /// A pod that has left traces here was admitted before.
-    fn admit(&mut self, pod: &Stored<Pod>) {
+    async fn admit(&mut self, pod: &Stored<Pod>) {
+        if self.observed.history.rejection.is_some() {
+            return;
+        }
         let is_new = self.observed.sandboxes.is_empty() && pod.metadata.deletion_timestamp.is_none();
-        match self.shared.admit(pod, is_new) {
-            Err(rejection) if self.observed.history.rejection.is_none() => {
-                let (reason, message) = (rejection.reason.clone(), rejection.message.clone());
-                self.shared.events.tell(pod.object(), None, Severity::Warning, "FailedAdmission", format!("{reason}: {message}"));
-                self.observed.history.rejection = Some(rejection);
-            }
-            _ => {}
+        if let Err(rejection) = self.shared.admit(pod, is_new).await {
+            self.shared.events.tell(pod.object(), None, Severity::Warning, "FailedAdmission", rejection.message.clone());
+            self.observed.history.rejection = Some(rejection);
         }
     }
 
@@ -208,7 +219,7 @@ impl Worker {
             let work = probes::perform(self.shared.clone(), pod, &self.observed, &due);
             self.spawn(Box::pin(async move {
                 let result = work.await;
-                Done::Probe(due, result)
+                Done::Probe(Box::new(due), result)
             }));
         }
         self.observed.probes = self.prober.results();
@@ -244,10 +255,13 @@ impl Worker {
         let mut draft = pod.draft();
         draft.status = Some(status);
         let pods = self.shared.client.namespaced::<Pod>(pod.namespace());
-        match self.meanwhile(pods.update_status(draft)).await {
+        let env = self.shared.env.clone();
+        let writing = async move { timeout(&*env, WRITE_LIMIT, pods.update_status(draft)).await };
+        let written = self.meanwhile(writing).await;
+        match written.unwrap_or_else(|| Err(ApiError::timeout("the API server does not answer"))) {
             Ok(written) => {
                 // A server that keeps the status in a form of its own must not be asked again and again.
-                let same = says_the_same(written.status.as_ref(), &pod.status.clone().unwrap_or_default());
+                let same = means_the_same(&written.status, &pod.status);
                 self.pod = Some(written);
                 if same { self.retry() } else { Next::Again }
             }
@@ -333,6 +347,9 @@ impl Worker {
             self.observed.starting.insert(id.clone());
         }
         let work = perform::perform(self.shared.clone(), pod, op.clone(), self.scene());
+        if let Op::StopContainer { id, .. } = &op {
+            self.observed.history.hooks_run.insert(id.clone());
+        }
         let done = op.clone();
         let abort = self.spawn(Box::pin(async move {
             let outcome = work.await;
@@ -374,11 +391,7 @@ impl Worker {
                 }
             }
             () = self.bell.rung.notified() => {}
-            () = self.volumes_changed.notified() => {
-                if let Volumes::Ready { refresh_at } = &mut self.observed.volumes {
-                    *refresh_at = Some(shared.env.now());
-                }
-            }
+            () = self.volumes_changed.notified() => self.refresh_volumes(),
             () = sleep => {}
         }
     }
@@ -407,24 +420,10 @@ impl Worker {
     }
 }
 
-/// Whether two statuses mean the same: a server may leave out what is empty.
-fn says_the_same(known: Option<&PodStatus>, wanted: &PodStatus) -> bool {
-    fn pruned(status: &PodStatus) -> serde_json::Value {
-        let mut value = serde_json::to_value(status).unwrap_or_default();
-        prune(&mut value);
-        value
-    }
-    fn prune(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(fields) => {
-                fields.values_mut().for_each(prune);
-                fields.retain(|_, value| !matches!(value, serde_json::Value::Null) && *value != serde_json::json!({}));
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(prune),
-            _ => {}
-        }
-    }
-    known.is_some_and(|known| known == wanted || pruned(known) == pruned(wanted))
+/// Whether downward API volumes may show something else now.
+fn shows_other_metadata(one: &Pod, other: &Pod) -> bool {
+    let (one, other) = (&one.metadata, &other.metadata);
+    one.labels != other.labels || one.annotations != other.annotations
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

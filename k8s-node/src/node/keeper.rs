@@ -17,7 +17,7 @@ use k8s_core::{
 use k8s_reconcile::Client;
 
 use super::{Machine, NodeSettings, Pressure, differs, labels, node, status};
-use crate::runtime::PodRuntime;
+use crate::runtime::{ImageInfo, PodRuntime};
 
 /// Where leases of nodes live.
 const LEASES: &str = "kube-node-lease";
@@ -47,46 +47,47 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Registers the node and keeps its status. Never ends.
     pub async fn keep_status(self: Arc<Self>) {
-        let mut written: Option<Duration> = None;
+        let mut written: Option<(Duration, Stored<Node>)> = None;
         loop {
-            let due = written.is_none_or(|at| self.env.monotonic().saturating_sub(at) >= REPORT);
-            let wait = match self.report(due).await {
-                Ok(true) => {
-                    written = Some(self.env.monotonic());
-                    LOOK
-                }
-                Ok(false) => LOOK,
-                Err(error) => {
-                    tracing::warn!(node = self.settings.name, %error, "the node object was not written");
-                    RETRY
-                }
+            let images = self.runtime.images().await.unwrap_or_default();
+            let pressure = (self.pressure)();
+            let wait = match self.is_due(written.as_ref(), pressure, &images) {
+                false => LOOK,
+                true => match self.report(pressure, &images).await {
+                    Ok(node) => {
+                        written = Some((self.env.monotonic(), node));
+                        LOOK
+                    }
+                    Err(error) => {
+                        tracing::warn!(node = self.settings.name, %error, "the node object was not written");
+                        RETRY
+                    }
+                },
             };
             self.env.sleep(self.env.jitter(wait, 0.04)).await;
         }
     }
 
-    /// Writes the object if it is new, `due`, or differs from what it should say. Answers whether it wrote.
-    async fn report(&self, due: bool) -> ApiResult<bool> {
+    /// Whether the object was not written for long, or no longer says what it should.
+    fn is_due(&self, written: Option<&(Duration, Stored<Node>)>, pressure: Pressure, images: &[ImageInfo]) -> bool {
+        let Some((at, node)) = written else { return true };
+        let known = node.status.as_ref();
+        let wanted = status(&self.settings, &self.machine, pressure, images, known, self.env.now());
+        self.env.monotonic().saturating_sub(*at) >= REPORT || known.is_none_or(|known| differs(known, &wanted))
+    }
+
+    /// Writes the object, making it if there is none.
+    async fn report(&self, pressure: Pressure, images: &[ImageInfo]) -> ApiResult<Stored<Node>> {
         let nodes = self.client.all::<Node>();
-        let images = self.runtime.images().await.unwrap_or_default();
-        let (pressure, now) = ((self.pressure)(), self.env.now());
-        let Some(known) = nodes.find(&self.settings.name).await? else {
-            let created = nodes.create(node(&self.settings, &self.machine, pressure, &images, now)).await?;
-            (self.labels)(created.metadata.labels.clone().unwrap_or_default());
-            // Creation drops the status where the server keeps it apart.
-            if created.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some() {
-                return Ok(true);
-            }
-            return self.write(created, pressure, &images).await.map(|()| true);
+        let found = match nodes.find(&self.settings.name).await? {
+            Some(known) => self.adopt(known).await?,
+            None => nodes.create(node(&self.settings, &self.machine, pressure, images, self.env.now())).await?,
         };
-        let known = self.adopt(known).await?;
-        (self.labels)(known.metadata.labels.clone().unwrap_or_default());
-        let wanted = status(&self.settings, &self.machine, pressure, &images, known.status.as_ref(), now);
-        let news = known.status.as_ref().is_none_or(|known| differs(known, &wanted));
-        if due || news {
-            self.write(known, pressure, &images).await?;
-        }
-        Ok(due || news)
+        (self.labels)(found.metadata.labels.clone().unwrap_or_default());
+        let mut draft: Draft<Node> = found.draft();
+        let known = found.status.as_ref();
+        draft.status = Some(status(&self.settings, &self.machine, pressure, images, known, self.env.now()));
+        nodes.update_status(draft).await
     }
 
     /// Sets the node's own labels on an object that was there before.
@@ -99,13 +100,6 @@ impl Keeper {
         let mut draft = known.draft();
         draft.metadata.labels.get_or_insert_default().extend(own);
         self.client.all::<Node>().update(draft).await
-    }
-
-    async fn write(&self, known: Stored<Node>, pressure: Pressure, images: &[crate::runtime::ImageInfo]) -> ApiResult<()> {
-        let mut draft: Draft<Node> = known.draft();
-        let now = self.env.now();
-        draft.status = Some(status(&self.settings, &self.machine, pressure, images, known.status.as_ref(), now));
-        self.client.all::<Node>().update_status(draft).await.map(drop)
     }
 
     /// Renews the lease. Never ends.

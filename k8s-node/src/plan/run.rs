@@ -78,7 +78,9 @@ fn retire_sandboxes(draft: &mut Draft<'_>) {
         inside.into_iter().all(|container| view.is_recorded(container))
     });
     let ops: Vec<Op> = forgettable.map(|sandbox| Op::RemoveSandbox { id: sandbox.id.clone() }).collect();
-    draft.ops.extend(ops);
+    if !ops.is_empty() && draft.may_retry(&Subject::Removal) {
+        draft.ops.extend(ops);
+    }
 }
 
 fn containers(draft: &mut Draft<'_>) {
@@ -126,6 +128,9 @@ fn settle(draft: &mut Draft<'_>, part: &Part<'_>) {
         Fate::Done => {}
         Fate::Start(back_off) => start(draft, part, back_off),
         Fate::Kill(message) => {
+            if !draft.may_retry(&Subject::Removal) {
+                return;
+            }
             let grace = kill_grace(draft, part);
             let deadline = draft.view.now.checked_add(grace).unwrap_or(draft.view.now);
             for container in draft.view.instances(&part.container.name).filter(|c| is_running(c)) {

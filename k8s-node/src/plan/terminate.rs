@@ -32,7 +32,9 @@ pub(super) fn terminate(draft: &mut Draft<'_>, cause: &Cause) {
         // A finished pod keeps its logs, and so its sandbox, until it is deleted; its address goes to others.
         let connected = sandboxes.into_iter().filter(|id| draft.view.observed.addresses.contains_key(id));
         let ops: Vec<Op> = connected.map(|sandbox| Op::Disconnect { sandbox }).collect();
-        draft.ops.extend(ops);
+        if !ops.is_empty() && draft.may_retry(&Subject::Removal) {
+            draft.ops.extend(ops);
+        }
     }
 }
 
@@ -70,6 +72,9 @@ fn stop(draft: &mut Draft<'_>, cause: &Cause) -> bool {
     };
     let done = victims.is_empty() && draft.view.observed.starting.is_empty();
     draft.wake_at(deadline);
+    if !draft.may_retry(&Subject::Removal) {
+        return done;
+    }
     for (id, name) in victims {
         let message = if message.is_empty() { format!("Stopping container {name}") } else { message.to_owned() };
         draft.ops.push(Op::StopContainer { id, name, deadline, message });
@@ -82,6 +87,9 @@ pub(super) fn stop_sidecars(draft: &mut Draft<'_>) {
     draft.stopping = true;
     let since = draft.view.observed.history.stopping_since.unwrap_or(draft.view.now);
     let deadline = since.checked_add(draft.view.grace()).unwrap_or(since);
+    if !draft.may_retry(&Subject::Removal) {
+        return;
+    }
     for (id, name) in last_sidecar(draft) {
         let message = format!("Stopping container {name}");
         draft.ops.push(Op::StopContainer { id, name, deadline, message });
@@ -107,6 +115,10 @@ fn running(draft: &Draft<'_>, wanted: impl Fn(Option<Role>) -> bool) -> Vec<(Str
 pub(super) fn orphan(observed: &Observed, now: Timestamp) -> Vec<Op> {
     let since = observed.history.stopping_since.unwrap_or(now);
     let deadline = since.checked_add(ORPHAN_GRACE).unwrap_or(since);
+    let blocked = observed.history.failures.get(&Subject::Removal).is_some_and(|failure| failure.until > now);
+    if blocked {
+        return vec![];
+    }
     let running = observed.containers.iter().filter(|container| is_running(container));
     let stops: Vec<Op> = running
         .map(|container| {
@@ -116,10 +128,6 @@ pub(super) fn orphan(observed: &Observed, now: Timestamp) -> Vec<Op> {
         .collect();
     if !stops.is_empty() {
         return stops;
-    }
-    let blocked = observed.history.failures.get(&Subject::Removal).is_some_and(|failure| failure.until > now);
-    if blocked {
-        return vec![];
     }
     if !observed.sandboxes.is_empty() {
         return observed.sandboxes.iter().map(|sandbox| Op::RemoveSandbox { id: sandbox.id.clone() }).collect();

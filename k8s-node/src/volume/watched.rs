@@ -23,8 +23,11 @@ use tokio::sync::Notify;
 /// The objects that pods of this node show.
 pub(super) struct Watched {
     client: Client,
-    by_pod: Mutex<BTreeMap<String, BTreeMap<(ResourceType, String), Watch>>>,
+    by_pod: Mutex<BTreeMap<String, Watches>>,
 }
+
+/// The watches of one pod, by kind and name.
+type Watches = BTreeMap<(ResourceType, String), Watch>;
 
 struct Watch {
     /// The revision that was read last; another one is news. 0: there was none.

@@ -29,7 +29,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn new() -> Env {
+    pub fn env() -> Env {
         Arc::new(Self { start: tokio::time::Instant::now(), random: Mutex::new(1) })
     }
 }
