@@ -1,72 +1,213 @@
-//! Admission: what is changed about a write, and what is refused, after authorization and before the store.
+//! Admission: what is decided about a write after the caller may make it and before it is stored.
 //!
-//! Follows upstream's chain: every plugin may change the object, then every plugin may refuse it. Embedders add their
-//! own at construction.
+//! Plugins run in upstream's order: first all that change the object, then all that only judge it. The order and the
+//! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
-pub mod namespace_lifecycle;
-pub mod node_restriction;
-pub mod priority;
-pub mod service_account;
-pub mod tolerations;
+mod escalation;
+mod namespace;
+mod node;
+mod priority;
+mod service_account;
+mod taints;
+mod tolerations;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_core::{
     doc::Doc,
-    object::Object,
+    env::Env,
+    object::{Object, ObjectKey},
     registry::ResourceInfo,
-    request::{Caller, Options, Target, Verb},
-    status::ApiResult,
+    request::{Caller, Options, ResourceType, Target, Verb},
+    status::{ApiError, ApiResult},
 };
 
-use crate::inner::Reads;
+use crate::{auth::rbac::Rbac, cache::Cache};
 
-/// One write on its way to the store.
-pub struct AdmissionRequest<'a> {
-    /// Who writes.
-    pub caller: &'a Caller,
-    /// Create, update (also for patches) or delete.
-    pub verb: Verb,
-    /// The kind.
-    pub info: &'a ResourceInfo,
-    /// Namespace, name and subresource. The name may be empty while it is still to be generated.
-    pub target: &'a Target,
-    /// The options of the request.
-    pub options: &'a Options,
-    /// The object as it was, for updates and deletions.
-    pub old: Option<&'a Arc<Object>>,
-    /// What else there is.
-    pub reads: &'a Reads,
-}
+pub(crate) use self::namespace::check_namespace;
+pub use self::{
+    escalation::Escalation, namespace::NamespaceLifecycle, node::NodeRestriction, priority::Priority,
+    service_account::ServiceAccounts, taints::TaintNodes, tolerations::DefaultTolerations,
+};
 
-/// One plugin of the chain. Both steps pass everything by default.
+/// One plugin.
 #[async_trait]
 pub trait Admission: Send + Sync + 'static {
-    /// The plugin's name.
+    /// For messages and metrics, such as `NodeRestriction`.
     fn name(&self) -> &'static str;
 
-    /// May change the object.
-    async fn mutate(&self, request: &AdmissionRequest<'_>, doc: &mut Doc) -> ApiResult<()> {
-        let _ = (request, doc);
+    /// Whether the plugin has anything to say. Asked for every write; must be cheap.
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool;
+
+    /// May change the object. An error refuses the write.
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
+        let _ = request;
         Ok(())
     }
 
-    /// May refuse; `doc` is the object as it will be stored, `None` for deletions.
-    async fn validate(&self, request: &AdmissionRequest<'_>, doc: Option<&Doc>) -> ApiResult<()> {
-        let _ = (request, doc);
+    /// Judges the object as it will be stored. An error refuses the write.
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        let _ = request;
         Ok(())
     }
 }
 
-/// The plugins that are on by default, in upstream's order, as far as the kinds they act on are there.
-pub fn default_plugins() -> Vec<Arc<dyn Admission>> {
+/// A write, as plugins see it.
+pub struct AdmissionRequest<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// `Create`, `Update` (patches are updates), `Delete` or `Connect`.
+    pub verb: Verb,
+    /// The kind.
+    pub info: &'a Arc<ResourceInfo>,
+    /// What it is about. The name is there also where the server made it up.
+    pub target: &'a Target,
+    /// The caller's options.
+    pub options: &'a Options,
+    /// The object as it was; of a deletion, the object that goes.
+    pub old: Option<&'a Doc>,
+    /// The cluster as the cache shows it.
+    pub cluster: &'a Cluster,
+    /// What the caller will be told in warnings.
+    pub warnings: Vec<String>,
+    object: Option<Doc>,
+    edited: bool,
+}
+
+impl<'a> AdmissionRequest<'a> {
+    /// A write of `object`.
+    pub fn new(
+        caller: &'a Caller,
+        verb: Verb,
+        info: &'a Arc<ResourceInfo>,
+        target: &'a Target,
+        options: &'a Options,
+        cluster: &'a Cluster,
+    ) -> Self {
+        let (old, object) = (None, None);
+        Self { caller, verb, info, target, options, old, cluster, warnings: Vec::new(), object, edited: false }
+    }
+
+    /// The same with the object as it was and as it shall be.
+    pub fn with(self, old: Option<&'a Doc>, object: Option<Doc>) -> Self {
+        Self { old, object, ..self }
+    }
+
+    /// The object as it shall be; of a binding, eviction or token request, that body. None for deletions.
+    pub fn object(&self) -> Option<&Doc> {
+        self.object.as_ref()
+    }
+
+    /// The object, to change. Defaults are set again afterwards.
+    pub fn edit(&mut self) -> Option<&mut Doc> {
+        self.edited = true;
+        self.object.as_mut()
+    }
+
+    /// Whether a plugin changed the object.
+    pub fn is_edited(&self) -> bool {
+        self.edited
+    }
+
+    /// The object after admission.
+    pub fn into_object(self) -> Option<Doc> {
+        self.object
+    }
+
+    /// Whether it is about this resource (and not one of its subresources).
+    pub fn is_on(&self, group: &str, plural: &str) -> bool {
+        self.target.subresource.is_empty() && self.is_below(group, plural)
+    }
+
+    /// Whether it is about this resource or one of its subresources.
+    pub fn is_below(&self, group: &str, plural: &str) -> bool {
+        self.info.group == group && self.info.plural == plural
+    }
+
+    /// 403 for the target.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> ApiError {
+        ApiError::forbidden(&self.info.plural, &self.info.group, &self.target.name, why)
+    }
+}
+
+/// The cluster as plugins read it: from the cache, or, where an old answer would do harm, after the cache has caught
+/// up.
+pub struct Cluster {
+    cache: Arc<Cache>,
+}
+
+impl Cluster {
+    /// The cluster behind a cache.
+    pub fn new(cache: Arc<Cache>) -> Self {
+        Self { cache }
+    }
+
+    /// An object as the cache shows it.
+    pub fn get(&self, group: &str, version: &str, plural: &str, key: &ObjectKey) -> Option<Arc<Object>> {
+        let kind = self.cache.kind(&ResourceType::new(group, version, plural))?;
+        kind.state().get(key).cloned()
+    }
+
+    /// An object as it is; waits for the cache.
+    pub async fn fresh(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+        key: &ObjectKey,
+    ) -> ApiResult<Option<Arc<Object>>> {
+        self.cache.wait_for_head().await?;
+        Ok(self.get(group, version, plural, key))
+    }
+
+    /// Every object of a kind.
+    pub fn all(&self, group: &str, version: &str, plural: &str) -> Vec<Arc<Object>> {
+        let kind = self.cache.kind(&ResourceType::new(group, version, plural));
+        kind.map_or_else(Vec::new, |kind| kind.state().iter().map(|(_, object)| object.clone()).collect())
+    }
+}
+
+/// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served yet.
+pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
     vec![
-        Arc::new(namespace_lifecycle::NamespaceLifecycle),
-        Arc::new(service_account::ServiceAccount),
-        Arc::new(node_restriction::NodeRestriction),
-        Arc::new(tolerations::TaintNodesByCondition),
-        Arc::new(priority::Priority),
-        Arc::new(tolerations::DefaultTolerationSeconds),
+        Arc::new(NamespaceLifecycle),
+        Arc::new(ServiceAccounts { env: env.clone() }),
+        Arc::new(NodeRestriction),
+        Arc::new(TaintNodes),
+        Arc::new(Priority),
+        Arc::new(DefaultTolerations),
+        Arc::new(Escalation { rbac }),
     ]
+}
+
+/// The plugins of a server, in order.
+#[derive(Clone)]
+pub struct Chain(Arc<[Arc<dyn Admission>]>);
+
+impl Chain {
+    /// The built-in plugins, then `more`.
+    pub fn new(builtin: Vec<Arc<dyn Admission>>, more: Vec<Arc<dyn Admission>>) -> Self {
+        Self(builtin.into_iter().chain(more).collect())
+    }
+
+    /// Lets every plugin change the object.
+    pub async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
+        for plugin in self.0.iter() {
+            if plugin.handles(request) {
+                plugin.admit(request).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every plugin judge the object.
+    pub async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        for plugin in self.0.iter() {
+            if plugin.handles(request) {
+                plugin.validate(request).await?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -38,8 +38,10 @@ use k8s_core::{
 use k8s_store::{Revision, Store};
 use tokio::sync::watch as signal;
 
-pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
 use self::feed::Feed;
+#[cfg(test)]
+pub(crate) use self::page::Token;
+pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
 use crate::auth::Follower;
 
 /// How long a read waits for the cache to reach the revision that it needs.

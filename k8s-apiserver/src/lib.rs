@@ -3,15 +3,18 @@
 //! The **inner** service ([`ApiServer`]) takes requests of established callers and runs authorization, admission and
 //! the registry over a watch cache. The **outer** service ([`outer`]) is HTTP around it: TLS identity, authentication,
 //! negotiation, encoding, discovery. Components in the same process call the inner one under identities of their own.
-#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod auth;
 pub mod cache;
 pub mod discovery;
-pub mod inner;
 mod openapi;
 pub mod outer;
+mod registry;
+mod server;
 
-pub use inner::{ApiServer, ApiServerBuilder};
+pub use self::{
+    registry::{MAX_OBJECT_BYTES, fence_key},
+    server::{ApiServer, ApiServerBuilder},
+};

@@ -1,71 +1,46 @@
-//! Pods tolerate a node that is briefly away; new nodes take no pods before they are ready.
+//! `DefaultTolerationSeconds`: pods stay five minutes on a node that has gone quiet, unless they say otherwise.
 
 use async_trait::async_trait;
-use k8s_core::{doc::Doc, request::Verb, status::ApiResult};
-use serde_json::json;
+use k8s_core::{doc, doc::Doc, request::Verb, status::ApiResult};
 
 use super::{Admission, AdmissionRequest};
 
-/// How long pods stay on a node that is not ready or not reachable, unless they say otherwise.
 const SECONDS: i64 = 300;
+const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// The plugin that gives pods their default tolerations.
-pub struct DefaultTolerationSeconds;
+/// The plugin.
+pub struct DefaultTolerations;
 
 #[async_trait]
-impl Admission for DefaultTolerationSeconds {
+impl Admission for DefaultTolerations {
     fn name(&self) -> &'static str {
         "DefaultTolerationSeconds"
     }
 
-    async fn mutate(&self, request: &AdmissionRequest<'_>, doc: &mut Doc) -> ApiResult<()> {
-        if request.info.kind != "Pod" || !request.target.subresource.is_empty() || request.verb != Verb::Create {
-            return Ok(());
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.verb == Verb::Create && request.is_on("", "pods")
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
+        let Some(pod) = request.edit() else { return Ok(()) };
+        let tolerations = pod.entry_at(&["spec", "tolerations"]);
+        if tolerations.as_array().is_none() {
+            *tolerations = Doc::Array(Vec::new());
         }
-        for taint in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-            let tolerations = doc.at(&["spec", "tolerations"]).map(Doc::items).unwrap_or_default();
-            let covers = |toleration: &Doc| {
-                let (key, effect) = (toleration.str_at(&["key"]), toleration.str_at(&["effect"]));
-                (key.is_empty() || key == taint) && (effect.is_empty() || effect == "NoExecute")
-            };
-            if !tolerations.iter().any(covers) {
-                let toleration =
-                    json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS});
-                push(doc, &["spec", "tolerations"], &toleration);
+        let Some(list) = tolerations.as_array_mut() else { return Ok(()) };
+        for taint in TAINTS {
+            if !list.iter().any(|toleration| tolerates(toleration, taint)) {
+                list.push(
+                    doc!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+                );
             }
         }
         Ok(())
     }
 }
 
-/// The plugin that keeps pods off a node until something says that it is ready.
-pub struct TaintNodesByCondition;
-
-#[async_trait]
-impl Admission for TaintNodesByCondition {
-    fn name(&self) -> &'static str {
-        "TaintNodesByCondition"
-    }
-
-    /// The node agent registers ready nodes; nothing removes the taint of others yet, so only nodes that say that
-    /// they are not ready are tainted.
-    async fn mutate(&self, request: &AdmissionRequest<'_>, doc: &mut Doc) -> ApiResult<()> {
-        if request.info.kind != "Node" || !request.target.subresource.is_empty() || request.verb != Verb::Create {
-            return Ok(());
-        }
-        let conditions = doc.at(&["status", "conditions"]).map(Doc::items).unwrap_or_default();
-        let is_unready = |condition: &Doc| condition.str_at(&["type"]) == "Ready" && condition.str_at(&["status"]) != "True";
-        if conditions.iter().any(is_unready) {
-            push(doc, &["spec", "taints"], &json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
-        }
-        Ok(())
-    }
-}
-
-fn push(doc: &mut Doc, path: &[&str], value: &serde_json::Value) {
-    let Ok(value) = Doc::from_serialize(value) else { return };
-    match doc.at_mut(path).and_then(Doc::as_array_mut) {
-        Some(list) => list.push(value),
-        None => doc.set_at(path, Doc::Array(vec![value])),
-    }
+/// Whether a toleration is about this taint with the effect `NoExecute`, or about all of either.
+fn tolerates(toleration: &Doc, taint: &str) -> bool {
+    let (key, effect) = (toleration.str_at(&["key"]), toleration.str_at(&["effect"]));
+    (key == taint || key.is_empty()) && matches!(effect, "NoExecute" | "")
 }

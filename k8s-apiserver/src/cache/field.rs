@@ -22,8 +22,9 @@ fn fallback<'a>(object: &'a Object, path: &str) -> Option<Cow<'a, str>> {
     match path {
         "spec.unschedulable" | "spec.hostNetwork" => Some("false".into()),
         "status.replicas" | "status.successful" => Some("0".into()),
-        "source" => read(object.stored_json(), "source.component")
-            .or_else(|| read(object.stored_json(), "reportingComponent")),
+        "source" => {
+            read(object.stored_json(), "source.component").or_else(|| read(object.stored_json(), "reportingComponent"))
+        }
         _ => None,
     }
 }

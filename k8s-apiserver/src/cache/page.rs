@@ -80,7 +80,13 @@ mod tests {
     #[test]
     fn foreign_tokens_are_refused() {
         let wire = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        for text in ["", "???", "e30", &wire(r#"{"v":"x","rv":1,"start":"a/b"}"#), &wire(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a/b"}"#)] {
+        for text in [
+            "",
+            "???",
+            "e30",
+            &wire(r#"{"v":"x","rv":1,"start":"a/b"}"#),
+            &wire(r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a/b"}"#),
+        ] {
             assert_eq!(Token::decode(text).unwrap_err().code(), 400, "{text}");
         }
     }

@@ -117,9 +117,11 @@ fn page(
     let more = items.len() == limit && matching.next().is_some();
     drop(matching);
     let shown = shown + items.len() as u64;
-    let next = items.last().filter(|_| more).map(|last| Token { revision: Some(revision), after: last.meta.key(), shown });
+    let next =
+        items.last().filter(|_| more).map(|last| Token { revision: Some(revision), after: last.meta.key(), shown });
     // As upstream: what a selector would leave cannot be told without looking.
-    let remaining = (more && filter.is_whole_collection()).then(|| state.count(&filter.namespace).saturating_sub(shown));
+    let remaining =
+        (more && filter.is_whole_collection()).then(|| state.count(&filter.namespace).saturating_sub(shown));
     ObjectList { items, revision, continue_token: next.map(|token| token.encode()), remaining }
 }
 

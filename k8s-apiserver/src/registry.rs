@@ -1,0 +1,25 @@
+//! The registry: what is done to stored objects, driven by each kind's entry in the table, schema and strategy.
+//!
+//! Nothing here knows who may do it; that was decided before. Nothing here knows HTTP.
+
+mod binding;
+mod collection;
+mod commit;
+mod connect;
+mod create;
+mod delete;
+mod encode;
+mod eviction;
+mod finalize;
+mod operation;
+mod patch;
+mod reviews;
+mod scale;
+mod services;
+mod status;
+mod time;
+mod token;
+mod update;
+
+pub(crate) use self::reviews::review;
+pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

@@ -1,0 +1,43 @@
+//! Subresources that are a part of the object: `status`, and the ephemeral containers and resources of pods.
+
+use k8s_core::{
+    doc::Doc,
+    request::{ApiResponse, ResponseBody},
+    status::ApiResult,
+};
+
+use super::{
+    operation::Operation,
+    update::{Base, Part},
+};
+
+impl Operation<'_> {
+    /// The whole object, as its part subresources show it.
+    pub async fn get_whole(&mut self) -> ApiResult<ApiResponse> {
+        let found = self.server.cache.get(self.kind, &self.key(), self.options()).await?;
+        found.map(|object| ApiResponse::ok(ResponseBody::Object(object))).ok_or_else(|| self.not_found())
+    }
+
+    /// Which part of the object the request's subresource is, if it is one.
+    pub fn part(&self) -> Option<Part> {
+        match self.target().subresource.as_str() {
+            "" => Some(Part::Main),
+            "status" => Some(Part::Status),
+            "ephemeralcontainers" => Some(Part::Ephemeral),
+            _ => None,
+        }
+    }
+}
+
+/// `old` with nothing but the ephemeral containers of `new`.
+pub(super) fn only_ephemeral_containers(new: &mut Doc, base: &Base) {
+    const PATH: [&str; 2] = ["spec", "ephemeralContainers"];
+    let (containers, owners) = (new.remove_at(&PATH), new.remove_at(&["metadata", "managedFields"]));
+    *new = base.doc.clone();
+    for (path, value) in [(&PATH[..], containers), (&["metadata", "managedFields"], owners)] {
+        match value {
+            Some(value) => new.set_at(path, value),
+            None => drop(new.remove_at(path)),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The inner API server: one request at a time through authorization and into the registry.
+
+mod authorize;
+mod bootstrap;
+mod builder;
+mod compaction;
+mod impersonation;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_core::{
+    env::{Env, Task},
+    registry::{Registry, ResourceInfo},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Verb},
+    seam::{node::NodeDialer, transport::Transport},
+    status::{ApiError, ApiResult},
+};
+use k8s_store::Store;
+use parking_lot::Mutex;
+
+pub use self::builder::ApiServerBuilder;
+use crate::{
+    admission::{Chain, Cluster},
+    auth::{Authorizer, rbac::Rbac, token::ServiceAccountTokens},
+    cache::Cache,
+    outer::Door,
+    registry::{Operation, Part, Ranges, review},
+};
+
+/// The API server, for callers that are known already. Cloning shares.
+#[derive(Clone)]
+pub struct ApiServer {
+    inner: Arc<Inner>,
+    tasks: Arc<Mutex<Vec<Task>>>,
+}
+
+/// What every request needs.
+pub struct Inner {
+    /// Time, randomness and tasks.
+    pub env: Env,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// What is kept, at hand.
+    pub cache: Arc<Cache>,
+    /// The kinds.
+    pub registry: Arc<Registry>,
+    /// Decides who may.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Decides what may be written.
+    pub admission: Chain,
+    /// What admission reads.
+    pub cluster: Cluster,
+    /// Reaches nodes; `None` where there are none.
+    pub dialer: Option<Arc<dyn NodeDialer>>,
+    /// Issues and reviews tokens; `None` where there are none.
+    pub tokens: Option<Arc<ServiceAccountTokens>>,
+    /// The rules, for reviews and against escalation.
+    pub rbac: Arc<Rbac>,
+    /// From where Services get addresses and ports.
+    pub ranges: Ranges,
+}
+
+impl ApiServer {
+    /// A server over a store, to be given its parts. `store` and `env` must not be shared with another server unless
+    /// the store is made for several.
+    pub fn builder(store: Arc<dyn Store>, env: Env) -> ApiServerBuilder {
+        ApiServerBuilder::new(store, env)
+    }
+
+    /// Answers a request of `caller`. With [`ApiRequest::caller`] set, `caller` asks to act as that one.
+    ///
+    /// Dropping the future of a write leaves open whether it happened.
+    pub async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        self.inner.handle(caller, request).await
+    }
+
+    /// The door for a component in the same process, under an identity of its own.
+    pub fn transport(&self, caller: Caller) -> Arc<dyn Transport> {
+        Arc::new(Local { server: self.clone(), caller })
+    }
+
+    /// The watch cache: for health, metrics and other readers that may see everything.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.inner.cache
+    }
+
+    /// The revision that the cache shows.
+    pub fn revision(&self) -> u64 {
+        self.inner.cache.revision()
+    }
+
+    /// The kinds that it knows.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.inner.registry
+    }
+
+    /// The authorizer, for the outer service's paths that are no resource.
+    pub fn authorizer(&self) -> &Arc<dyn Authorizer> {
+        &self.inner.authorizer
+    }
+
+    /// Ends every watch and every task, and returns when they have ended. Requests after that still read and write
+    /// the store, but the cache no longer follows it.
+    pub async fn shutdown(&self) {
+        self.inner.cache.close();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.stop().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Door for ApiServer {
+    async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        self.inner.handle(caller, request).await
+    }
+}
+
+struct Local {
+    server: ApiServer,
+    caller: Caller,
+}
+
+#[async_trait]
+impl Transport for Local {
+    async fn call(&self, request: ApiRequest) -> ApiResult<ApiResponse> {
+        self.server.inner.handle(self.caller.clone(), request).await
+    }
+}
+
+impl Inner {
+    async fn handle(&self, caller: Caller, mut request: ApiRequest) -> ApiResult<ApiResponse> {
+        let caller = match request.caller.take() {
+            Some(other) => impersonation::act_as(&*self.authorizer, &caller, other).await?,
+            None => caller,
+        };
+        let info = self.registry.served(&request.target.resource)?.clone();
+        check_place(&info, &request)?;
+        authorize::authorize(&*self.authorizer, &caller, &request).await?;
+        check_verb(&info, &request)?;
+        self.answer(&caller, &info, request).await
+    }
+
+    async fn answer(
+        &self,
+        caller: &Caller,
+        info: &Arc<ResourceInfo>,
+        mut request: ApiRequest,
+    ) -> ApiResult<ApiResponse> {
+        let body = std::mem::take(&mut request.body);
+        let Some(kind) = self.cache.kind(&info.resource()) else {
+            return review(self, caller, info, &request, body).await;
+        };
+        let warnings = Vec::new();
+        let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings };
+        let mut response = operation.run(body).await?;
+        response.warnings.append(&mut operation.warnings);
+        Ok(response)
+    }
+}
+
+impl Operation<'_> {
+    async fn run(&mut self, body: RequestBody) -> ApiResult<ApiResponse> {
+        if !self.target().subresource.is_empty() {
+            return self.run_below(body).await;
+        }
+        match (self.request.verb, body) {
+            (Verb::Get, _) => self.get_whole().await,
+            (Verb::List, _) => self.list().await,
+            (Verb::Watch, _) => self.watch().await,
+            (Verb::Create, RequestBody::Doc(doc)) => self.create(doc).await,
+            (Verb::Update, RequestBody::Doc(doc)) => self.update(doc, Part::Main).await,
+            (Verb::Patch, RequestBody::Patch(kind, patch)) => self.patch(kind, patch, Part::Main).await,
+            (Verb::Delete, _) => self.delete().await,
+            (Verb::DeleteCollection, _) => self.delete_collection().await,
+            (verb, _) => Err(unsuited(verb)),
+        }
+    }
+
+    async fn run_below(&mut self, body: RequestBody) -> ApiResult<ApiResponse> {
+        let part = self.part();
+        let subresource = self.target().subresource.clone();
+        match (self.request.verb, part, body) {
+            (Verb::Get, Some(_), _) => self.get_whole().await,
+            (Verb::Update, Some(part), RequestBody::Doc(doc)) => self.update(doc, part).await,
+            (Verb::Patch, Some(part), RequestBody::Patch(kind, patch)) => self.patch(kind, patch, part).await,
+            (Verb::Connect, None, _) => self.connect().await,
+            (verb, None, body) => match (subresource.as_str(), verb, body) {
+                ("log", Verb::Get, _) => self.connect().await,
+                ("scale", Verb::Get, _) => self.get_scale().await,
+                ("scale", Verb::Update, RequestBody::Doc(doc)) => self.update_scale(doc).await,
+                ("scale", Verb::Patch, RequestBody::Patch(kind, patch)) => self.patch_scale(kind, patch).await,
+                ("binding", Verb::Create, RequestBody::Doc(doc)) => self.bind(doc).await,
+                ("eviction", Verb::Create, RequestBody::Doc(doc)) => self.evict(doc).await,
+                ("finalize", Verb::Update, RequestBody::Doc(doc)) => self.finalize(doc).await,
+                ("token", Verb::Create, RequestBody::Doc(doc)) => self.issue_token(doc).await,
+                ("resize", ..) => Err(ApiError::not_implemented("resizing pods in place")),
+                (_, verb, _) => Err(unsuited(verb)),
+            },
+            (verb, ..) => Err(unsuited(verb)),
+        }
+    }
+
+    async fn list(&mut self) -> ApiResult<ApiResponse> {
+        let filter = self.filter()?;
+        let list = self.server.cache.list(self.kind, &filter, self.options()).await?;
+        Ok(ApiResponse::ok(ResponseBody::List(list)))
+    }
+
+    async fn watch(&mut self) -> ApiResult<ApiResponse> {
+        let filter = self.filter()?;
+        let stream = self.server.cache.watch(self.kind, filter, self.options()).await?;
+        Ok(ApiResponse::ok(ResponseBody::Watch(stream)))
+    }
+}
+
+/// A request whose body does not fit its verb.
+fn unsuited(verb: Verb) -> ApiError {
+    ApiError::bad_request(format!("the body does not fit the verb {}", verb.as_str()))
+}
+
+/// 404 for a cluster-scoped kind by a path with a namespace, and for one object of a namespaced kind without.
+fn check_place(info: &ResourceInfo, request: &ApiRequest) -> ApiResult<()> {
+    let target = &request.target;
+    let misplaced = match info.is_namespaced() {
+        false => !target.namespace.is_empty(),
+        true => target.namespace.is_empty() && (!target.name.is_empty() || request.verb == Verb::Create),
+    };
+    if misplaced {
+        return Err(ApiError::no_such_path());
+    }
+    let names = [&target.namespace, &target.name];
+    if names.iter().any(|name| matches!(name.as_str(), "." | "..") || name.contains(['/', '%', '\0'])) {
+        return Err(ApiError::bad_request("a name in the path may not be '.' or '..' or contain '/', '%' or NUL"));
+    }
+    Ok(())
+}
+
+/// 404 for a subresource that the kind does not have; 405 for a verb that works on none of it.
+fn check_verb(info: &ResourceInfo, request: &ApiRequest) -> ApiResult<()> {
+    let verb = request.verb;
+    if request.target.subresource.is_empty() {
+        return if info.supports(verb) { Ok(()) } else { Err(ApiError::method_not_allowed(verb.as_str())) };
+    }
+    let sub = info.subresource(&request.target.subresource).ok_or_else(ApiError::no_such_path)?;
+    let is_log = sub.name == "log" && verb == Verb::Connect;
+    if sub.verbs.contains(&verb) || is_log { Ok(()) } else { Err(ApiError::method_not_allowed(verb.as_str())) }
+}

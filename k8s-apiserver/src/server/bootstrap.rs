@@ -1,0 +1,203 @@
+//! What every cluster has: made sure of at every start, before the server is ready.
+
+use std::net::SocketAddr;
+
+use k8s_core::{
+    doc,
+    doc::Doc,
+    request::{ApiRequest, Caller, RequestBody, ResourceType, Target, Verb},
+    status::{ApiError, ApiResult},
+};
+use serde::Serialize;
+
+use super::Inner;
+use crate::auth::{bootstrap::policy, rbac};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
+/// How often something that others change at the same time is tried again.
+const ATTEMPTS: usize = 8;
+
+/// Namespaces, priority classes, the RBAC policy, and the Service by which pods reach the API server.
+pub async fn run(inner: &Inner, advertised: Option<SocketAddr>) -> ApiResult<()> {
+    let own = Own { inner, caller: Caller::new("system:apiserver", &["system:masters"]).with_agent("kube-apiserver") };
+    for name in NAMESPACES {
+        own.ensure("", "namespaces", "", doc!({"metadata": {"name": name}}), |_, _| false).await?;
+    }
+    own.priority_classes().await?;
+    own.policy().await?;
+    own.kubernetes(advertised).await
+}
+
+/// The server's own identity.
+struct Own<'a> {
+    inner: &'a Inner,
+    caller: Caller,
+}
+
+impl Own<'_> {
+    async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
+        let info = self.inner.registry.served(&target.resource)?.clone();
+        let request = ApiRequest { verb, target, ..ApiRequest::default() };
+        // Authorization is passed by: until the policy is there, it could only say no.
+        self.inner.answer(&self.caller, &info, ApiRequest { body, ..request }).await?.into_doc()
+    }
+
+    /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says
+    /// whether it changed anything.
+    async fn ensure(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        wanted: Doc,
+        amend: impl Fn(&mut Doc, &Doc) -> bool,
+    ) -> ApiResult<()> {
+        let all = Target::all(ResourceType::new(group, "v1", plural), namespace);
+        let one = Target { name: wanted.str_at(&["metadata", "name"]).into(), ..all.clone() };
+        for _ in 0..ATTEMPTS {
+            let done = match self.ask(Verb::Get, one.clone(), RequestBody::None).await {
+                Ok(mut found) => match amend(&mut found, &wanted) {
+                    false => return Ok(()),
+                    true => self.ask(Verb::Update, one.clone(), RequestBody::Doc(found)).await,
+                },
+                Err(error) if error.is_not_found() => {
+                    self.ask(Verb::Create, all.clone(), RequestBody::Doc(wanted.clone())).await
+                }
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_conflict() || error.is_already_exists() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ApiError::unavailable(format!("{plural} {:?}: others changed it again and again", one.name)))
+    }
+
+    async fn priority_classes(&self) -> ApiResult<()> {
+        let classes = [
+            (
+                "system-cluster-critical",
+                2_000_000_000,
+                "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+            ),
+            (
+                "system-node-critical",
+                2_000_001_000,
+                "Used for system critical pods that must not be moved from their current node.",
+            ),
+        ];
+        for (name, value, description) in classes {
+            let class = doc!({"metadata": {"name": name}, "value": value, "description": description});
+            self.ensure("scheduling.k8s.io", "priorityclasses", "", class, |_, _| false).await?;
+        }
+        Ok(())
+    }
+
+    async fn policy(&self) -> ApiResult<()> {
+        let policy = policy();
+        for role in &policy.cluster_roles {
+            self.rbac("clusterroles", "", role).await?;
+        }
+        for binding in &policy.cluster_role_bindings {
+            self.rbac("clusterrolebindings", "", binding).await?;
+        }
+        for role in &policy.roles {
+            self.rbac("roles", role.metadata.namespace.as_deref().unwrap_or(""), role).await?;
+        }
+        for binding in &policy.role_bindings {
+            self.rbac("rolebindings", binding.metadata.namespace.as_deref().unwrap_or(""), binding).await?;
+        }
+        Ok(())
+    }
+
+    async fn rbac(&self, plural: &str, namespace: &str, object: &impl Serialize) -> ApiResult<()> {
+        let wanted =
+            Doc::from_serialize(object).map_err(|why| ApiError::internal(format!("bootstrap policy: {why}")))?;
+        self.ensure(rbac::GROUP, plural, namespace, wanted, add_back).await
+    }
+
+    /// The Service `kubernetes` in the namespace `default`, and its endpoint.
+    async fn kubernetes(&self, advertised: Option<SocketAddr>) -> ApiResult<()> {
+        let Some(address) = advertised else { return Ok(()) };
+        let labels = doc!({"component": "apiserver", "provider": "kubernetes"});
+        let service = doc!({
+            "metadata": {"name": "kubernetes", "labels": labels},
+            "spec": {
+                "clusterIP": self.inner.ranges.first_address().to_string(),
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": address.port()}]
+            }
+        });
+        self.ensure("", "services", "default", service, replace(&["spec", "ports"])).await?;
+        let port = doc!({"name": "https", "port": address.port(), "protocol": "TCP"});
+        let endpoints = doc!({
+            "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": address.ip().to_string()}], "ports": [port.clone()]}]
+        });
+        self.ensure("", "endpoints", "default", endpoints, replace(&["subsets"])).await?;
+        let slice = doc!({
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
+            "ports": [port]
+        });
+        let amend = |found: &mut Doc, wanted: &Doc| {
+            let endpoints = replace(&["endpoints"])(found, wanted);
+            replace(&["ports"])(found, wanted) || endpoints
+        };
+        self.ensure("discovery.k8s.io", "endpointslices", "default", slice, amend).await
+    }
+}
+
+/// Takes one value over, if it does not say the same. Fields that only defaulting set are no difference.
+fn replace<'a>(path: &'a [&'a str]) -> impl Fn(&mut Doc, &Doc) -> bool + 'a {
+    move |found, wanted| {
+        let Some(wanted) = wanted.at(path) else { return false };
+        let same = found.at(path).is_some_and(|found| covers(found, wanted));
+        if !same {
+            found.set_at(path, wanted.clone());
+        }
+        !same
+    }
+}
+
+/// Whether `found` says all that `wanted` says.
+fn covers(found: &Doc, wanted: &Doc) -> bool {
+    match (found, wanted) {
+        (Doc::Object(found), Doc::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| covers(found, wanted)))
+        }
+        (Doc::Array(found), Doc::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| covers(found, wanted))
+        }
+        _ => found == wanted,
+    }
+}
+
+/// Rules and subjects that were taken out of the policy come back, unless the object says that it is kept by hand.
+fn add_back(found: &mut Doc, wanted: &Doc) -> bool {
+    if found.str_at(&AUTO_UPDATE) != "true" {
+        return false;
+    }
+    let mut changed = false;
+    // The rules of an aggregated role are its controller's business.
+    let is_aggregated = wanted.get("aggregationRule").is_some_and(|rule| !rule.is_null());
+    for field in ["rules", "subjects"] {
+        if field == "rules" && is_aggregated {
+            continue;
+        }
+        for item in wanted.get(field).map_or(&[][..], Doc::items) {
+            let list = found.entry_at(&[field]);
+            if list.as_array().is_none() {
+                *list = Doc::Array(Vec::new());
+            }
+            let Some(list) = list.as_array_mut() else { continue };
+            if !list.iter().any(|there| covers(there, item)) {
+                list.push(item.clone());
+                changed = true;
+            }
+        }
+    }
+    changed
+}

@@ -1,0 +1,150 @@
+//! Putting a server together.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use k8s_core::{
+    env::Env,
+    registry::Registry,
+    seam::node::NodeDialer,
+    status::{ApiError, ApiResult},
+};
+use k8s_store::Store;
+use parking_lot::Mutex;
+
+use super::{ApiServer, Inner, bootstrap, compaction};
+use crate::{
+    admission::{self, Admission, Chain, Cluster},
+    auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
+    cache::Cache,
+    registry::Ranges,
+};
+
+/// The parts of a server. What is not given has the default that is named.
+pub struct ApiServerBuilder {
+    store: Arc<dyn Store>,
+    env: Env,
+    registry: Arc<Registry>,
+    authorizers: Vec<Arc<dyn Authorizer>>,
+    followers: Vec<Arc<dyn Follower>>,
+    admission: Vec<Arc<dyn Admission>>,
+    dialer: Option<Arc<dyn NodeDialer>>,
+    tokens: Option<Arc<ServiceAccountTokens>>,
+    cidr: IpNet,
+    ports: RangeInclusive<u16>,
+    advertised: Option<SocketAddr>,
+}
+
+impl ApiServerBuilder {
+    pub(super) fn new(store: Arc<dyn Store>, env: Env) -> Self {
+        Self {
+            store,
+            env,
+            registry: Arc::new(Registry::builtin()),
+            authorizers: Vec::new(),
+            followers: Vec::new(),
+            admission: Vec::new(),
+            dialer: None,
+            tokens: None,
+            // Invariant: twelve bits are a prefix length of IPv4.
+            cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
+            ports: 30000..=32767,
+            advertised: None,
+        }
+    }
+
+    /// Serves these kinds instead of the built-in ones alone (see [`Registry::with`]).
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Arc::new(registry);
+        self
+    }
+
+    /// Asks one more authorizer, before the built-in ones (the node authorizer, then RBAC).
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizers.push(authorizer);
+        self
+    }
+
+    /// Tells one more follower of every change.
+    pub fn follower(mut self, follower: Arc<dyn Follower>) -> Self {
+        self.followers.push(follower);
+        self
+    }
+
+    /// Asks one more admission plugin, after the built-in ones.
+    pub fn admission(mut self, plugin: Arc<dyn Admission>) -> Self {
+        self.admission.push(plugin);
+        self
+    }
+
+    /// How nodes are reached, for logs, exec and the like. Without it, these answer 503.
+    pub fn node_dialer(mut self, dialer: Arc<dyn NodeDialer>) -> Self {
+        self.dialer = Some(dialer);
+        self
+    }
+
+    /// What issues and reviews service account tokens. It follows what tokens are bound to. Without it, token requests
+    /// answer 503.
+    pub fn tokens(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// The cluster IPs of Services; `10.96.0.0/12` by default.
+    pub fn service_cidr(mut self, cidr: IpNet) -> Self {
+        self.cidr = cidr;
+        self
+    }
+
+    /// The node ports of Services; 30000 to 32767 by default.
+    pub fn node_ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.ports = ports;
+        self
+    }
+
+    /// Where clients reach this server: the endpoint of the Service `kubernetes`. By default there is none.
+    pub fn advertise(mut self, address: IpAddr, port: u16) -> Self {
+        self.advertised = Some(SocketAddr::new(address, port));
+        self
+    }
+
+    /// Recovers the cache from the store, makes sure of what every cluster has, and answers with a server that is
+    /// ready. 503 when the store cannot be read.
+    pub async fn start(self) -> ApiResult<ApiServer> {
+        if self.cidr.prefix_len() > self.cidr.max_prefix_len().saturating_sub(3) {
+            return Err(ApiError::bad_request(format!(
+                "service CIDR {}: it has fewer than eight addresses",
+                self.cidr
+            )));
+        }
+        let (rbac, nodes) = (Arc::new(Rbac::default()), Arc::new(NodeAuthorizer::default()));
+        let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone()];
+        followers.extend(self.tokens.iter().map(|tokens| tokens.clone() as Arc<dyn Follower>));
+        followers.extend(self.followers);
+        let cache = Arc::new(Cache::new(self.env.clone(), self.store.clone(), &self.registry, &followers));
+        let mut authorizers = self.authorizers;
+        authorizers.push(nodes);
+        authorizers.push(rbac.clone());
+        let inner = Arc::new(Inner {
+            env: self.env.clone(),
+            store: self.store,
+            cluster: Cluster::new(cache.clone()),
+            cache: cache.clone(),
+            registry: self.registry,
+            authorizer: Arc::new(Union(authorizers)),
+            admission: Chain::new(admission::builtin(&self.env, rbac.clone()), self.admission),
+            dialer: self.dialer,
+            tokens: self.tokens,
+            rbac,
+            ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
+        });
+        let feed = cache.start().await?;
+        bootstrap::run(&inner, self.advertised).await?;
+        let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
+        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction])) })
+    }
+}

@@ -1,0 +1,12 @@
+//! The inner server in process, over the memory store, under a paused clock.
+
+mod bad_input;
+pub(crate) mod clock;
+mod crud;
+mod deletion;
+mod fixture;
+mod identity;
+mod nodes;
+mod pages;
+mod services;
+mod watches;

@@ -1,0 +1,64 @@
+//! Tokio's paused clock as an environment: time jumps to the next timer when nothing else is to be done.
+#![allow(clippy::disallowed_methods)] // This is the tests' runtime shell.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use k8s_core::env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp};
+use tokio::{task::JoinHandle, time::Instant};
+
+/// The environment of a test with `start_paused = true`. Its wall clock begins in 2026.
+pub fn paused() -> Env {
+    Arc::new(Paused { start: Instant::now(), random: AtomicU64::new(1) })
+}
+
+struct Paused {
+    start: Instant,
+    random: AtomicU64,
+}
+
+impl Environment for Paused {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_767_225_600 + self.start.elapsed().as_secs() as i64).unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn random(&self) -> u64 {
+        let seed = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+    }
+
+    fn spawn(&self, _: &'static str, future: BoxFuture<'static, ()>) -> Task {
+        Task::new(Running(tokio::spawn(future)))
+    }
+}
+
+struct Running(JoinHandle<()>);
+
+impl TaskHandle for Running {
+    fn cancel(&self) {
+        self.0.abort();
+    }
+
+    fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            match self.0.await {
+                Err(error) if error.is_panic() => Err(error.to_string()),
+                _ => Ok(()),
+            }
+        })
+    }
+}
