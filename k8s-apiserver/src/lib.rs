@@ -3,6 +3,7 @@
 //! The **inner** service ([`ApiServer`]) takes requests of established callers and runs authorization, admission and
 //! the registry over a watch cache. The **outer** service ([`outer`]) is HTTP around it: TLS identity, authentication,
 //! negotiation, encoding, discovery. Components in the same process call the inner one under identities of their own.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod admission;

@@ -103,6 +103,11 @@ impl ApiServer {
         &self.inner.authorizer
     }
 
+    /// Ends every watch, now. What else is asked is answered as before; [`Self::shutdown`] ends the server's tasks, too.
+    pub fn close(&self) {
+        self.inner.cache.close();
+    }
+
     /// Ends every watch and every task, and returns when they have ended. Requests after that still read and write
     /// the store, but the cache no longer follows it.
     pub async fn shutdown(&self) {
