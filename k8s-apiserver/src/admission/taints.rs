@@ -1,4 +1,7 @@
 //! `TaintNodesByCondition`: a new node gets no pods until somebody says that it is ready.
+//!
+//! Not among the built-in plugins: without a node lifecycle controller, which lifts the taint when the node is ready,
+//! no pod would ever be scheduled. A cluster that runs one adds it.
 
 use async_trait::async_trait;
 use k8s_core::{doc, doc::Doc, request::Verb, status::ApiResult};

@@ -124,7 +124,7 @@ impl Operation<'_> {
                 format!("the name of the object ({name}) does not match the name on the URL ({})", self.target().name);
             return Err(ApiError::bad_request(message));
         }
-        if metadata(doc, "resourceVersion") != "" && self.request.verb == Verb::Create {
+        if !metadata(doc, "resourceVersion").is_empty() && self.request.verb == Verb::Create {
             return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
         }
         if self.info.is_namespaced() {

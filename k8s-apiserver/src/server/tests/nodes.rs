@@ -17,6 +17,7 @@ use super::{
     crud::example,
     fixture::{Fixture, built, server, short, target},
 };
+use crate::admission::TaintNodes;
 
 fn node(name: &str) -> Caller {
     Caller::new(format!("system:node:{name}"), &["system:nodes"])
@@ -38,7 +39,7 @@ async fn pod_on(api: &Fixture, name: &str, node: &str) -> Doc {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_registers_itself_and_reports_on_its_own_pods() {
-    let api = server().await;
+    let api = built(|builder| builder.admission(Arc::new(TaintNodes))).await;
     let one = api.acting(node("n1"));
     let itself = doc!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1", "zone": "a"}}});
     let created = one.create("nodes", "", itself).await.unwrap();
@@ -81,7 +82,7 @@ async fn a_node_writes_about_nobody_else() {
         request(Verb::Patch, "nodes/n2/status", "", doc!({"status": {}})),
         request(Verb::Patch, "nodes/n1", "", doc!({"metadata": {"labels": {"node-restriction.kubernetes.io/x": "y"}}})),
         request(Verb::Patch, "nodes/n1", "", doc!({"metadata": {"labels": {"node-role.kubernetes.io/x": "y"}}})),
-        request(Verb::Patch, "nodes/n1", "", doc!({"spec": {"taints": null}})),
+        request(Verb::Patch, "nodes/n1", "", doc!({"spec": {"taints": [{"key": "x", "effect": "NoSchedule"}]}})),
         request(Verb::Create, "pods", "default", {
             let mut pod = example("pods");
             pod.set_at(&["metadata", "name"], "x".into());
