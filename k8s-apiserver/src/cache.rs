@@ -10,6 +10,7 @@ mod filter;
 mod interest;
 mod kind;
 mod page;
+mod reached;
 mod read;
 mod ring;
 mod state;
@@ -36,11 +37,10 @@ use k8s_core::{
     status::{ApiError, ApiResult},
 };
 use k8s_store::{Revision, Store};
-use tokio::sync::watch as signal;
 
-use self::feed::Feed;
 #[cfg(test)]
 pub(crate) use self::page::Token;
+use self::{feed::Feed, reached::Reached};
 pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
 use crate::auth::Follower;
 
@@ -55,7 +55,7 @@ pub struct Cache {
     by_resource: BTreeMap<ResourceType, usize>,
     /// No prefix is a prefix of another.
     by_prefix: BTreeMap<String, usize>,
-    revision: signal::Sender<u64>,
+    reached: Reached,
     closed: AtomicBool,
     rebuilds: AtomicU64,
 }
@@ -79,7 +79,7 @@ impl Cache {
             kinds,
             by_resource,
             by_prefix,
-            revision: signal::Sender::new(0),
+            reached: Reached::default(),
             closed: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
         }
@@ -111,11 +111,11 @@ impl Cache {
 
     /// Everything up to this revision is in the cache.
     pub fn revision(&self) -> u64 {
-        *self.revision.borrow()
+        self.reached.get()
     }
 
     fn reached(&self, revision: u64) {
-        self.revision.send_replace(revision);
+        self.reached.set(revision);
     }
 
     /// How often the cache was made anew because it or the store's watch was wrong.
@@ -137,11 +137,9 @@ impl Cache {
         if self.revision() >= revision {
             return Ok(());
         }
-        let mut signal = self.revision.subscribe();
-        let reached = signal.wait_for(|reached| *reached >= revision);
-        match env::timeout(&*self.env, WAIT, reached).await {
-            Some(Ok(_)) => Ok(()),
-            _ => {
+        match env::timeout(&*self.env, WAIT, self.reached.wait_for(revision)).await {
+            Some(()) => Ok(()),
+            None => {
                 let message = format!("Too large resource version: {revision}, current: {}", self.revision());
                 Err(ApiError::timeout(message).retry_after(Duration::from_secs(1)))
             }
