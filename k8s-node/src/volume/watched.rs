@@ -23,8 +23,11 @@ use tokio::sync::Notify;
 /// The objects that pods of this node show.
 pub(super) struct Watched {
     client: Client,
-    by_pod: Mutex<BTreeMap<String, BTreeMap<(ResourceType, String), Watch>>>,
+    by_pod: Mutex<BTreeMap<String, PodWatches>>,
 }
+
+/// What one pod shows, by kind and name.
+type PodWatches = BTreeMap<(ResourceType, String), Watch>;
 
 struct Watch {
     /// The revision that was read last; another one is news. 0: there was none.
