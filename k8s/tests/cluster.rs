@@ -1,4 +1,5 @@
 //! Whole clusters inside this process: two at once, and simulated ones that repeat to the last request.
+#![allow(clippy::disallowed_methods)] // Tests own the clock.
 
 use std::time::Instant;
 
