@@ -1,6 +1,6 @@
 //! The object model of the cluster: values and the pure functions over them.
 //!
-//! No I/O, no clock, no async runtime, no HTTP. What other rooms share is named here as traits ([`env`], [`seam`]).
+//! No I/O, no clock, no async runtime, no HTTP. What other rooms share is named here as traits ([`mod@env`], [`seam`]).
 #![forbid(unsafe_code)]
 
 /// The typed Kubernetes API: the ecosystem's own types, at the version this workspace serves.

@@ -402,13 +402,16 @@ fn unescape(value: &str) -> String {
 mod tests {
     use super::*;
 
+    /// A selector, labels, and whether it selects them.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+
     fn labels(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
     #[test]
     fn label_selectors_mean_what_upstream_means() {
-        let cases: &[(&str, &[(&str, &str)], bool)] = &[
+        let cases: &[Case<'_>] = &[
             ("", &[], true),
             ("app=web", &[("app", "web")], true),
             ("app == web", &[("app", "api")], false),

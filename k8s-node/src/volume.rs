@@ -8,7 +8,7 @@
 //! logs/NAMESPACE_NAME_UID/NAME/N.log
 //! ```
 //!
-//! [`payload`] says what configuration volumes show, and is pure; [`write`](fn@write) puts it on the disk so that a reader sees
+//! [`payload`] says what configuration volumes show, and is pure; `writer` puts it on the disk so that a reader sees
 //! the old or the new state whole. Disk work blocks, so it runs on blocking threads.
 
 mod folder;

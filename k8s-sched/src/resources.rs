@@ -10,6 +10,11 @@ use k8s_core::{
     quantity,
 };
 
+/// What a pod that asks for no CPU counts with when nodes are scored (never when they are filtered).
+const DEFAULT_MILLI_CPU: i64 = 100;
+/// The same for memory, in bytes.
+const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+
 /// CPU in thousandths of a core, memory and storage in bytes, pods by count, everything else in whole units.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resources {
@@ -69,6 +74,12 @@ impl Resources {
         }
         running.pods = 1;
         running
+    }
+
+    /// CPU and memory as scores count them: a pod that asks for nothing counts with upstream's defaults.
+    pub fn counted(&self) -> (i64, i64) {
+        let at_least = |asked: i64, default: i64| if asked > 0 { asked } else { default };
+        (at_least(self.milli_cpu, DEFAULT_MILLI_CPU), at_least(self.memory, DEFAULT_MEMORY))
     }
 
     /// Adds, saturating.

@@ -24,6 +24,7 @@ pub struct Snapshot {
     unschedulable: Vec<bool>,
     allocatable: Vec<Resources>,
     requested: Vec<Resources>,
+    counted: Vec<(i64, i64)>,
     ports: Vec<Vec<ClaimedPort>>,
     images: Vec<BTreeMap<String, i64>>,
     by_name: BTreeMap<String, usize>,
@@ -71,6 +72,10 @@ impl<'a> NodeView<'a> {
     /// What its pods ask for.
     pub fn requested(&self) -> &'a Resources {
         &self.snapshot.requested[self.slot]
+    }
+    /// CPU and memory of its pods as scores count them.
+    pub fn counted(&self) -> (i64, i64) {
+        self.snapshot.counted[self.slot]
     }
     /// The host ports that its pods claim.
     pub fn ports(&self) -> &'a [ClaimedPort] {
@@ -134,6 +139,7 @@ impl Snapshot {
         self.unschedulable.swap_remove(slot);
         self.allocatable.swap_remove(slot);
         self.requested.swap_remove(slot);
+        self.counted.swap_remove(slot);
         self.ports.swap_remove(slot);
         self.images.swap_remove(slot);
         if let Some(moved) = self.names.get(slot) {
@@ -166,6 +172,7 @@ impl Snapshot {
         let Some(placed) = self.pods.remove(key) else { return };
         if let Some(slot) = self.by_name.get(&placed.node).copied() {
             self.requested[slot].subtract(&placed.requests);
+            self.count(slot, &placed.requests, -1);
             for port in &placed.ports {
                 if let Some(at) = self.ports[slot].iter().position(|claimed| claimed == port) {
                     self.ports[slot].swap_remove(at);
@@ -189,6 +196,7 @@ impl Snapshot {
         match self.by_name.get(&node).copied() {
             Some(slot) => {
                 self.requested[slot].add(&pod.requests);
+                self.count(slot, &pod.requests, 1);
                 self.ports[slot].extend(pod.ports.iter().cloned());
             }
             None => {
@@ -200,6 +208,12 @@ impl Snapshot {
         self.pods.insert(pod.key.clone(), placed);
     }
 
+    fn count(&mut self, slot: usize, requests: &Resources, sign: i64) {
+        let (cpu, memory) = requests.counted();
+        self.counted[slot].0 += sign * cpu;
+        self.counted[slot].1 += sign * memory;
+    }
+
     fn open_slot(&mut self, name: &str) -> usize {
         let slot = self.names.len();
         self.names.push(name.to_owned());
@@ -208,13 +222,15 @@ impl Snapshot {
         self.unschedulable.push(false);
         self.allocatable.push(Resources::default());
         self.requested.push(Resources::default());
+        self.counted.push((0, 0));
         self.ports.push(Vec::new());
         self.images.push(BTreeMap::new());
         self.by_name.insert(name.to_owned(), slot);
         for key in self.homeless.remove(name).unwrap_or_default() {
-            if let Some(placed) = self.pods.get(&key) {
+            if let Some(placed) = self.pods.get(&key).cloned() {
                 self.requested[slot].add(&placed.requests);
-                self.ports[slot].extend(placed.ports.iter().cloned());
+                self.count(slot, &placed.requests, 1);
+                self.ports[slot].extend(placed.ports);
             }
         }
         slot

@@ -1,3 +1,5 @@
+//! Where the objects of a cluster are kept.
+//!
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 

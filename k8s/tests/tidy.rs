@@ -33,7 +33,7 @@ fn collect(path: &Path, found: &mut Vec<(String, String)>) {
         let mut entries: Vec<PathBuf> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         entries.sort();
         entries.iter().for_each(|entry| collect(entry, found));
-    } else if path.extension().is_some_and(|extension| extension == "rs") {
+    } else if path.exists() && path.extension().is_some_and(|extension| extension == "rs") {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         found.push((name, fs::read_to_string(path).unwrap()));
     }

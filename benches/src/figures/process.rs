@@ -79,7 +79,7 @@ impl Server {
         let request = http::Request::get("/readyz").header("host", "localhost").body(body::empty());
         let Ok(request) = request else { return false };
         match http1::exchange(env, stream, request).await {
-            Ok(http1::Answer::Plain(answer)) => answer.status() == 200,
+            Ok(http1::Answer::Response(answer)) => answer.status() == 200,
             _ => false,
         }
     }

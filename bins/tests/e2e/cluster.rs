@@ -212,7 +212,8 @@ impl Drop for Cluster {
 /// Ends whatever containers a test left running, and what they mounted.
 fn remove_containers(folder: &Path) {
     let data = folder.display().to_string();
-    for root in [data.clone(), format!("{data}/node")] {
+    // The node of separate programs keeps a folder of its own inside: it goes first.
+    for root in [format!("{data}/node"), data.clone()] {
         let _ = Command::new(env!("CARGO_BIN_EXE_k8s")).args(["reset", "--data-dir", &root, "--yes"]).output();
     }
 }

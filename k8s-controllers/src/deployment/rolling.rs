@@ -20,7 +20,7 @@ pub fn bounds(deployment: &Deployment, wanted: i32) -> (i32, i32) {
     let quarter = IntOrString::String("25%".into());
     let surge = resolve(rolling.max_surge.as_ref().unwrap_or(&quarter), wanted, f64::ceil);
     let unavailable = resolve(rolling.max_unavailable.as_ref().unwrap_or(&quarter), wanted, f64::floor);
-    if surge == 0 && unavailable == 0 { (0, 1.min(wanted.max(1))) } else { (surge, unavailable.min(wanted)) }
+    if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(wanted)) }
 }
 
 fn resolve(value: &IntOrString, wanted: i32, round: fn(f64) -> f64) -> i32 {

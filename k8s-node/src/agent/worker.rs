@@ -80,6 +80,8 @@ pub(crate) struct Worker {
 }
 
 /// Something that ended.
+// One lives from its end to the next turn of the loop: a box for each would save nothing.
+#[allow(clippy::large_enum_variant)]
 enum Done {
     Op(Box<Op>, Outcome),
     Probe(Box<Due>, Result<(), String>),

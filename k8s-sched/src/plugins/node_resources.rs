@@ -7,11 +7,6 @@ use crate::{
     snapshot::{NodeView, Snapshot},
 };
 
-/// Upstream counts a pod that asks for nothing with this much CPU when it scores (never when it filters).
-const DEFAULT_MILLI_CPU: i64 = 100;
-/// See [`DEFAULT_MILLI_CPU`]; bytes.
-const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
-
 /// The filter: the sum of requests must fit what the node has.
 pub struct Fit;
 
@@ -66,12 +61,9 @@ pub fn lacking<'a>(wanted: &'a Resources, used: &Resources, have: &Resources) ->
 
 /// CPU and memory after the pod is there, as `(used, have)`, with upstream's defaults for pods that ask for nothing.
 fn usage(pod: &PodInfo, node: NodeView<'_>) -> [(i64, i64); 2] {
-    let at_least = |asked: i64, default: i64| if asked > 0 { asked } else { default };
-    let (used, have) = (node.requested(), node.allocatable());
-    [
-        (used.milli_cpu + at_least(pod.requests.milli_cpu, DEFAULT_MILLI_CPU), have.milli_cpu),
-        (used.memory + at_least(pod.requests.memory, DEFAULT_MEMORY), have.memory),
-    ]
+    let ((used_cpu, used_memory), have) = (node.counted(), node.allocatable());
+    let (cpu, memory) = pod.requests.counted();
+    [(used_cpu + cpu, have.milli_cpu), (used_memory + memory, have.memory)]
 }
 
 /// The scorer that prefers emptier nodes.
