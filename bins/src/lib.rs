@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)] // Programs read the environment and end the process; libraries do not.
 
-pub mod program;
-pub mod progress;
-pub mod data_dir;
 pub mod component;
-pub mod up;
+pub mod data_dir;
 pub mod image;
 pub mod kubeconfig;
+pub mod program;
+pub mod progress;
 pub mod reset;
+pub mod up;

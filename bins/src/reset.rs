@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use k8s::{
-    machine,
-    net::{pod::{Routed, RoutedConfig}, proxy::{Nftables, NftablesConfig, NodeView, Proxy}},
     core::seam::network::PodNetwork,
+    machine,
+    net::{
+        pod::{Routed, RoutedConfig},
+        proxy::{Nftables, NftablesConfig, NodeView, Proxy},
+    },
     node::{native::Native, runtime::PodRuntime},
     store::{Embedded, EmbeddedOptions, StoreError},
     wire::env::System,
@@ -34,7 +37,9 @@ impl Reset {
         }
         let env = System::current();
         match Embedded::open(&folder.join("store"), env, EmbeddedOptions::default()) {
-            Err(StoreError::Locked { .. }) => return Err(format!("{}: the cluster runs; stop it first", folder.display()).into()),
+            Err(StoreError::Locked { .. }) => {
+                return Err(format!("{}: the cluster runs; stop it first", folder.display()).into());
+            }
             Ok(store) => store.close(),
             // A damaged store is no reason to keep containers running.
             Err(_) => {}
@@ -56,7 +61,8 @@ fn unmount_below(folder: &Path) -> Result<(), Failure> {
     let mut inside: Vec<&str> = points.filter(|point| Path::new(point).starts_with(folder)).collect();
     inside.sort_by_key(|point| std::cmp::Reverse(point.len()));
     for point in inside {
-        rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH).map_err(|why| format!("unmount {point}: {why}"))?;
+        rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH)
+            .map_err(|why| format!("unmount {point}: {why}"))?;
     }
     Ok(())
 }
@@ -68,7 +74,11 @@ async fn remove_pods(node: &Path) -> Result<(), Failure> {
     for sandbox in runtime.observe().await?.sandboxes {
         runtime.remove_sandbox(&sandbox.id).await?;
     }
-    let network = Routed::open(RoutedConfig { nft: machine::NFT.into(), ..RoutedConfig::new(machine::DEFAULT_POD_CIDR.parse()?, node.join("network")) }).await?;
+    let network = Routed::open(RoutedConfig {
+        nft: machine::NFT.into(),
+        ..RoutedConfig::new(machine::DEFAULT_POD_CIDR.parse()?, node.join("network"))
+    })
+    .await?;
     for id in network.attached().await? {
         network.detach(&id).await?;
     }

@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 use k8s::{
     Cluster, Credentials,
-    core::{env::{Env, Task}, request::Caller},
+    core::{
+        env::{Env, Task},
+        request::Caller,
+    },
     credentials::identity,
     machine::{self, Machine, MachineOptions},
     node::native::ShimCommand,
@@ -17,7 +20,11 @@ use k8s::{
     wire::{env::System, pki::write_private},
 };
 
-use crate::{data_dir, program::{Failure, stop_signal}, progress::Progress};
+use crate::{
+    data_dir,
+    program::{Failure, stop_signal},
+    progress::Progress,
+};
 
 /// The hidden subcommand that runs a container's shim.
 pub const SHIM: &str = "container-shim";

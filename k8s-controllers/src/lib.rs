@@ -5,18 +5,18 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod pod_state;
-pub mod ownership;
-pub mod replica_set;
 pub mod deployment;
 pub mod endpoint_slice;
 #[cfg(feature = "service")]
 pub mod garbage;
 #[cfg(feature = "service")]
 pub mod namespace;
-#[cfg(feature = "service")]
-pub mod service_account;
+pub mod ownership;
+pub mod pod_state;
+pub mod replica_set;
 #[cfg(feature = "service")]
 pub mod root_ca;
+#[cfg(feature = "service")]
+pub mod service_account;
 #[cfg(feature = "service")]
 pub mod start;

@@ -73,7 +73,8 @@ async fn empty_of(cx: &Cx, namespace: &str, resource: ResourceType) -> ApiResult
         return Ok(true);
     }
     let deletion = Options { propagation: Some(Propagation::Background), ..Default::default() };
-    let request = ApiRequest { verb: Verb::DeleteCollection, target: target.clone(), options: deletion, ..Default::default() };
+    let request =
+        ApiRequest { verb: Verb::DeleteCollection, target: target.clone(), options: deletion, ..Default::default() };
     cx.client().call(request).await?;
     Ok(cx.client().list_objects(target, options).await?.items.is_empty())
 }

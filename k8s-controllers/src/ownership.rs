@@ -27,7 +27,11 @@ pub fn claim(owner: &Object, selector: &LabelSelector, candidate: &Object) -> Cl
     let matches = selector.matches(&candidate.meta);
     match candidate.meta.controller() {
         Some(controller) if controller.uid == owner.meta.uid => {
-            if matches || owner.meta.deleted.is_some() { Claim::Owned } else { Claim::Release }
+            if matches || owner.meta.deleted.is_some() {
+                Claim::Owned
+            } else {
+                Claim::Release
+            }
         }
         Some(_) => Claim::Ignore,
         None if matches && owner.meta.deleted.is_none() && candidate.meta.deleted.is_none() => Claim::Adopt,
@@ -76,7 +80,8 @@ mod shell {
                 }
                 Claim::Release => {
                     let references = json!([{"$patch": "delete", "uid": owner.uid()}]);
-                    let released = cx.patch::<C>(&candidate, PatchKind::Strategic, patch(&candidate, references)?).await;
+                    let released =
+                        cx.patch::<C>(&candidate, PatchKind::Strategic, patch(&candidate, references)?).await;
                     if let Err(error) = released
                         && !error.is_not_found()
                     {

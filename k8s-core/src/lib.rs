@@ -6,22 +6,22 @@
 /// The typed Kubernetes API: the ecosystem's own types, at the version this workspace serves.
 pub use k8s_openapi as api;
 
-pub mod env;
-pub mod doc;
-pub mod schema;
-pub mod quantity;
-pub mod structure;
-pub mod strategy;
+pub mod apply;
 pub mod defaulting;
-pub mod seam;
-pub mod status;
+pub mod doc;
+pub mod env;
 pub mod names;
 pub mod object;
-pub mod apply;
 pub mod patch;
 pub mod path;
-pub mod request;
+pub mod quantity;
 pub mod registry;
+pub mod request;
 pub mod resource;
+pub mod schema;
+pub mod seam;
 pub mod selector;
+pub mod status;
+pub mod strategy;
+pub mod structure;
 pub mod table;

@@ -135,8 +135,11 @@ impl Meta {
         let text = |path: &[&str]| Text::from(doc.str_at(path));
         let time = |path: &[&str]| doc.str_at(path).parse().ok();
         let labels = doc.at(&["metadata", "labels"]).and_then(Doc::as_object);
-        let mut labels: Vec<(Text, Text)> =
-            labels.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key.into(), value.as_str().unwrap_or("").into())).collect();
+        let mut labels: Vec<(Text, Text)> = labels
+            .into_iter()
+            .flat_map(|map| map.iter())
+            .map(|(key, value)| (key.into(), value.as_str().unwrap_or("").into()))
+            .collect();
         labels.sort();
         let items = |path: &[&str]| doc.at(path).map(Doc::items).unwrap_or_default();
         let finalizers = items(&["metadata", "finalizers"]).iter().filter_map(Doc::as_str).map(Text::from);

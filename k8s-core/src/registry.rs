@@ -13,16 +13,8 @@ use crate::{
 };
 
 const BUILTIN: &str = include_str!("registry/builtin.kinds");
-const ALL_VERBS: [Verb; 8] = [
-    Verb::Create,
-    Verb::Delete,
-    Verb::DeleteCollection,
-    Verb::Get,
-    Verb::List,
-    Verb::Patch,
-    Verb::Update,
-    Verb::Watch,
-];
+const ALL_VERBS: [Verb; 8] =
+    [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
 /// One kind at one version: everything about it that is data.
 #[derive(Clone)]
@@ -337,7 +329,8 @@ mod tests {
     #[test]
     fn no_two_served_kinds_share_a_place() {
         let registry = Registry::builtin();
-        let mut places: Vec<String> = registry.iter().filter(|info| info.is_stored()).map(|info| info.storage_prefix()).collect();
+        let mut places: Vec<String> =
+            registry.iter().filter(|info| info.is_stored()).map(|info| info.storage_prefix()).collect();
         let count = places.len();
         places.sort();
         places.dedup();

@@ -7,10 +7,10 @@
 //! The built-in structs come from the typed layer's own JSON schemas joined, at build time, with the reviewed overlay
 //! files under `schema/`; each struct is decoded when a walk first reaches it.
 
-mod lower;
 mod arena;
 mod builtin;
 mod definitions;
+mod lower;
 mod rules;
 mod text;
 

@@ -4,10 +4,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use crate::{
-    api::apimachinery::pkg::apis::meta::v1 as meta,
-    status::ApiError,
-};
+use crate::{api::apimachinery::pkg::apis::meta::v1 as meta, status::ApiError};
 
 /// The longest selector text that is parsed; longer ones are refused.
 pub const MAX_SELECTOR_BYTES: usize = 64 * 1024;
@@ -263,7 +260,9 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
 fn check_key(key: &str) -> Result<(), String> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let prefix_is_fine = prefix.is_none_or(|p| {
-        !p.is_empty() && p.len() <= 253 && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+        !p.is_empty()
+            && p.len() <= 253
+            && p.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
     });
     if prefix_is_fine && !name.is_empty() && is_label_text(name) {
         Ok(())

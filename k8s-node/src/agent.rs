@@ -240,7 +240,8 @@ impl Shared {
         let mut uids: Vec<String> = sight.keys().cloned().collect();
         uids.extend(self.provision.left_over().await);
         uids.iter().for_each(|uid| self.inbox.hinted(uid));
-        let here: Vec<&String> = sight.values().flat_map(|pod| pod.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
+        let here: Vec<&String> =
+            sight.values().flat_map(|pod| pod.sandboxes.iter().map(|sandbox| &sandbox.id)).collect();
         for id in self.network.attached().await.unwrap_or_default() {
             if !here.contains(&&id)
                 && let Err(error) = self.network.detach(&id).await

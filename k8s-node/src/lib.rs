@@ -5,20 +5,20 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
-pub mod plan;
-pub mod status;
-pub mod environment;
-pub mod probe;
-pub mod volume;
-pub mod node;
 #[cfg(feature = "service")]
 pub mod agent;
-#[cfg(feature = "service")]
-pub mod server;
-pub mod runtime;
+pub mod environment;
+pub mod hollow;
 pub mod image;
 pub mod logs;
-pub mod hollow;
 pub mod native;
+pub mod node;
+pub mod plan;
+pub mod probe;
+pub mod runtime;
+#[cfg(feature = "service")]
+pub mod server;
 pub mod shim;
+pub mod status;
 mod sys;
+pub mod volume;

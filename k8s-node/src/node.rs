@@ -13,10 +13,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 use k8s_core::{
     api::{
         api::core::v1::{
-            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-            NodeSystemInfo, Taint,
+            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
+            NodeStatus, NodeSystemInfo, Taint,
         },
-        apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::{ObjectMeta, Time}},
+        apimachinery::pkg::{
+            api::resource::Quantity as Text,
+            apis::meta::v1::{ObjectMeta, Time},
+        },
     },
     env::Timestamp,
     quantity::{Format, Quantity},
@@ -88,7 +91,13 @@ pub fn labels(settings: &NodeSettings, machine: &Machine) -> BTreeMap<String, St
 }
 
 /// The object to register.
-pub fn node(settings: &NodeSettings, machine: &Machine, pressure: Pressure, images: &[ImageInfo], now: Timestamp) -> Node {
+pub fn node(
+    settings: &NodeSettings,
+    machine: &Machine,
+    pressure: Pressure,
+    images: &[ImageInfo],
+    now: Timestamp,
+) -> Node {
     let taints = (!settings.taints.is_empty()).then(|| settings.taints.clone());
     Node {
         metadata: ObjectMeta {
@@ -116,9 +125,8 @@ pub fn status(
         capacity: Some(amounts(base.capacity.clone(), capacity(machine))),
         allocatable: Some(amounts(base.allocatable.clone(), allocatable(machine))),
         conditions: Some(conditions(pressure, base.conditions.as_deref().unwrap_or_default(), now)),
-        daemon_endpoints: (settings.port > 0).then(|| NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: settings.port.into() }),
-        }),
+        daemon_endpoints: (settings.port > 0)
+            .then(|| NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: settings.port.into() }) }),
         node_info: Some(info(settings, machine)),
         images: Some(images.iter().take(MAX_IMAGES).map(image).collect()),
         ..base
@@ -163,9 +171,27 @@ fn image(image: &ImageInfo) -> ContainerImage {
 fn conditions(pressure: Pressure, known: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
     let now = Time(crate::status::seconds(now));
     let own = [
-        ("MemoryPressure", pressure.memory, ["KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"], "kubelet has sufficient memory available", "kubelet has insufficient memory available"),
-        ("DiskPressure", pressure.disk, ["KubeletHasNoDiskPressure", "KubeletHasDiskPressure"], "kubelet has no disk pressure", "kubelet has disk pressure"),
-        ("PIDPressure", pressure.pids, ["KubeletHasSufficientPID", "KubeletHasInsufficientPID"], "kubelet has sufficient PID available", "kubelet has insufficient PID available"),
+        (
+            "MemoryPressure",
+            pressure.memory,
+            ["KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"],
+            "kubelet has sufficient memory available",
+            "kubelet has insufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            pressure.disk,
+            ["KubeletHasNoDiskPressure", "KubeletHasDiskPressure"],
+            "kubelet has no disk pressure",
+            "kubelet has disk pressure",
+        ),
+        (
+            "PIDPressure",
+            pressure.pids,
+            ["KubeletHasSufficientPID", "KubeletHasInsufficientPID"],
+            "kubelet has sufficient PID available",
+            "kubelet has insufficient PID available",
+        ),
         ("Ready", true, ["", "KubeletReady"], "", "kubelet is posting ready status"),
     ];
     let others = known.iter().filter(|condition| own.iter().all(|(kind, ..)| *kind != condition.type_)).cloned();

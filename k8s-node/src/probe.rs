@@ -252,7 +252,9 @@ mod tests {
     fn the_others_wait_for_startup() {
         let probes = json!({"startupProbe": {"periodSeconds": 1, "failureThreshold": 10},
             "livenessProbe": {"periodSeconds": 5, "failureThreshold": 1}, "readinessProbe": {"periodSeconds": 4}});
-        let log = play(probes, 12, |kind, second| kind != ProbeKind::Startup && second < 8 || kind == ProbeKind::Startup && second >= 3);
+        let log = play(probes, 12, |kind, second| {
+            kind != ProbeKind::Startup && second < 8 || kind == ProbeKind::Startup && second >= 3
+        });
         insta::assert_snapshot!(log, @r#"
     0 Startup -
     1 Startup -

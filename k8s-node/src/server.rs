@@ -23,11 +23,7 @@ use std::{
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use k8s_core::{
-    api::{
-        List,
-        api::core::v1::Pod,
-        apimachinery::pkg::apis::meta::v1::ListMeta,
-    },
+    api::{List, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ListMeta},
     env::Env,
     status::ApiError,
 };

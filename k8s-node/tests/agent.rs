@@ -173,7 +173,9 @@ async fn a_new_agent_takes_over_what_runs() {
     let agent = test.agent();
     test.pod("p", one());
     test.pod("q", one());
-    test.cluster.until("both ready", |c| ["p", "q"].iter().all(|name| c.pod(name).is_some_and(|pod| is_ready(&pod)))).await;
+    test.cluster
+        .until("both ready", |c| ["p", "q"].iter().all(|name| c.pod(name).is_some_and(|pod| is_ready(&pod))))
+        .await;
     let ids = |observed: k8s_node::runtime::Observation| {
         observed.containers.into_iter().map(|container| container.id).collect::<Vec<_>>()
     };
@@ -323,7 +325,8 @@ async fn volumes_follow_tokens_labels_and_config_maps() {
     assert_eq!((read("k").as_str(), read("labels").as_str()), ("one", ""));
     test.cluster.replace::<ConfigMap>("default", "m", |map| map["data"]["k"] = json!("two"));
     becomes("k", "two").await;
-    test.cluster.create::<ConfigMap>(json!({"metadata": {"name": "later", "namespace": "default"}, "data": {"l": "x"}}));
+    test.cluster
+        .create::<ConfigMap>(json!({"metadata": {"name": "later", "namespace": "default"}, "data": {"l": "x"}}));
     becomes("l", "x").await;
     test.cluster.replace::<Pod>("default", "p", |pod| pod["metadata"]["labels"] = json!({"a": "b"}));
     becomes("labels", "a=\"b\"").await;

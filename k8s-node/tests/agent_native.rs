@@ -10,11 +10,11 @@ use std::{sync::Arc, time::Duration};
 
 use cluster::{Cluster, Wire};
 use futures::StreamExt;
+use k8s_core::seam::node::{NodeAddress, NodeDialer};
 use k8s_core::{
     api::api::core::v1::{ConfigMap, Pod, Secret, Service},
     env::Env,
 };
-use k8s_core::seam::node::{NodeAddress, NodeDialer};
 use k8s_node::{
     agent::Agent,
     runtime::{ContainerState, LogOptions, PodRuntime},
@@ -138,8 +138,10 @@ fn status(pod: &Pod) -> &k8s_core::api::api::core::v1::ContainerStatus {
 async fn a_container_sees_its_volumes_variables_and_files() {
     let test = Test::start().await;
     let agent = test.agent();
-    test.cluster.create::<ConfigMap>(json!({"metadata": {"name": "conf", "namespace": "default"}, "data": {"key": "one"}}));
-    test.cluster.create::<Secret>(json!({"metadata": {"name": "sec", "namespace": "default"}, "data": {"pw": "aHVudGVyMg=="}}));
+    test.cluster
+        .create::<ConfigMap>(json!({"metadata": {"name": "conf", "namespace": "default"}, "data": {"key": "one"}}));
+    test.cluster
+        .create::<Secret>(json!({"metadata": {"name": "sec", "namespace": "default"}, "data": {"pw": "aHVudGVyMg=="}}));
     test.cluster.create::<Service>(json!({"metadata": {"name": "kubernetes", "namespace": "default"},
         "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}));
     let volumes = json!([
@@ -160,15 +162,24 @@ async fn a_container_sees_its_volumes_variables_and_files() {
         echo x > /sub/f; cat /data/a/b/f; echo y > /mem/f; grep ' /mem ' /proc/mounts | cut -d' ' -f3; grep alias /etc/hosts; \
         (echo no > /conf/key) 2>/dev/null || echo read-only; echo end; \
         until grep -q two /conf/key; do sleep 0.1; done; echo updated; exec sleep 1000";
-    test.pod("p", script, json!({"env": env, "volumeMounts": mounts}), json!({"volumes": volumes, "initContainers": init,
-        "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["alias"]}]}));
+    test.pod(
+        "p",
+        script,
+        json!({"env": env, "volumeMounts": mounts}),
+        json!({"volumes": volumes, "initContainers": init,
+        "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["alias"]}]}),
+    );
     test.ready("p").await;
     let log = test.logged("c", "end\n").await;
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines[..2], ["from-init", "onehunter2"]);
     assert_eq!(lines[2], "app=\"web\"");
     assert!(lines[3].starts_with("token-default-"), "{log}");
-    assert_eq!(lines[4..], ["hunter2@10.96.0.1:443", "one", "x", "tmpfs", "1.2.3.4\talias", "read-only", "end"], "{log}");
+    assert_eq!(
+        lines[4..],
+        ["hunter2@10.96.0.1:443", "one", "x", "tmpfs", "1.2.3.4\talias", "read-only", "end"],
+        "{log}"
+    );
     test.cluster.replace::<ConfigMap>("default", "conf", |map| map["data"]["key"] = json!("two"));
     test.logged("c", "updated").await;
     test.gone("p", agent).await;
@@ -207,7 +218,11 @@ async fn probes_hooks_and_termination_messages_work() {
     assert_eq!((ended.exit_code, ended.message.as_deref()), (3, Some("last words\n")));
     test.ready("p").await;
     let wait = test.cluster.events();
-    assert!(wait.iter().any(|event| event.starts_with("Unhealthy Readiness probe failed: HTTP probe failed with statuscode: 404")), "{wait:#?}");
+    assert!(
+        wait.iter()
+            .any(|event| event.starts_with("Unhealthy Readiness probe failed: HTTP probe failed with statuscode: 404")),
+        "{wait:#?}"
+    );
     test.gone("p", agent).await;
 }
 
@@ -270,7 +285,8 @@ impl<'a> Ask<'a> {
     async fn exec(&self, query: &str, input: Option<&str>) -> (String, String, Value) {
         let path = format!("/exec/default/p/c?{query}");
         let request = http::Request::get(path).header("host", "n1").body(body::empty()).unwrap();
-        let channels = websocket::connect(&self.test.env, self.stream().await, request, &[Subprotocol::V5]).await.unwrap();
+        let channels =
+            websocket::connect(&self.test.env, self.stream().await, request, &[Subprotocol::V5]).await.unwrap();
         let (sender, mut receiver) = (channels.sender, channels.receiver);
         if let Some(input) = input {
             sender.send(websocket::STDIN, input.as_bytes()).await.unwrap();
@@ -318,8 +334,10 @@ async fn logs_and_commands_reach_containers() {
     let stats: Value = serde_json::from_str(&stats).unwrap();
     assert!(stats["pods"][0]["containers"][0]["memory"]["usageBytes"].as_u64().unwrap() > 0, "{stats}");
 
-    let escape = |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    let command = |script: &str| format!("command=sh&command=-c&command={}", script.bytes().map(escape).collect::<String>());
+    let escape =
+        |byte: u8| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let command =
+        |script: &str| format!("command=sh&command=-c&command={}", script.bytes().map(escape).collect::<String>());
     let both = "&output=1&error=1";
     let (out, err, status) = ask.exec(&(command("echo hi; echo no >&2; exit 7") + both), None).await;
     assert_eq!((out.as_str(), err.as_str()), ("hi\n", "no\n"));

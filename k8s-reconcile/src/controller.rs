@@ -4,14 +4,7 @@
 //! costs its own key only, failures back off per key, and a key is not reconciled on a cache that does not show its
 //! own last write yet.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use k8s_core::{
@@ -44,11 +37,8 @@ pub trait Reconciler: Send + Sync + 'static {
     type Error: RetryAdvice;
 
     /// Does what is missing for `object`. Dropped (cancelled) when leadership is lost or the controller stops.
-    fn reconcile(
-        &self,
-        object: Stored<Self::Object>,
-        cx: Cx,
-    ) -> impl Future<Output = Result<Next, Self::Error>> + Send;
+    fn reconcile(&self, object: Stored<Self::Object>, cx: Cx)
+    -> impl Future<Output = Result<Next, Self::Error>> + Send;
 
     /// Called in place of `reconcile` when the object is gone: forget what was kept about it.
     fn gone(&self, key: ObjectKey, cx: Cx) -> impl Future<Output = Result<Next, Self::Error>> + Send {

@@ -55,7 +55,11 @@ impl Election {
     /// (`None`; the work is dropped first).
     ///
     /// Cancel-safe: dropping it drops the work; the Lease then runs out by itself.
-    pub async fn lead<T, F: Future<Output = T> + Send>(&self, client: &Client, work: impl FnOnce(Client) -> F) -> Option<T> {
+    pub async fn lead<T, F: Future<Output = T> + Send>(
+        &self,
+        client: &Client,
+        work: impl FnOnce(Client) -> F,
+    ) -> Option<T> {
         let held = self.acquire(client).await;
         let fence = Fence {
             namespace: self.namespace.as_str().into(),
@@ -92,7 +96,11 @@ impl Election {
     }
 
     /// `seen` is the revision last seen and when (by our own clock): foreign clocks are never compared with ours.
-    async fn try_acquire(&self, client: &Client, seen: &mut Option<(u64, Duration)>) -> ApiResult<Option<Stored<Lease>>> {
+    async fn try_acquire(
+        &self,
+        client: &Client,
+        seen: &mut Option<(u64, Duration)>,
+    ) -> ApiResult<Option<Stored<Lease>>> {
         let leases = client.namespaced::<Lease>(self.namespace.as_str());
         let Some(current) = leases.find(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..Default::default() };

@@ -5,15 +5,15 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod children;
 pub mod client;
-pub mod informer;
-pub mod queue;
 pub mod controller;
 pub mod cx;
-pub mod children;
 pub mod event;
+pub mod informer;
 pub mod leader;
 pub mod metrics;
+pub mod queue;
 
 pub use client::{Api, Client};
 pub use controller::{Controller, Next, Reconciler, Retry, RetryAdvice};

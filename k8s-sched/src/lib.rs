@@ -5,15 +5,15 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod framework;
-pub mod resources;
-pub mod pod;
-pub mod snapshot;
 pub mod decide;
+pub mod framework;
 pub mod plugins;
+pub mod pod;
 pub mod queue;
+pub mod resources;
 #[cfg(feature = "service")]
 pub mod service;
+pub mod snapshot;
 
 pub use decide::{Decision, schedule_one};
 pub use framework::Profile;

@@ -95,7 +95,8 @@ impl PodInfo {
 
 fn claims(spec: &PodSpec) -> usize {
     let volumes = spec.volumes.iter().flatten();
-    let claimed = volumes.filter(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()).count();
+    let claimed =
+        volumes.filter(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()).count();
     claimed + spec.resource_claims.as_ref().map_or(0, Vec::len)
 }
 

@@ -60,7 +60,9 @@ impl Running {
     /// Whether it has seen `revision` and has no pod to try and no binding on its way.
     pub fn is_settled(&self, revision: u64) -> bool {
         let inbox = self.inbox.state.lock();
-        self.informers.iter().all(|informer| informer.revision() >= revision) && inbox.deltas.is_empty() && inbox.is_idle
+        self.informers.iter().all(|informer| informer.revision() >= revision)
+            && inbox.deltas.is_empty()
+            && inbox.is_idle
     }
 }
 
@@ -305,9 +307,7 @@ impl Loop {
         let (client, recorder) = (self.client.clone(), self.recorder.clone());
         self.bindings.push(Box::pin(async move {
             recorder.record(&object, EventType::Warning, "FailedScheduling", message.clone()).await;
-            if !is_told
-                && let Err(error) = set_unschedulable(&client, &object, &message).await
-            {
+            if !is_told && let Err(error) = set_unschedulable(&client, &object, &message).await {
                 tracing::debug!(?object, %error, "condition was not written");
             }
             Outcome::Told

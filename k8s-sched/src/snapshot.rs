@@ -203,8 +203,7 @@ impl Snapshot {
                 self.homeless.entry(node.clone()).or_default().insert(pod.key.clone());
             }
         }
-        let placed =
-            Placed { node, uid: pod.uid.clone(), requests: pod.requests.clone(), ports: pod.ports.clone() };
+        let placed = Placed { node, uid: pod.uid.clone(), requests: pod.requests.clone(), ports: pod.ports.clone() };
         self.pods.insert(pod.key.clone(), placed);
     }
 

@@ -271,9 +271,8 @@ impl ClusterBuilder {
         })
         .await?;
         let (api, wrap, of) = (control_plane.api.clone(), self.wrap.clone(), env.clone());
-        let client = move |name: &str, caller: Caller| {
-            Client::new(transport(&api, wrap.as_ref(), name, caller), of.clone())
-        };
+        let client =
+            move |name: &str, caller: Caller| Client::new(transport(&api, wrap.as_ref(), name, caller), of.clone());
         let mut options = ControllerOptions::all(control_plane.api.registry().clone());
         options.root_ca_pem = Some(credentials.ca_pem().to_owned());
         if let Some(enabled) = self.controllers {

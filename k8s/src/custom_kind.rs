@@ -1,11 +1,6 @@
 //! Kinds of one's own: a Rust type becomes a resource that a cluster serves.
 
-use k8s_core::{
-    doc::Doc,
-    registry::ResourceInfo,
-    resource::Resource,
-    schema::Schema,
-};
+use k8s_core::{doc::Doc, registry::ResourceInfo, resource::Resource, schema::Schema};
 use schemars::JsonSchema;
 
 /// The entry in the table of kinds for a type: its structure comes from its JSON schema.

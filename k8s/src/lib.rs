@@ -15,10 +15,10 @@ pub use k8s_sched as sched;
 pub use k8s_store as store;
 pub use k8s_wire as wire;
 
-mod custom_kind;
-pub mod credentials;
-pub mod control_plane;
 pub mod cluster;
+pub mod control_plane;
+pub mod credentials;
+mod custom_kind;
 pub mod machine;
 pub mod service_account;
 pub mod sim;
@@ -30,6 +30,8 @@ pub use sim::Sim;
 
 /// What most programs that embed a cluster or write a controller name.
 pub mod prelude {
+    /// The typed Kubernetes API, by group and version.
+    pub use crate::core::api::api as types;
     pub use crate::{
         Cluster, Sim,
         core::{
@@ -42,6 +44,4 @@ pub mod prelude {
         },
         reconcile::{Client, Controller, Cx, InformerScope, Next, Reconciler, children::controller_reference},
     };
-    /// The typed Kubernetes API, by group and version.
-    pub use crate::core::api::api as types;
 }

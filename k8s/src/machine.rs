@@ -52,8 +52,9 @@ pub struct Machine {
 
 /// Checks what a node needs before anything is started. The error names the first thing that is missing.
 pub fn check_privileges() -> Result<(), MachineError> {
-    let is_root = std::fs::read_to_string("/proc/self/status")
-        .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0")));
+    let is_root = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+    });
     if !is_root {
         let why = "a node with containers needs root (namespaces, cgroups, mounts); without it, add `--nodes hollow:1` for simulated nodes";
         return Err(MachineError(why.into()));

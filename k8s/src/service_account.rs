@@ -7,10 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_core::{
-    api::{
-        api::core::v1::ServiceAccount,
-        apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    },
+    api::{api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::v1::ObjectMeta},
     doc::Doc,
     env::Env,
     request::{ApiRequest, ApiResponse, RequestBody, Target, Verb},

@@ -57,8 +57,15 @@ async fn scenario(world: World) -> Vec<String> {
     world.settle().await;
     assert_eq!(running(&world).await.len(), 5);
 
-    deployments.patch("web", PatchKind::Strategic, doc(json!({"spec": {"replicas": 3, "template": {"spec": {
-        "containers": [{"name": "web", "image": "web:2"}]}}}}))).await.unwrap();
+    deployments
+        .patch(
+            "web",
+            PatchKind::Strategic,
+            doc(json!({"spec": {"replicas": 3, "template": {"spec": {
+        "containers": [{"name": "web", "image": "web:2"}]}}}})),
+        )
+        .await
+        .unwrap();
     world.faults().drop_watches();
     world.faults().conflict("deployment-controller");
     world.settle().await;

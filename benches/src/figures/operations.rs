@@ -57,7 +57,9 @@ pub async fn measure(program: &Path, report: &mut Report) {
         samples[0].push(per(&server, OBJECTS, many(&client, OBJECTS, create)).await);
         samples[1].push(per(&server, OBJECTS, many(&client, OBJECTS, get)).await);
         let lists = 20;
-        samples[2].push(per(&server, lists * OBJECTS, many(&client, lists, |_| request(Verb::List, None, RequestBody::None))).await);
+        samples[2].push(
+            per(&server, lists * OBJECTS, many(&client, lists, |_| request(Verb::List, None, RequestBody::None))).await,
+        );
         samples[3].push(per(&server, OBJECTS, many(&client, OBJECTS, change)).await);
         samples[4].push(per(&server, OBJECTS, many(&client, OBJECTS, delete)).await);
     }
@@ -70,7 +72,14 @@ pub async fn measure(program: &Path, report: &mut Report) {
 
 async fn wait_for_service_account(client: &Client) {
     for _ in 0..2000 {
-        if client.namespaced::<k8s::core::api::api::core::v1::ServiceAccount>("default").find("default").await.ok().flatten().is_some() {
+        if client
+            .namespaced::<k8s::core::api::api::core::v1::ServiceAccount>("default")
+            .find("default")
+            .await
+            .ok()
+            .flatten()
+            .is_some()
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -123,7 +132,8 @@ async fn per(server: &Server, operations: usize, work: impl Future<Output = ()>)
 async fn watch_events(server: &Server, client: &Client, report: &mut Report) {
     many(client, 1, |_| request(Verb::Create, None, RequestBody::Doc(pod("watched")))).await;
     let change = |number: usize| {
-        let patch = Doc::from_serialize(&json!({"metadata": {"labels": {"n": format!("{number}")}}})).expect("a document");
+        let patch =
+            Doc::from_serialize(&json!({"metadata": {"labels": {"n": format!("{number}")}}})).expect("a document");
         request(Verb::Patch, Some("watched".into()), RequestBody::Patch(PatchKind::Merge, patch))
     };
     let mut samples = Vec::new();
@@ -133,9 +143,11 @@ async fn watch_events(server: &Server, client: &Client, report: &mut Report) {
         let seen = Arc::new(AtomicUsize::new(0));
         let mut watchers = Vec::new();
         for _ in 0..WATCHERS {
-            let now = client.list_objects(Target::all(Pod::resource(), "default"), Options::default()).await.expect("a list");
+            let now =
+                client.list_objects(Target::all(Pod::resource(), "default"), Options::default()).await.expect("a list");
             let options = Options { resource_version: Some(now.revision), ..Default::default() };
-            let mut events = client.watch_objects(Target::all(Pod::resource(), "default"), options).await.expect("a watch");
+            let mut events =
+                client.watch_objects(Target::all(Pod::resource(), "default"), options).await.expect("a watch");
             let seen = seen.clone();
             watchers.push(tokio::spawn(async move {
                 while let Some(Ok(_)) = events.next().await {

@@ -82,7 +82,8 @@ async fn idle(server: &Server, report: &mut Report) {
 fn import(program: &Path, folder: &Path) {
     let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
     let archive = folder.with_extension("tar");
-    fs::write(&archive, ImageBuilder::busybox(IMAGE, &busybox).cmd(["sleep", "1000000"]).docker_archive()).expect("an image");
+    fs::write(&archive, ImageBuilder::busybox(IMAGE, &busybox).cmd(["sleep", "1000000"]).docker_archive())
+        .expect("an image");
     let status = Command::new(program).args(["image", "import"]).arg(&archive).arg("--data-dir").arg(folder).output();
     assert!(status.is_ok_and(|output| output.status.success()), "the image is imported");
     let _ = fs::remove_file(archive);

@@ -51,13 +51,17 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.etcd_servers.is_some() {
-        return Err("--etcd-servers: this build has no etcd backend yet; leave the flag out to use the embedded store".into());
+        return Err(
+            "--etcd-servers: this build has no etcd backend yet; leave the flag out to use the embedded store".into()
+        );
     }
     let progress = Progress::default();
     let folder = data_dir::prepare(arguments.data_dir)?;
     let env = System::current();
     let store = match Embedded::open(&folder.join("store"), env.clone(), EmbeddedOptions::default()) {
-        Err(StoreError::Locked { .. }) => return Err(format!("--data-dir {}: in use by another process", folder.display()).into()),
+        Err(StoreError::Locked { .. }) => {
+            return Err(format!("--data-dir {}: in use by another process", folder.display()).into());
+        }
         opened => opened?,
     };
     let credentials = Arc::new(Credentials::load_or_generate(&folder.join("pki"), &env)?);

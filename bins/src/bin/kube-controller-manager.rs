@@ -1,6 +1,11 @@
 //! The built-in controllers as a program of its own, each under a service account of its own.
 
-use std::{net::{IpAddr, SocketAddr}, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use bins::{
     component::{Leadership, Reach, serve_health},
@@ -51,7 +56,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut options = Options::all(Arc::new(Registry::builtin()));
     options.enabled = enabled(&arguments.controllers)?;
     options.root_ca_pem = match &arguments.root_ca_file {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|why| format!("--root-ca-file {}: {why}", path.display()))?),
+        Some(path) => {
+            Some(std::fs::read_to_string(path).map_err(|why| format!("--root-ca-file {}: {why}", path.display()))?)
+        }
         None => None,
     };
     Progress::default().done("kube-controller-manager started");

@@ -40,7 +40,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     machine::check_privileges()?;
     let env = System::current();
     let (client, _) = arguments.reach.client("kube-proxy", &env)?;
-    let cidr = arguments.cluster_cidr.parse().map_err(|why| format!("--cluster-cidr {}: {why}", arguments.cluster_cidr))?;
+    let cidr =
+        arguments.cluster_cidr.parse().map_err(|why| format!("--cluster-cidr {}: {why}", arguments.cluster_cidr))?;
     let name = arguments.hostname_override.unwrap_or_else(host_name);
     let proxy = machine::start_proxy(client, &env, &name, cidr);
     Progress::default().done(format_args!("kube-proxy for node {name} started"));

@@ -1,6 +1,9 @@
 //! The scheduler as a program of its own.
 
-use std::{net::{IpAddr, SocketAddr}, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+};
 
 use bins::{
     component::{Leadership, Reach, serve_health},

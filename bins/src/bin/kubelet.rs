@@ -1,7 +1,11 @@
 //! The node agent as a program of its own.
 #![allow(clippy::disallowed_methods)] // A program reads its arguments.
 
-use std::{net::{IpAddr, SocketAddr}, path::PathBuf, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use bins::{
     component::Reach,
@@ -14,7 +18,12 @@ use k8s::{
     credentials::identity,
     machine::{self, Machine, MachineOptions},
     node::server::{Callers, NodeServer},
-    wire::{env::System, pki::{self, Authority}, serve::CancellationToken, tls},
+    wire::{
+        env::System,
+        pki::{self, Authority},
+        serve::CancellationToken,
+        tls,
+    },
 };
 use tokio::net::TcpListener;
 
@@ -60,7 +69,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let env = System::current();
     let (client, _) = arguments.reach.client("kubelet", &env)?;
     let name = arguments.hostname_override.unwrap_or_else(host_name);
-    std::fs::create_dir_all(&arguments.root_dir).map_err(|why| format!("--root-dir {}: {why}", arguments.root_dir.display()))?;
+    std::fs::create_dir_all(&arguments.root_dir)
+        .map_err(|why| format!("--root-dir {}: {why}", arguments.root_dir.display()))?;
     let folder = arguments.root_dir.canonicalize()?.join("node");
     let options = MachineOptions {
         name: name.clone(),

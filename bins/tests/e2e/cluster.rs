@@ -79,7 +79,8 @@ impl Cluster {
     fn up(machine: &Machine, more: &[&str]) -> Self {
         let folder = machine.folder("data");
         let (logs, port) = (machine.folder("logs"), free_port());
-        let mut arguments = words(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", &port.to_string()]);
+        let mut arguments =
+            words(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", &port.to_string()]);
         arguments.extend(words(more));
         let program = Program::start("k8s", env!("CARGO_BIN_EXE_k8s"), arguments, &logs);
         let cluster = Self { folder, port, programs: vec![program], logs };

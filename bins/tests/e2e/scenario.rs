@@ -26,7 +26,9 @@ pub fn image() -> ImageBuilder {
         echo started on port 8080\n\
         exec httpd -f -p 8080 -h /www\n";
     let program = std::fs::read("/bin/busybox").expect("busybox-static is installed");
-    ImageBuilder::busybox(IMAGE, &program).layer(Layer::new().file("/serve.sh", serve.as_bytes(), 0o755)).cmd(["/serve.sh"])
+    ImageBuilder::busybox(IMAGE, &program)
+        .layer(Layer::new().file("/serve.sh", serve.as_bytes(), 0o755))
+        .cmd(["/serve.sh"])
 }
 
 fn manifests(namespace: &str) -> String {
@@ -69,7 +71,10 @@ impl Scenario {
     }
 
     fn apply(&self, namespace: &str) {
-        self.kubectl.run_with(&["create", "-f", "-"], &format!("{{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {{\"name\": {namespace:?}}}}}"));
+        self.kubectl.run_with(
+            &["create", "-f", "-"],
+            &format!("{{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {{\"name\": {namespace:?}}}}}"),
+        );
         let said = self.kubectl.run_with(&["apply", "-f", "-"], &manifests(namespace));
         for line in ["deployment.apps/web created", "service/web created", "configmap/app created"] {
             assert!(said.contains(line), "{said}");
@@ -91,7 +96,8 @@ impl Scenario {
         assert!(deployment.contains("3/3"), "{deployment}");
         let none = self.k(namespace, &["get", "pods", "-l", "app=other", "-o", "name"]);
         assert_eq!(none, "");
-        let named = self.k(namespace, &["get", "pods", "-l", "app=web", "--field-selector", "status.phase=Running", "-o", "name"]);
+        let named = self
+            .k(namespace, &["get", "pods", "-l", "app=web", "--field-selector", "status.phase=Running", "-o", "name"]);
         assert_eq!(named.lines().count(), 3);
         let yaml = self.k(namespace, &["get", "service", "web", "-o", "yaml"]);
         assert!(yaml.contains("clusterIP: ") && yaml.contains("targetPort: http"), "{yaml}");
@@ -141,7 +147,9 @@ impl Scenario {
 
     fn change(&self, namespace: &str) {
         self.k(namespace, &["scale", "deployment/web", "--replicas=5"]);
-        self.until(namespace, &["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"], |said| said == "5");
+        self.until(namespace, &["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"], |said| {
+            said == "5"
+        });
         let patch = r#"{"spec":{"replicas":3,"template":{"spec":{"containers":[{"name":"web","env":[{"name":"COLOR","value":"green"}]}]}}}}"#;
         self.k(namespace, &["patch", "deployment", "web", "-p", patch]);
         self.k(namespace, &["rollout", "status", "deployment/web", "--timeout=60s"]);
@@ -163,7 +171,16 @@ impl Scenario {
 
     /// `get -w` shows a change that is made while it runs.
     fn watch(&self, namespace: &str) {
-        let mut watch = self.kubectl.start(&["-n", namespace, "get", "configmap", "app", "-w", "-o", "jsonpath={.data.extra}{\"\\n\"}"]);
+        let mut watch = self.kubectl.start(&[
+            "-n",
+            namespace,
+            "get",
+            "configmap",
+            "app",
+            "-w",
+            "-o",
+            "jsonpath={.data.extra}{\"\\n\"}",
+        ]);
         let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "");
         self.k(namespace, &["patch", "configmap", "app", "--type=merge", "-p", r#"{"data":{"extra":"seen"}}"#]);
@@ -214,7 +231,10 @@ impl Scenario {
         self.k(namespace, &["delete", "pod", &pod]);
         self.k(namespace, &["rollout", "status", "deployment/web", "--timeout=60s"]);
         let after = self.pods(namespace);
-        assert!(!after.contains(&pod) && after.len() == 3 && after.intersection(&before).count() == 2, "{before:?} {after:?}");
+        assert!(
+            !after.contains(&pod) && after.len() == 3 && after.intersection(&before).count() == 2,
+            "{before:?} {after:?}"
+        );
     }
 
     fn delete(&self, namespace: &str) {
@@ -231,7 +251,10 @@ impl Scenario {
 /// `kill -9` of the program and a new start lose no object and touch no container.
 pub fn survives_kill_9(cluster: &mut Cluster, kubectl: &Kubectl) {
     let namespace = "lasting";
-    kubectl.run_with(&["create", "-f", "-"], "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {\"name\": \"lasting\"}}");
+    kubectl.run_with(
+        &["create", "-f", "-"],
+        "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {\"name\": \"lasting\"}}",
+    );
     kubectl.run_with(&["apply", "-f", "-"], &manifests(namespace));
     kubectl.run(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s"]);
     let state = |kubectl: &Kubectl| {
@@ -241,7 +264,10 @@ pub fn survives_kill_9(cluster: &mut Cluster, kubectl: &Kubectl) {
     let (before, processes) = (state(kubectl), container_processes());
     assert_eq!(before.lines().count(), 3);
     cluster.kill_9_and_restart();
-    kubectl.until(&["get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}"], |said| said == "True");
+    kubectl.until(
+        &["get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}"],
+        |said| said == "True",
+    );
     kubectl.run(&["-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s"]);
     assert_eq!(state(kubectl), before, "no object is lost and no container is restarted");
     assert!(processes.is_subset(&container_processes()), "the same processes run on");
@@ -272,7 +298,8 @@ fn http_get(address: &str, path: &str) -> Result<String, String> {
 
 /// The host's pids of the web servers that run in containers.
 fn container_processes() -> BTreeSet<i32> {
-    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_web = |pid: &i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).replace('\0', " ").starts_with("httpd -f -p 8080")

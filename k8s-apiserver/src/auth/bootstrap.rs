@@ -105,8 +105,12 @@ impl Policy {
         for name in ["view", "edit", "admin"] {
             let label = format!("{AGGREGATE}{name}");
             let collects = |role: &&ClusterRole| role.metadata.labels.iter().flatten().any(|(key, _)| *key == label);
-            let rules: Vec<PolicyRule> =
-                self.cluster_roles.iter().filter(collects).flat_map(|role| role.rules.clone().unwrap_or_default()).collect();
+            let rules: Vec<PolicyRule> = self
+                .cluster_roles
+                .iter()
+                .filter(collects)
+                .flat_map(|role| role.rules.clone().unwrap_or_default())
+                .collect();
             for role in self.cluster_roles.iter_mut().filter(|role| role.metadata.name.as_deref() == Some(name)) {
                 role.rules = Some(rules.clone());
             }
@@ -115,8 +119,11 @@ impl Policy {
 }
 
 fn cluster_role(name: &str, attributes: &[&str]) -> ClusterRole {
-    let labels: Vec<String> =
-        attributes.iter().filter_map(|a| a.strip_prefix("aggregate-to=")).map(|to| format!("{AGGREGATE}{to}")).collect();
+    let labels: Vec<String> = attributes
+        .iter()
+        .filter_map(|a| a.strip_prefix("aggregate-to="))
+        .map(|to| format!("{AGGREGATE}{to}"))
+        .collect();
     let aggregation_rule = attributes.iter().find_map(|a| a.strip_prefix("from=")).map(|from| AggregationRule {
         cluster_role_selectors: Some(vec![LabelSelector {
             match_labels: Some([(format!("{AGGREGATE}{from}"), "true".to_owned())].into()),

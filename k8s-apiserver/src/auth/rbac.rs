@@ -83,12 +83,7 @@ fn typed<K: Resource>(object: Option<&Arc<Object>>) -> Option<Arc<K>> {
     object.and_then(|object| object.typed::<K>().ok())
 }
 
-fn set<N: Ord>(
-    roles: &mut BTreeMap<N, Arc<[PolicyRule]>>,
-    name: N,
-    rules: Option<Vec<PolicyRule>>,
-    exists: bool,
-) {
+fn set<N: Ord>(roles: &mut BTreeMap<N, Arc<[PolicyRule]>>, name: N, rules: Option<Vec<PolicyRule>>, exists: bool) {
     if exists {
         roles.insert(name, rules.unwrap_or_default().into());
     } else {
@@ -269,16 +264,20 @@ fn covers(rule: &PolicyRule, wanted: &PolicyRule) -> bool {
     };
     let resource = |want: &String| {
         rule.resources.iter().flatten().any(|have| {
-            have == "*" || have == want || have.strip_prefix("*/").is_some_and(|sub| want.split_once('/').is_some_and(|(_, s)| s == sub))
+            have == "*"
+                || have == want
+                || have.strip_prefix("*/").is_some_and(|sub| want.split_once('/').is_some_and(|(_, s)| s == sub))
         })
     };
     let path = |want: &String| {
-        rule.non_resource_urls.iter().flatten().any(|have| {
-            have == want || have.strip_suffix('*').is_some_and(|prefix| want.starts_with(prefix))
-        })
+        rule.non_resource_urls
+            .iter()
+            .flatten()
+            .any(|have| have == want || have.strip_suffix('*').is_some_and(|prefix| want.starts_with(prefix)))
     };
     let names = rule.resource_names.as_deref().unwrap_or_default();
-    let named = names.is_empty() || wanted.resource_names.iter().flatten().next().is_some_and(|name| names.contains(name));
+    let named =
+        names.is_empty() || wanted.resource_names.iter().flatten().next().is_some_and(|name| names.contains(name));
     wanted.verbs.iter().all(|verb| has(&rule.verbs, verb))
         && all(&rule.api_groups, &wanted.api_groups)
         && wanted.resources.iter().flatten().all(resource)

@@ -160,7 +160,8 @@ fn caller(claims: Claims) -> Caller {
     let bound = claims.kubernetes;
     let mut caller = Caller::service_account(&bound.namespace, &bound.serviceaccount.name);
     caller.uid = bound.serviceaccount.uid.into();
-    let mut extra = vec![("authentication.kubernetes.io/credential-id".into(), vec![format!("JTI={}", claims.jti).into()])];
+    let mut extra =
+        vec![("authentication.kubernetes.io/credential-id".into(), vec![format!("JTI={}", claims.jti).into()])];
     for (kind, reference) in [("pod", bound.pod), ("node", bound.node)] {
         if let Some(reference) = reference {
             extra.push((format!("authentication.kubernetes.io/{kind}-name").into(), vec![reference.name.into()]));

@@ -78,7 +78,8 @@ pub(super) fn number(view: &View<'_>, actions: &mut Vec<Action>) {
 /// Deletes the oldest empty sets beyond `revisionHistoryLimit`, once the rollout is complete.
 pub(super) fn clean_up(view: &View<'_>, actions: &mut Vec<Action>) {
     let limit = view.deployment.spec.revision_history_limit.unwrap_or(10).max(0) as usize;
-    let is_complete = view.new.is_some_and(|new| view.size(new) == view.wanted() && view.available(new) >= view.wanted());
+    let is_complete =
+        view.new.is_some_and(|new| view.size(new) == view.wanted() && view.available(new) >= view.wanted());
     if !is_complete {
         return;
     }

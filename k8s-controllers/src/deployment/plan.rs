@@ -187,9 +187,7 @@ pub(super) fn create_new(view: &View<'_>, replicas: i32) -> Action {
 /// The replica set whose template is the deployment's, the oldest if there are several.
 fn find_new(deployment: &Deployment, sets: &[&ReplicaSet]) -> Option<usize> {
     let wanted = without_hash(&deployment.spec.template);
-    let same = |set: &ReplicaSet| {
-        set.spec.template.as_ref().is_some_and(|template| without_hash(template) == wanted)
-    };
+    let same = |set: &ReplicaSet| set.spec.template.as_ref().is_some_and(|template| without_hash(template) == wanted);
     (0..sets.len()).filter(|index| same(sets[*index])).min_by_key(|index| age_key(sets[*index]))
 }
 
@@ -212,9 +210,9 @@ fn template_hash(template: &PodTemplateSpec, collisions: i32) -> String {
     let mut text = serde_json::to_vec(&without_hash(template)).unwrap_or_default();
     text.extend_from_slice(&collisions.to_le_bytes());
     // FNV-1a, 64 bits, folded to 50: ten letters.
-    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = text
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     let letter = |at: u32| LETTERS[((hash >> (at * 6)) % LETTERS.len() as u64) as usize] as char;
     (0..10).map(letter).collect()
 }

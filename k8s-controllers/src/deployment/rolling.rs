@@ -97,7 +97,9 @@ pub(super) fn scale(view: &View<'_>, actions: &mut Vec<Action>) {
     let (surge, _) = bounds(view.deployment, view.wanted());
     match active.as_slice() {
         [] => {
-            if let Some(latest) = view.new.or(view.old.last().copied()).filter(|_| view.wanted() > 0 && view.new.is_some()) {
+            if let Some(latest) =
+                view.new.or(view.old.last().copied()).filter(|_| view.wanted() > 0 && view.new.is_some())
+            {
                 actions.push(Action::Scale { index: latest, replicas: view.wanted() });
             }
         }

@@ -27,7 +27,9 @@ pub fn controller() -> Controller<Deployments> {
     Controller::new("deployment-controller", Deployments)
         .owns::<ReplicaSet>()
         // Only deletions of pods matter here: a Recreate waits for them. Everything else shows in the sets.
-        .watches::<Pod>(InformerScope::all(), |delta, own| deployments_of_deleted_pod(delta, &own.list_in(&delta.object().meta.namespace)))
+        .watches::<Pod>(InformerScope::all(), |delta, own| {
+            deployments_of_deleted_pod(delta, &own.list_in(&delta.object().meta.namespace))
+        })
         .workers(5)
 }
 

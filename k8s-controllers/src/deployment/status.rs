@@ -86,7 +86,10 @@ impl Conditions {
     /// A replica set that cannot create pods makes its deployment say so.
     fn set_failure(&mut self, view: &View<'_>) {
         let conditions = view.sets.iter().filter_map(|set| set.status.as_ref()?.conditions.as_ref()).flatten();
-        let failure = conditions.into_iter().find(|c| c.type_.as_deref() == Some("ReplicaFailure") && c.status.as_deref() == Some("True")).cloned();
+        let failure = conditions
+            .into_iter()
+            .find(|c| c.type_.as_deref() == Some("ReplicaFailure") && c.status.as_deref() == Some("True"))
+            .cloned();
         match failure {
             Some(failure) => {
                 let reason = failure.reason.unwrap_or_default();
@@ -96,21 +99,21 @@ impl Conditions {
         }
     }
 
-    fn set_progress(
-        &mut self,
-        view: &View<'_>,
-        old: &DeploymentStatus,
-        new: &DeploymentStatus,
-    ) -> Option<Duration> {
+    fn set_progress(&mut self, view: &View<'_>, old: &DeploymentStatus, new: &DeploymentStatus) -> Option<Duration> {
         let deadline = view.deployment.spec.progress_deadline_seconds.filter(|seconds| *seconds != i32::MAX)?;
         let name = new_set_name(view);
         if is_complete(view, new) {
             self.set("Progressing", "True", "NewReplicaSetAvailable", format!("{name} has successfully progressed."));
             return None;
         }
-        if has_progressed(old, new) || self.get("Progressing").is_none_or(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable")) {
+        if has_progressed(old, new)
+            || self.get("Progressing").is_none_or(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable"))
+        {
             // The times must move, so that the deadline counts from here.
-            let transition = self.get("Progressing").filter(|c| c.status.as_deref() == Some("True")).and_then(|c| c.last_transition_time.clone());
+            let transition = self
+                .get("Progressing")
+                .filter(|c| c.status.as_deref() == Some("True"))
+                .and_then(|c| c.last_transition_time.clone());
             self.remove("Progressing");
             self.set("Progressing", "True", "ReplicaSetUpdated", format!("{name} is progressing."));
             if let (Some(transition), Some(last)) = (transition, self.list.last_mut()) {

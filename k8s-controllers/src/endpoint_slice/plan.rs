@@ -50,12 +50,7 @@ struct PortKey {
 
 /// Plans the slices of a service. `pods` are those that its selector matches; `present` are the slices that this
 /// controller manages for it.
-pub fn plan(
-    service: &Service,
-    pods: &[&Pod],
-    node: impl Fn(&str) -> Option<Node>,
-    present: &[&EndpointSlice],
-) -> Plan {
+pub fn plan(service: &Service, pods: &[&Pod], node: impl Fn(&str) -> Option<Node>, present: &[&EndpointSlice]) -> Plan {
     let mut wanted: BTreeMap<Group, Vec<Endpoint>> = BTreeMap::new();
     for family in families(service) {
         for pod in pods.iter().filter(|pod| belongs(pod, service)) {
@@ -112,7 +107,8 @@ fn plan_group(
     let mut left: BTreeMap<String, Endpoint> = endpoints.into_iter().map(|e| (e.addresses.join(","), e)).collect();
     let mut kept: Vec<(usize, Vec<Endpoint>)> = Vec::new();
     for index in mine {
-        let stay = present[*index].endpoints.iter().flatten().filter_map(|e| left.remove(&e.addresses.join(","))).collect();
+        let stay =
+            present[*index].endpoints.iter().flatten().filter_map(|e| left.remove(&e.addresses.join(","))).collect();
         kept.push((*index, stay));
     }
     let mut rest: Vec<Endpoint> = left.into_values().collect();

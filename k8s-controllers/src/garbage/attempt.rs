@@ -131,7 +131,8 @@ impl Shared {
     }
 
     async fn remove_owners(&self, kind: usize, object: &Object, uids: &[&str]) -> ApiResult<()> {
-        let kept: Vec<Value> = object.meta.owners.iter().filter(|o| !uids.contains(&o.uid.as_str())).map(reference).collect();
+        let kept: Vec<Value> =
+            object.meta.owners.iter().filter(|o| !uids.contains(&o.uid.as_str())).map(reference).collect();
         self.patch(kind, object, json!({"ownerReferences": kept})).await
     }
 
@@ -145,7 +146,8 @@ impl Shared {
         metadata["uid"] = json!(object.meta.uid.as_str());
         metadata["resourceVersion"] = json!(object.revision().to_string());
         let patch = Doc::from_serialize(&json!({"metadata": metadata})).map_err(ApiError::internal)?;
-        let patched = self.client.patch_object(self.target(kind, object), PatchKind::Merge, patch, Options::default()).await;
+        let patched =
+            self.client.patch_object(self.target(kind, object), PatchKind::Merge, patch, Options::default()).await;
         match patched {
             // A conflict means that it changed: the change itself brings the object back here.
             Err(error) if is_moot(&error) => Ok(()),

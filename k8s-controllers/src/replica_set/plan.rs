@@ -67,13 +67,7 @@ fn least_missed(pods: &[&Pod], mut active: Vec<usize>, count: usize) -> Vec<usiz
     active
 }
 
-fn status(
-    set: &ReplicaSet,
-    pods: &[&Pod],
-    active: &[usize],
-    min_ready: Duration,
-    now: Timestamp,
-) -> ReplicaSetStatus {
+fn status(set: &ReplicaSet, pods: &[&Pod], active: &[usize], min_ready: Duration, now: Timestamp) -> ReplicaSetStatus {
     let count = |test: &dyn Fn(&Pod) -> bool| active.iter().filter(|index| test(pods[**index])).count() as i32;
     let template_labels = set
         .spec

@@ -19,9 +19,7 @@ use crate::ownership::{claim_all, controller_reference};
 
 /// The replica set controller, ready to start.
 pub fn controller() -> Controller<ReplicaSets> {
-    Controller::new("replicaset-controller", ReplicaSets)
-        .owns::<Pod>()
-        .workers(5)
+    Controller::new("replicaset-controller", ReplicaSets).owns::<Pod>().workers(5)
 }
 
 /// Its reconciler.

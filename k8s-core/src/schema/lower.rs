@@ -18,7 +18,8 @@ impl Schema {
         if let Some(meta) = schemas.id(OBJECT_META) {
             root.fields.push(field("metadata", Shape::Struct(meta), false));
         }
-        let status = schema.at(&["properties", "status"]).map_or(Shape::Any.into(), |status| node(status, &mut builder));
+        let status =
+            schema.at(&["properties", "status"]).map_or(Shape::Any.into(), |status| node(status, &mut builder));
         root.fields.push(Field { node: status, ..field("status", Shape::Any, false) });
         let root = builder.add(root);
         Self::new(builder.finish(), root)
@@ -30,7 +31,8 @@ fn field(name: &str, shape: Shape, required: bool) -> Field {
 }
 
 fn fields_of(schema: &Doc, builder: &mut ArenaBuilder) -> StructDef {
-    let required: Vec<&str> = schema.get("required").map(Doc::items).unwrap_or_default().iter().filter_map(Doc::as_str).collect();
+    let required: Vec<&str> =
+        schema.get("required").map(Doc::items).unwrap_or_default().iter().filter_map(Doc::as_str).collect();
     let properties = schema.get("properties").and_then(Doc::as_object);
     let mut fields = Vec::new();
     for (name, property) in properties.into_iter().flat_map(|map| map.iter()) {

@@ -31,11 +31,13 @@ pub(crate) fn admit(pod: &Pod, node: &NodeFacts<'_>) -> Result<(), Rejection> {
     let spec = pod.spec.clone().unwrap_or_default();
     let reject = |reason: String, message: String| Err(Rejection { reason, message });
     if let Some(os) = spec.os.as_ref().map(|os| &os.name).filter(|os| *os != node.operating_system) {
-        let message = format!("Failed to admit pod as the OS field ({os}) doesn't match node OS ({})", node.operating_system);
+        let message =
+            format!("Failed to admit pod as the OS field ({os}) doesn't match node OS ({})", node.operating_system);
         return reject("PodOSNotSupported".into(), message);
     }
     if !selected(pod, node) {
-        let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        let message =
+            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         return reject(NODE_AFFINITY.into(), message.into());
     }
     let limit = node.allocatable.get("pods").map_or(i64::MAX, |pods| pods.value());
@@ -112,7 +114,12 @@ mod tests {
         let node = NodeFacts {
             name: "n1",
             labels: [("zone".to_owned(), "a".to_owned()), ("cores".to_owned(), "8".to_owned())].into(),
-            allocatable: [("cpu".to_owned(), amount("2")), ("memory".to_owned(), amount("4Gi")), ("pods".to_owned(), amount("5"))].into(),
+            allocatable: [
+                ("cpu".to_owned(), amount("2")),
+                ("memory".to_owned(), amount("4Gi")),
+                ("pods".to_owned(), amount("5")),
+            ]
+            .into(),
             used: [("cpu".to_owned(), amount("1500m"))].into(),
             pods: 4,
             operating_system: "linux",

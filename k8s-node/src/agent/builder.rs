@@ -165,9 +165,10 @@ impl AgentBuilder {
             }
         };
         let is_shared = self.pods.is_some();
-        let pods = self.pods.clone().unwrap_or_else(|| {
-            self.client.informer(InformerScope::field("spec.nodeName", &self.settings.name))
-        });
+        let pods = self
+            .pods
+            .clone()
+            .unwrap_or_else(|| self.client.informer(InformerScope::field("spec.nodeName", &self.settings.name)));
         let name = self.runtime.version();
         let runtime_name = name.split("://").next().unwrap_or_default().to_owned();
         let shared = Arc::new(Shared {

@@ -171,11 +171,8 @@ async fn remove_sandbox(shared: &Arc<Shared>, pod: Option<&Stored<Pod>>, id: &st
 }
 
 async fn finish(shared: &Arc<Shared>, pod: &Stored<Pod>) -> Outcome {
-    let options = Options {
-        grace_period_seconds: Some(0),
-        precondition_uid: Some(pod.uid().into()),
-        ..Options::default()
-    };
+    let options =
+        Options { grace_period_seconds: Some(0), precondition_uid: Some(pod.uid().into()), ..Options::default() };
     let pods = shared.client.namespaced::<Pod>(pod.namespace());
     match pods.delete_with(pod.name(), options).await {
         Ok(()) => Outcome::Done,
@@ -227,7 +224,11 @@ pub(crate) fn record(observed: &mut Observed, op: &Op, outcome: Outcome, now: Ti
 fn takes_down(op: &Op) -> bool {
     !matches!(
         op,
-        Op::MountVolumes | Op::StartSandbox { .. } | Op::Connect { .. } | Op::RunContainer { .. } | Op::UpdateResources { .. }
+        Op::MountVolumes
+            | Op::StartSandbox { .. }
+            | Op::Connect { .. }
+            | Op::RunContainer { .. }
+            | Op::UpdateResources { .. }
     )
 }
 

@@ -68,7 +68,8 @@ pub(crate) async fn run_container(shared: &Arc<Shared>, pod: &Stored<Pod>, op: &
 async fn ensure_image(shared: &Arc<Shared>, pod: &Stored<Pod>, part: &Part<'_>) -> Result<ImageInfo, Trouble> {
     let name = part.container.name.as_str();
     let image = part.container.image.as_deref().unwrap_or_default();
-    let tell = |severity, reason, message: String| shared.events.tell(pod.object(), Some(name), severity, reason, message);
+    let tell =
+        |severity, reason, message: String| shared.events.tell(pod.object(), Some(name), severity, reason, message);
     let found = shared.runtime.image_status(image).await.map_err(|error| invalid(&tell, image, &error))?;
     if let Some(found) = found {
         tell(Severity::Normal, "Pulled", format!("Container image {image:?} already present on machine"));
@@ -107,7 +108,13 @@ fn invalid(tell: &impl Fn(Severity, &'static str, String), image: &str, error: &
 }
 
 /// A hook that fails ends the container.
-async fn post_start(shared: &Arc<Shared>, pod: &Stored<Pod>, part: &Part<'_>, id: &str, address: Option<std::net::IpAddr>) {
+async fn post_start(
+    shared: &Arc<Shared>,
+    pod: &Stored<Pod>,
+    part: &Part<'_>,
+    id: &str,
+    address: Option<std::net::IpAddr>,
+) {
     let hook = part.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
     let Some(hook) = hook else { return };
     let scene = run::Scene {

@@ -210,7 +210,13 @@ impl Worker {
         }
         let is_new = self.observed.sandboxes.is_empty() && pod.metadata.deletion_timestamp.is_none();
         if let Err(rejection) = self.shared.admit(pod, is_new).await {
-            self.shared.events.tell(pod.object(), None, Severity::Warning, "FailedAdmission", rejection.message.clone());
+            self.shared.events.tell(
+                pod.object(),
+                None,
+                Severity::Warning,
+                "FailedAdmission",
+                rejection.message.clone(),
+            );
             self.observed.history.rejection = Some(rejection);
         }
     }

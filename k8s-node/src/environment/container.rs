@@ -77,7 +77,9 @@ fn stop_signal(container: &Container) -> Result<Option<i32>, ConfigError> {
     };
     let signal: Result<nix::sys::signal::Signal, _> = name.parse();
     let number = signal.map(|signal| signal as i32);
-    number.map(Some).map_err(|_| ConfigError::new(format!("lifecycle.stopSignal {name:?} is not a signal of this machine")))
+    number
+        .map(Some)
+        .map_err(|_| ConfigError::new(format!("lifecycle.stopSignal {name:?} is not a signal of this machine")))
 }
 
 fn id(what: &str, number: i64) -> Result<u32, ConfigError> {
@@ -126,7 +128,11 @@ fn check_non_root(
     }
 }
 
-fn security(of_pod: &PodSecurityContext, own: &SecurityContext, folder: &std::path::Path) -> Result<Security, ConfigError> {
+fn security(
+    of_pod: &PodSecurityContext,
+    own: &SecurityContext,
+    folder: &std::path::Path,
+) -> Result<Security, ConfigError> {
     let privileged = own.privileged.unwrap_or(false);
     let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
     let capabilities = own.capabilities.clone().unwrap_or_default();
@@ -156,7 +162,8 @@ fn seccomp(profile: Option<&SeccompProfile>, folder: &std::path::Path) -> Result
         "Localhost" => {
             let name = profile.localhost_profile.as_deref().unwrap_or_default();
             if name.is_empty() || name.split('/').any(|step| step == "..") || name.starts_with('/') {
-                let message = format!("seccompProfile.localhostProfile {name:?} must be a path below the node's folder");
+                let message =
+                    format!("seccompProfile.localhostProfile {name:?} must be a path below the node's folder");
                 return Err(ConfigError::new(message));
             }
             Ok(Seccomp::Localhost(folder.join(name)))

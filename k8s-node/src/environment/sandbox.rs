@@ -34,7 +34,13 @@ pub fn hostname(pod: &Pod, node_name: &str) -> String {
 }
 
 /// The specification of a pod's sandbox.
-pub fn sandbox_spec(pod: &Pod, id: &str, attempt: u32, node_name: &str, dns: &DnsSettings) -> Result<SandboxSpec, ConfigError> {
+pub fn sandbox_spec(
+    pod: &Pod,
+    id: &str,
+    attempt: u32,
+    node_name: &str,
+    dns: &DnsSettings,
+) -> Result<SandboxSpec, ConfigError> {
     let spec = pod.spec.clone().unwrap_or_default();
     let meta = &pod.metadata;
     let uid = meta.uid.clone().unwrap_or_default();

@@ -142,7 +142,10 @@ fn what_is_missing_is_named() {
         (json!({"secretKeyRef": {"name": "secret", "key": "x"}}), "couldn't find key x in Secret n/secret"),
         (json!({"fieldRef": {"fieldPath": "spec.x"}}), "unsupported fieldPath: spec.x"),
         (json!({"resourceFieldRef": {"resource": "limits.cpu", "containerName": "z"}}), "container z not found"),
-        (json!({"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}), "env E: this kind of valueFrom is not supported by this node"),
+        (
+            json!({"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}),
+            "env E: this kind of valueFrom is not supported by this node",
+        ),
     ];
     for (from, message) in table {
         let container = json!({"name": "c", "env": [{"name": "E", "valueFrom": from}]});
@@ -244,6 +247,8 @@ fn run_as_non_root_is_verified_against_the_image() {
     assert_eq!(check("1000:1"), Ok(()));
     let about = "(pod: \"p\", container: \"c\")";
     assert_eq!(check(""), Err(format!("container has runAsNonRoot and image will run as root {about}")));
-    let named = format!("container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root {about}");
+    let named = format!(
+        "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root {about}"
+    );
     assert_eq!(check("web"), Err(named));
 }

@@ -86,9 +86,9 @@ impl Pressure {
     pub fn detect(storage: &Path) -> Self {
         let disk = rustix::fs::statvfs(storage);
         let number = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        let processes = fs::read_to_string("/proc/loadavg").ok().and_then(|text| {
-            text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<u64>().ok()
-        });
+        let processes = fs::read_to_string("/proc/loadavg")
+            .ok()
+            .and_then(|text| text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<u64>().ok());
         let pids = number("/proc/sys/kernel/pid_max").zip(processes);
         Self {
             memory: meminfo("MemAvailable").is_some_and(|kib| kib < LOW_MEMORY_KIB),

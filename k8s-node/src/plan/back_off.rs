@@ -43,7 +43,9 @@ impl BackOff {
     ///
     /// `carried` is what the ended instance carries; the first instance carries none.
     pub fn next(carried: Option<Self>, ended: Timestamp) -> (Timestamp, Self) {
-        let live = carried.filter(|back_off| ended.duration_since(back_off.since) <= (CRASH_LOOP.max * 2).try_into().unwrap_or_default());
+        let live = carried.filter(|back_off| {
+            ended.duration_since(back_off.since) <= (CRASH_LOOP.max * 2).try_into().unwrap_or_default()
+        });
         let wait = live.map_or(Duration::ZERO, |back_off| back_off.delay);
         let delay = live.map_or(CRASH_LOOP.base, |back_off| (back_off.delay * 2).min(CRASH_LOOP.max));
         let start = ended.checked_add(wait).unwrap_or(ended);

@@ -3,8 +3,7 @@
 use k8s_core::env::Timestamp;
 
 use super::{
-    BackOff, Draft, Failure, Notice, Op, Part, Role, Severity, Subject, Volumes, container_resources,
-    restarts,
+    BackOff, Draft, Failure, Notice, Op, Part, Role, Severity, Subject, Volumes, container_resources, restarts,
     view::{attempt, carried, exit, is_running},
 };
 use crate::runtime::{ContainerState, ContainerStatus, Exit};
@@ -237,7 +236,12 @@ fn wait_for_restart(draft: &mut Draft<'_>, part: &Part<'_>, at: Timestamp, carri
     let wait = at.duration_since(carried.since).as_secs();
     let ended = draft.view.latest(name).and_then(exit).cloned();
     let meta = &draft.view.pod.metadata;
-    let pod = format!("{}_{}({})", meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default(), draft.view.uid());
+    let pod = format!(
+        "{}_{}({})",
+        meta.name.as_deref().unwrap_or_default(),
+        meta.namespace.as_deref().unwrap_or_default(),
+        draft.view.uid()
+    );
     let message = format!("back-off {} restarting failed container={name} pod={pod}", human(wait));
     match ended {
         // The first failure to start shows the cause; later ones show that it keeps failing.
@@ -247,7 +251,12 @@ fn wait_for_restart(draft: &mut Draft<'_>, part: &Part<'_>, at: Timestamp, carri
         _ => draft.wait(name, "CrashLoopBackOff", message),
     }
     let message = format!("Back-off restarting failed container {name} in pod {pod}");
-    draft.notices.push(Notice { severity: Severity::Warning, reason: "BackOff", message, container: Some(name.clone()) });
+    draft.notices.push(Notice {
+        severity: Severity::Warning,
+        reason: "BackOff",
+        message,
+        container: Some(name.clone()),
+    });
 }
 
 /// Seconds as upstream writes durations: `10s`, `1m20s`, `5m0s`.
@@ -293,4 +302,3 @@ fn update_resources(draft: &mut Draft<'_>, part: &Part<'_>) {
         draft.op(Op::UpdateResources { id: latest.id.clone(), resources });
     }
 }
-

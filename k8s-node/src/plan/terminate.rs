@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use k8s_core::env::Timestamp;
 
-use super::{
-    Draft, Observed, Op, Role, Subject,
-    view::is_running,
-};
+use super::{Draft, Observed, Op, Role, Subject, view::is_running};
 use crate::status::Cause;
 
 /// How long containers of a pod that nobody knows any more may take to end.

@@ -117,8 +117,7 @@ impl<'a> View<'a> {
     /// What the pod's status last said about a container.
     pub fn known(&self, name: &str) -> Option<&'a v1::ContainerStatus> {
         let status = self.pod.status.as_ref()?;
-        let lists =
-            [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
         lists.into_iter().flatten().flatten().find(|known| known.name == name)
     }
 
@@ -169,13 +168,15 @@ impl<'a> View<'a> {
         if !is_running(container) || self.observed.starting.contains(&container.id) {
             return false;
         }
-        let probed = || self.probes(&container.id).startup == Some(true) || self.was(container, |k| k.started == Some(true));
+        let probed =
+            || self.probes(&container.id).startup == Some(true) || self.was(container, |k| k.started == Some(true));
         spec.startup_probe.is_none() || probed()
     }
 
     /// Whether a running instance takes traffic.
     pub fn is_ready(&self, spec: &Container, container: &ContainerStatus) -> bool {
-        let probed = || self.probes(&container.id).readiness.unwrap_or_else(|| self.was(container, |known| known.ready));
+        let probed =
+            || self.probes(&container.id).readiness.unwrap_or_else(|| self.was(container, |known| known.ready));
         self.is_started(spec, container) && (spec.readiness_probe.is_none() || probed())
     }
 

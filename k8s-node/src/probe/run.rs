@@ -142,7 +142,9 @@ fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
         }
     };
     let number = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
-    number.ok_or_else(|| format!("port {port:?} is neither a number from 1 to 65535 nor a port of container {}", container.name))
+    number.ok_or_else(|| {
+        format!("port {port:?} is neither a number from 1 to 65535 nor a port of container {}", container.name)
+    })
 }
 
 fn host(scene: &Scene, host: Option<&str>) -> Result<String, String> {
@@ -179,7 +181,9 @@ async fn http_get(scene: &Scene, get: &HTTPGetAction) -> Result<(), String> {
             return Err("the server changed the protocol".to_owned());
         };
         let (code, location) = (response.status(), response.headers().get(header::LOCATION).cloned());
-        if code.is_redirection() && let Some(next) = location.as_ref().and_then(|l| same_host(l.to_str().ok()?, &host)) {
+        if code.is_redirection()
+            && let Some(next) = location.as_ref().and_then(|l| same_host(l.to_str().ok()?, &host))
+        {
             path = next;
             continue;
         }
@@ -215,7 +219,8 @@ async fn open(scene: &Scene, host: &str, port: u16, secure: bool) -> Result<Box<
         return Ok(Box::new(socket.compat()));
     }
     // As upstream, probes believe any certificate: they ask whether something answers, not who.
-    let config = tls::client(&scene.env, ServerTrust::Anyone, None, UPGRADE_PROTOCOLS).map_err(|error| error.to_string())?;
+    let config =
+        tls::client(&scene.env, ServerTrust::Anyone, None, UPGRADE_PROTOCOLS).map_err(|error| error.to_string())?;
     let name = rustls_pki_types::ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = connector.connect(name, socket).await.map_err(|error| format!("TLS: {error}"))?;

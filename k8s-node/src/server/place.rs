@@ -35,7 +35,11 @@ impl Place {
         let typed = found.typed().clone();
         let part = parts(&typed).into_iter().find(|part| part.container.name == container);
         let part = part.ok_or_else(|| {
-            ApiError::new(404, k8s_core::status::Reason::NotFound, format!("container {container} not found in pod {pod}"))
+            ApiError::new(
+                404,
+                k8s_core::status::Reason::NotFound,
+                format!("container {container} not found in pod {pod}"),
+            )
         })?;
         let sight = shared.observatory.look().await.map_err(ApiError::internal)?;
         let all = sight.get(found.uid()).map(|sight| sight.containers.clone()).unwrap_or_default();
@@ -46,8 +50,7 @@ impl Place {
 
     fn known(&self) -> Option<&v1::ContainerStatus> {
         let status = self.pod.status.as_ref()?;
-        let lists =
-            [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
         lists.into_iter().flatten().flatten().find(|known| known.name == self.container.name)
     }
 
@@ -61,11 +64,15 @@ impl Place {
             let newest_waits = waiting.is_some() && self.instances.first().is_some_and(|newest| ended(&newest));
             let found = if newest_waits { ran.next() } else { ran.nth(1) };
             return found.filter(ended).ok_or_else(|| {
-                ApiError::bad_request(format!("previous terminated container {:?} in pod {:?} not found", name.0, name.1))
+                ApiError::bad_request(format!(
+                    "previous terminated container {:?} in pod {:?} not found",
+                    name.0, name.1
+                ))
             });
         }
         ran.next().ok_or_else(|| {
-            let reason = waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_else(|| "ContainerCreating".into());
+            let reason =
+                waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_else(|| "ContainerCreating".into());
             let message = format!("container {:?} in pod {:?} is waiting to start: {reason}", name.0, name.1);
             ApiError::bad_request(message)
         })

@@ -18,7 +18,9 @@ impl Query {
     pub fn parse(text: &str) -> Self {
         let decode = |text: &str| percent_decode(&text.replace('+', " ")).unwrap_or_else(|| text.to_owned());
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect(),
+        )
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -35,9 +37,8 @@ impl Query {
     }
 
     fn number(&self, name: &str) -> ApiResult<Option<i64>> {
-        let read = |text: &str| {
-            text.parse().map_err(|_| ApiError::bad_request(format!("{name}: {text:?} is not a number")))
-        };
+        let read =
+            |text: &str| text.parse().map_err(|_| ApiError::bad_request(format!("{name}: {text:?} is not a number")));
         self.get(name).filter(|text| !text.is_empty()).map(read).transpose()
     }
 
@@ -52,7 +53,9 @@ impl Query {
         };
         let seconds = positive("sinceSeconds", 1)?;
         let since = match (seconds, self.get("sinceTime").filter(|text| !text.is_empty())) {
-            (Some(_), Some(_)) => return Err(ApiError::bad_request("at most one of sinceTime or sinceSeconds may be given")),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad_request("at most one of sinceTime or sinceSeconds may be given"));
+            }
             (Some(seconds), None) => now.checked_sub(Duration::from_secs(seconds)).ok(),
             (None, Some(text)) => {
                 let invalid = |_| ApiError::bad_request(format!("sinceTime: {text:?} is not a time as of RFC 3339"));

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use k8s_core::status::{ApiError, ApiResult};
 use serde_json::{Value, json};
 
-use crate::{agent::Shared, runtime::{ContainerState, ContainerStats}};
+use crate::{
+    agent::Shared,
+    runtime::{ContainerState, ContainerStats},
+};
 
 /// The summary. A container that ended meanwhile is left out.
 pub(super) async fn summary(shared: &Arc<Shared>) -> ApiResult<Value> {

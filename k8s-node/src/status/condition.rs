@@ -30,8 +30,10 @@ impl Finding {
 pub(super) fn compute(view: &PodView<'_>, status: &PodStatus, cause: Cause) -> Vec<PodCondition> {
     let containers_ready = containers_ready(status);
     let ready = ready(view, &containers_ready);
-    let findings = [ready_to_start(view, status, cause), initialized(view, status), ready, containers_ready, scheduled()];
-    let known: Vec<PodCondition> = view.pod.status.iter().flat_map(|s| s.conditions.clone().unwrap_or_default()).collect();
+    let findings =
+        [ready_to_start(view, status, cause), initialized(view, status), ready, containers_ready, scheduled()];
+    let known: Vec<PodCondition> =
+        view.pod.status.iter().flat_map(|s| s.conditions.clone().unwrap_or_default()).collect();
     let own = |kind: &str| findings.iter().any(|finding| finding.kind == kind);
     let others: Vec<PodCondition> = known.iter().filter(|condition| !own(&condition.type_)).cloned().collect();
     let mut all: Vec<PodCondition> = findings.iter().map(|finding| settle(view, finding, &known)).collect();
@@ -45,7 +47,9 @@ fn settle(view: &PodView<'_>, finding: &Finding, known: &[PodCondition]) -> PodC
     let old = known.iter().find(|condition| condition.type_ == finding.kind);
     let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
     // The scheduler's word about its own decision is kept whole.
-    if finding.kind == "PodScheduled" && let Some(old) = old.filter(|old| old.status == "True") {
+    if finding.kind == "PodScheduled"
+        && let Some(old) = old.filter(|old| old.status == "True")
+    {
         return PodCondition { observed_generation: view.pod.metadata.generation, ..old.clone() };
     }
     PodCondition {
@@ -120,7 +124,9 @@ fn ready(view: &PodView<'_>, containers: &Finding) -> Finding {
         match known.iter().find(|condition| condition.type_ == gate.condition_type) {
             Some(condition) if condition.status == "True" => None,
             Some(_) => Some(format!("the status of pod readiness gate {:?} is not \"True\"", gate.condition_type)),
-            None => Some(format!("corresponding condition of pod readiness gate {:?} does not exist.", gate.condition_type)),
+            None => {
+                Some(format!("corresponding condition of pod readiness gate {:?} does not exist.", gate.condition_type))
+            }
         }
     });
     let unmet: Vec<String> = unmet.collect();

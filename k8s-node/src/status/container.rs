@@ -2,8 +2,8 @@
 
 use k8s_core::api::{
     api::core::v1::{
-        self, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerUser, LinuxContainerUser,
-        VolumeMountStatus,
+        self, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerUser,
+        LinuxContainerUser, VolumeMountStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -141,7 +141,8 @@ fn known_last_state(
 ) -> Option<v1::ContainerState> {
     let same = known.container_id.as_deref() == Some(&view.shown_id(&latest.id));
     let past = known.state.clone().filter(|state| !same && state.terminated.is_some());
-    let vanished = || known.container_id.clone().filter(|_| !same && known.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let vanished =
+        || known.container_id.clone().filter(|_| !same && known.state.as_ref().is_some_and(|s| s.running.is_some()));
     past.or_else(|| vanished().map(|id| lost(Some(id)))).or_else(|| known.last_state.clone())
 }
 
@@ -172,9 +173,10 @@ fn volume_mounts(part: &Part<'_>) -> Option<Vec<VolumeMountStatus>> {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only,
-        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
-            mount.recursive_read_only.clone().unwrap_or_else(|| "Disabled".to_owned())
-        }),
+        recursive_read_only: mount
+            .read_only
+            .filter(|read_only| *read_only)
+            .map(|_| mount.recursive_read_only.clone().unwrap_or_else(|| "Disabled".to_owned())),
         ..Default::default()
     });
     Some(mounts.collect())

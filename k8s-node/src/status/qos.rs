@@ -84,6 +84,9 @@ mod tests {
         assert_eq!(class(&[full.clone(), equal.clone()]), "Guaranteed");
         assert_eq!(class(&[full, json!({})]), "Burstable");
         assert_eq!(class(&[json!({"limits": {"cpu": "1"}})]), "Burstable");
-        assert_eq!(class(&[json!({"requests": {"memory": "1Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}})]), "Burstable");
+        assert_eq!(
+            class(&[json!({"requests": {"memory": "1Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}})]),
+            "Burstable"
+        );
     }
 }

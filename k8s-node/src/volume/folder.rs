@@ -90,7 +90,13 @@ impl Folder {
     }
 
     /// Makes an empty directory, in memory if asked.
-    pub fn empty_dir(&self, uid: &str, name: &str, source: &EmptyDirVolumeSource, group: Option<u32>) -> Result<(), VolumeError> {
+    pub fn empty_dir(
+        &self,
+        uid: &str,
+        name: &str,
+        source: &EmptyDirVolumeSource,
+        group: Option<u32>,
+    ) -> Result<(), VolumeError> {
         let path = self.volume(uid, name);
         fs::create_dir_all(&path).doing(|| format!("make {}", path.display()))?;
         let medium = source.medium.as_deref().unwrap_or_default();
@@ -110,7 +116,8 @@ impl Folder {
             chown(&path, None, Some(group)).doing(|| format!("give {} to group {group}", path.display()))?;
         }
         let mode = source.mode.map_or(0o777, i32::unsigned_abs) | if group.is_some() { 0o2070 } else { 0 };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).doing(|| format!("open {} to pods", path.display()))
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .doing(|| format!("open {} to pods", path.display()))
     }
 
     /// Makes the folder of a configuration volume; in memory where the machine lets us, if it holds secrets.
@@ -125,7 +132,8 @@ impl Folder {
                 _ => {}
             }
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).doing(|| format!("open {} to pods", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .doing(|| format!("open {} to pods", path.display()))?;
         Ok(path)
     }
 
@@ -137,7 +145,8 @@ impl Folder {
         let parent = path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
         fs::write(path, content).doing(|| format!("write {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).doing(|| format!("open {} to pods", path.display()))
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+            .doing(|| format!("open {} to pods", path.display()))
     }
 
     /// Makes an empty termination message file that any user may write.
@@ -145,7 +154,8 @@ impl Folder {
         let parent = path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
         fs::write(path, "").doing(|| format!("make {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).doing(|| format!("open {} to pods", path.display()))
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+            .doing(|| format!("open {} to pods", path.display()))
     }
 
     /// What an instance left as its last words.
@@ -160,7 +170,14 @@ impl Folder {
     }
 
     /// Binds a sub-path of a volume for the mount number `index` of a container.
-    pub fn sub_path(&self, uid: &str, volume: &Path, container: &str, index: usize, sub_path: &str) -> Result<PathBuf, VolumeError> {
+    pub fn sub_path(
+        &self,
+        uid: &str,
+        volume: &Path,
+        container: &str,
+        index: usize,
+        sub_path: &str,
+    ) -> Result<PathBuf, VolumeError> {
         let target = self.pod(uid).join("subpaths").join(container).join(index.to_string());
         sub_path::bind(volume, sub_path, &target).doing(|| format!("subPath {sub_path:?} of {}", volume.display()))
     }
@@ -233,7 +250,8 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError
     let path = Path::new(&source.path);
     let kind = source.type_.as_deref().unwrap_or_default();
     let doing = || format!("hostPath {} of type {kind:?}", source.path);
-    let make_folder = || fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
+    let make_folder =
+        || fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
     let Ok(meta) = fs::metadata(path) else {
         return match kind {
             "" | "DirectoryOrCreate" => make_folder().doing(doing),

@@ -30,8 +30,8 @@ use super::{
 use crate::{
     agent::provision::{Provision, Wanted},
     environment::{
-        ConfigError, ContainerFacts, DnsSettings, FieldContext, ServiceLink, Sources, container_spec, expand, hosts_file,
-        sandbox_spec, variables,
+        ConfigError, ContainerFacts, DnsSettings, FieldContext, ServiceLink, Sources, container_spec, expand,
+        hosts_file, sandbox_spec, variables,
     },
     node::{Machine, NodeSettings, allocatable},
     plan::{PodView, parts},
@@ -88,16 +88,15 @@ impl HostFiles {
     }
 
     fn context<'a>(&'a self, pod_ips: &'a [String]) -> FieldContext<'a> {
-        FieldContext {
-            node_name: &self.node.name,
-            host_ips: &self.host_ips,
-            pod_ips,
-            allocatable: &self.allocatable,
-        }
+        FieldContext { node_name: &self.node.name, host_ips: &self.host_ips, pod_ips, allocatable: &self.allocatable }
     }
 
     /// What the volumes of a pod show, and when it must be asked for again.
-    async fn objects(&self, pod: &Stored<Pod>, changed: &Arc<Notify>) -> Result<(Objects, Option<Timestamp>), ConfigError> {
+    async fn objects(
+        &self,
+        pod: &Stored<Pod>,
+        changed: &Arc<Notify>,
+    ) -> Result<(Objects, Option<Timestamp>), ConfigError> {
         let (config_maps, secrets) = references(pod);
         let shows_objects = !config_maps.is_empty() || !secrets.is_empty();
         let mut refresh = shows_objects.then(|| self.env.now().checked_add(COMPARE).ok()).flatten();
@@ -162,7 +161,9 @@ impl HostFiles {
 }
 
 /// Runs disk work where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ConfigError> + Send + 'static) -> Result<T, ConfigError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ConfigError> + Send + 'static,
+) -> Result<T, ConfigError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(ConfigError::new(format!("disk work failed: {error}"))))
 }
@@ -343,19 +344,25 @@ fn volume_mount(
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let volumes = || pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let volume = volumes().find(|volume| volume.name == mount.name);
-    let volume = volume.ok_or_else(|| ConfigError::new(format!("volumeMounts: there is no volume {:?}", mount.name)))?;
+    let volume =
+        volume.ok_or_else(|| ConfigError::new(format!("volumeMounts: there is no volume {:?}", mount.name)))?;
     let root = match &volume.host_path {
         Some(source) => PathBuf::from(&source.path),
         None => folder.volume(uid, &volume.name),
     };
     let host_path = match sub_path(mount, variables)? {
-        Some(sub_path) => folder
-            .sub_path(uid, &root, &container.name, index, &sub_path)
-            .map_err(|error| ConfigError::new(format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {error}", mount.name, container.name)))?,
+        Some(sub_path) => folder.sub_path(uid, &root, &container.name, index, &sub_path).map_err(|error| {
+            ConfigError::new(format!(
+                "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                mount.name, container.name
+            ))
+        })?,
         None => root,
     };
-    let is_configuration =
-        volume.config_map.is_some() || volume.secret.is_some() || volume.downward_api.is_some() || volume.projected.is_some();
+    let is_configuration = volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some();
     let path = Path::new(&mount.mount_path);
     Ok(Mount {
         host_path,

@@ -197,11 +197,18 @@ impl Files {
         Ok(())
     }
 
-    fn token(&mut self, pod: &Pod, source: &ServiceAccountTokenProjection, objects: &Objects) -> Result<(), ConfigError> {
-        let token = objects.tokens.get(&token_key(source)).ok_or_else(|| ConfigError::new("no service account token"))?;
+    fn token(
+        &mut self,
+        pod: &Pod,
+        source: &ServiceAccountTokenProjection,
+        objects: &Objects,
+    ) -> Result<(), ConfigError> {
+        let token =
+            objects.tokens.get(&token_key(source)).ok_or_else(|| ConfigError::new("no service account token"))?;
         self.add(&source.path, token.clone().into_bytes(), None);
         let user = common_user(pod);
-        let has_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).is_some_and(|c| c.fs_group.is_some());
+        let has_group =
+            pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).is_some_and(|c| c.fs_group.is_some());
         if let Some(file) = self.by_path.get_mut(&source.path).filter(|_| user.is_some() || has_group) {
             (file.mode, file.owner) = (PRIVATE_MODE, user);
         }
@@ -212,7 +219,9 @@ impl Files {
         for path in self.by_path.keys() {
             let escapes = path.starts_with('/') || path.split('/').any(|step| step == ".." || step.is_empty());
             if escapes || path.starts_with("..") {
-                return Err(ConfigError::new(format!("path {path:?} must stay below the volume and not begin with `..`")));
+                return Err(ConfigError::new(format!(
+                    "path {path:?} must stay below the volume and not begin with `..`"
+                )));
             }
         }
         Ok(self.by_path.into_values().collect())
@@ -230,7 +239,8 @@ fn absent(what: &str, name: &str, optional: Option<bool>) -> Result<(), ConfigEr
 fn common_user(pod: &Pod) -> Option<u32> {
     let of_pod = pod.spec.as_ref()?.security_context.as_ref().and_then(|context| context.run_as_user);
     let all = crate::plan::parts(pod);
-    let mut users = all.iter().map(|part| part.container.security_context.as_ref().and_then(|c| c.run_as_user).or(of_pod));
+    let mut users =
+        all.iter().map(|part| part.container.security_context.as_ref().and_then(|c| c.run_as_user).or(of_pod));
     let first = users.next()??;
     users.all(|user| user == Some(first)).then_some(u32::try_from(first).ok()?)
 }

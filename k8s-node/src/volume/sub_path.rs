@@ -22,7 +22,8 @@ pub(super) fn bind(volume: &Path, sub_path: &str, target: &Path) -> io::Result<P
         Err(rustix::io::Errno::NOENT) => make(&root, path)?,
         other => other?,
     };
-    let is_folder = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == rustix::fs::FileType::Directory;
+    let is_folder =
+        rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == rustix::fs::FileType::Directory;
     if is_mounted(target) {
         rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH)?;
     }

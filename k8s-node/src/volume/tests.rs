@@ -68,7 +68,10 @@ fn what_cannot_be_shown_is_named() {
     let table = [
         (json!({"configMap": {"name": "none"}}), "configmap \"none\" not found"),
         (json!({"secret": {"secretName": "none"}}), "secret \"none\" not found"),
-        (json!({"configMap": {"name": "map", "items": [{"key": "z", "path": "z"}]}}), "references non-existent config key: z"),
+        (
+            json!({"configMap": {"name": "map", "items": [{"key": "z", "path": "z"}]}}),
+            "references non-existent config key: z",
+        ),
         (json!({"configMap": {"name": "map", "items": [{"key": "a", "path": "../x"}]}}), escape),
         (
             json!({"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}}),
@@ -99,7 +102,10 @@ fn updates_replace_everything_in_one_step() {
     assert_eq!(names(&volume), ["..data", "..one", "a", "d"]);
     assert_eq!(fs::read_to_string(volume.join("d/b")).unwrap(), "2");
     assert_eq!(fs::metadata(volume.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
-    assert!(!write(&volume, &[file("a", "1"), file("d/b", "2")], "two", None).unwrap(), "the same is not written again");
+    assert!(
+        !write(&volume, &[file("a", "1"), file("d/b", "2")], "two", None).unwrap(),
+        "the same is not written again"
+    );
     assert!(write(&volume, &[file("a", "3"), file("c", "4")], "three", None).unwrap());
     assert_eq!(names(&volume), ["..data", "..three", "a", "c"]);
     assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");

@@ -62,11 +62,14 @@ impl Tokens {
     }
 
     async fn request(&self, pod: &Stored<Pod>, key: &TokenKey) -> ApiResult<(String, Timestamp)> {
-        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).filter(|name| !name.is_empty());
+        let account =
+            pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).filter(|name| !name.is_empty());
         let account = account.unwrap_or_else(|| "default".to_owned());
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
-                audiences: Some(Some(key.audience.clone()).filter(|audience| !audience.is_empty()).into_iter().collect()),
+                audiences: Some(
+                    Some(key.audience.clone()).filter(|audience| !audience.is_empty()).into_iter().collect(),
+                ),
                 expiration_seconds: Some(key.seconds),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".to_owned()),

@@ -41,7 +41,9 @@ impl TaskHandle for Running {
         self.0.abort();
     }
     fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async move { self.0.await.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error.to_string()) }) })
+        Box::pin(async move {
+            self.0.await.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error.to_string()) })
+        })
     }
 }
 
@@ -321,9 +323,15 @@ impl Transport for Wire {
                 let state = cluster.state.lock();
                 let all = state.objects.iter().filter(|(key, object)| selected(key, object, &target, &options));
                 let items = all.map(|(_, object)| object.clone()).collect();
-                Ok(ApiResponse::ok(ResponseBody::List(ObjectList { items, revision: state.revision, ..Default::default() })))
+                Ok(ApiResponse::ok(ResponseBody::List(ObjectList {
+                    items,
+                    revision: state.revision,
+                    ..Default::default()
+                })))
             }
-            (Verb::Watch, _) => Ok(ApiResponse::ok(ResponseBody::Watch(Box::pin(watch(cluster.clone(), target, options))))),
+            (Verb::Watch, _) => {
+                Ok(ApiResponse::ok(ResponseBody::Watch(Box::pin(watch(cluster.clone(), target, options)))))
+            }
             (verb, body) => panic!("the test cluster cannot {verb:?} with {body:?}"),
         }
     }

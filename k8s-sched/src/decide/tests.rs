@@ -18,7 +18,8 @@ fn pod(name: &str, spec: Value) -> PodInfo {
     if spec.get("containers").is_none() {
         spec["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": "500m", "memory": "64Mi"}}}]);
     }
-    let pod: Pod = from_value(json!({"metadata": {"name": name, "namespace": "n", "uid": name}, "spec": spec})).unwrap();
+    let pod: Pod =
+        from_value(json!({"metadata": {"name": name, "namespace": "n", "uid": name}, "spec": spec})).unwrap();
     PodInfo::new(&pod)
 }
 
@@ -98,7 +99,12 @@ fn emptier_nodes_win_and_ties_follow_the_seed() {
     for name in ["a", "b", "c"] {
         snapshot.set_node(&node(name, json!({}), json!({}), "2"));
     }
-    let chosen = |snapshot: &Snapshot, seed: u64| match schedule_one(snapshot, &pod("p", json!({})), &Profile::default(), seed) {
+    let chosen = |snapshot: &Snapshot, seed: u64| match schedule_one(
+        snapshot,
+        &pod("p", json!({})),
+        &Profile::default(),
+        seed,
+    ) {
         Decision::Node { name, .. } => name,
         Decision::Unschedulable { message, .. } => message,
     };

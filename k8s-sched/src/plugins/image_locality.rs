@@ -32,7 +32,8 @@ impl Score for ImageLocality {
     }
 
     fn score(&self, images: &Self::State, _: &PodInfo, node: NodeView<'_>) -> i64 {
-        let size = |(image, spread): &(String, i64)| node.images().get(image).map_or(0, |bytes| bytes * spread / MAX_SCORE);
+        let size =
+            |(image, spread): &(String, i64)| node.images().get(image).map_or(0, |bytes| bytes * spread / MAX_SCORE);
         let total: i64 = images.iter().map(size).sum();
         let most = MAX_BYTES_PER_CONTAINER * images.len() as i64;
         MAX_SCORE * (total.clamp(MIN_BYTES, most) - MIN_BYTES) / (most - MIN_BYTES)

@@ -18,12 +18,7 @@ impl Filter for Fit {
     }
 
     fn wakes_on(&self) -> &'static [ClusterChange] {
-        &[
-            ClusterChange::NodeAdded,
-            ClusterChange::NodeAllocatable,
-            ClusterChange::PodRemoved,
-            ClusterChange::PodItself,
-        ]
+        &[ClusterChange::NodeAdded, ClusterChange::NodeAllocatable, ClusterChange::PodRemoved, ClusterChange::PodItself]
     }
 
     fn prepare(&self, _: &PodInfo, _: &Snapshot) -> Result<Option<()>, Reject> {
@@ -81,7 +76,8 @@ impl Score for LeastAllocated {
     }
 
     fn score(&self, _: &(), pod: &PodInfo, node: NodeView<'_>) -> i64 {
-        let free = |(used, have): (i64, i64)| if have <= 0 || used > have { 0 } else { (have - used) * MAX_SCORE / have };
+        let free =
+            |(used, have): (i64, i64)| if have <= 0 || used > have { 0 } else { (have - used) * MAX_SCORE / have };
         let parts = usage(pod, node).map(free);
         parts.iter().sum::<i64>() / parts.len() as i64
     }

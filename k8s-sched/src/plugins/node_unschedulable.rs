@@ -24,11 +24,8 @@ impl Filter for NodeUnschedulable {
     }
 
     fn prepare(&self, pod: &PodInfo, _: &Snapshot) -> Result<Option<bool>, Reject> {
-        let cordon = Taint {
-            key: "node.kubernetes.io/unschedulable".into(),
-            effect: "NoSchedule".into(),
-            ..Default::default()
-        };
+        let cordon =
+            Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Default::default() };
         Ok(Some(pod.tolerations.iter().any(|toleration| tolerates(toleration, &cordon))))
     }
 

@@ -35,7 +35,9 @@ impl Filter for Unsupported {
             return Err(Reject::new("node(s) not considered: topology spread with DoNotSchedule is not supported yet"));
         }
         if pod.claims > 0 {
-            return Err(Reject::new("node(s) not considered: persistent volume claims and resource claims are not supported yet"));
+            return Err(Reject::new(
+                "node(s) not considered: persistent volume claims and resource claims are not supported yet",
+            ));
         }
         Ok(None)
     }

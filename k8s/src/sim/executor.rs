@@ -349,10 +349,13 @@ mod tests {
                 let tasks: Vec<Task> = (0..8)
                     .map(|number| {
                         let (env2, log) = (env.clone(), log.clone());
-                        env.spawn("t", Box::pin(async move {
-                            env2.sleep(Duration::from_secs(u64::from(number / 4))).await;
-                            log.lock().push(number);
-                        }))
+                        env.spawn(
+                            "t",
+                            Box::pin(async move {
+                                env2.sleep(Duration::from_secs(u64::from(number / 4))).await;
+                                log.lock().push(number);
+                            }),
+                        )
                     })
                     .collect();
                 for task in tasks {

@@ -1,9 +1,6 @@
 //! What can be made to go wrong in a simulation, and the trace of what happened.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 use futures::StreamExt;

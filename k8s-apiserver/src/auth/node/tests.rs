@@ -61,8 +61,16 @@ fn a_node_sees_what_its_pods_use_and_nothing_else() {
         ("list", cluster("namespaces", ""), "", false, false),
     ];
     for (verb, target, fields, first, second) in cases {
-        assert_eq!(allowed(&authorizer, "system:node:n1", verb, &target, fields), first, "n1 {verb} {target:?} {fields}");
-        assert_eq!(allowed(&authorizer, "system:node:n2", verb, &target, fields), second, "n2 {verb} {target:?} {fields}");
+        assert_eq!(
+            allowed(&authorizer, "system:node:n1", verb, &target, fields),
+            first,
+            "n1 {verb} {target:?} {fields}"
+        );
+        assert_eq!(
+            allowed(&authorizer, "system:node:n2", verb, &target, fields),
+            second,
+            "n2 {verb} {target:?} {fields}"
+        );
         assert!(!allowed(&authorizer, "jane", verb, &target, fields), "no node: {verb} {target:?}");
     }
 }

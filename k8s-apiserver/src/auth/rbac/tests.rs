@@ -21,8 +21,7 @@ fn rbac(objects: &[(&str, Value)]) -> Rbac {
 
 fn decide(rbac: &Rbac, user: &str, verb: &str, target: &Target) -> bool {
     let caller = Caller::new(user, &["devs"]);
-    let attributes =
-        Attributes { caller: &caller, verb, subject: Subject::Resource(target), fields: None };
+    let attributes = Attributes { caller: &caller, verb, subject: Subject::Resource(target), fields: None };
     futures::FutureExt::now_or_never(rbac.authorize(&attributes)) == Some(Decision::Allow)
 }
 

@@ -12,7 +12,8 @@ fn deployment(replicas: i32, image: &str, extra: Value) -> Deployment {
     for (key, value) in extra.as_object().unwrap() {
         spec[key] = value.clone();
     }
-    from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "d", "generation": 1}, "spec": spec})).unwrap()
+    from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "d", "generation": 1}, "spec": spec}))
+        .unwrap()
 }
 
 fn now() -> Timestamp {
@@ -54,7 +55,11 @@ impl World {
                     self.log.push(format!("scale {} {replicas}", self.name_of(&self.sets[index])));
                     self.sets[index].spec.replicas = Some(replicas);
                     let wanted = self.deployment.spec.replicas.unwrap().to_string();
-                    self.sets[index].metadata.annotations.get_or_insert_default().insert(super::history::DESIRED.into(), wanted);
+                    self.sets[index]
+                        .metadata
+                        .annotations
+                        .get_or_insert_default()
+                        .insert(super::history::DESIRED.into(), wanted);
                 }
                 Action::Annotate { index, annotations } => {
                     self.sets[index].metadata.annotations.get_or_insert_default().extend(annotations);
@@ -135,7 +140,8 @@ fn a_new_deployment_gets_one_set_with_all_pods() {
 #[test]
 fn a_rolling_update_never_has_too_few_or_too_many_pods() {
     for (surge, unavailable) in [(1, 0), (0, 1), (2, 1), (3, 3)] {
-        let mut world = one(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}));
+        let mut world =
+            one(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}));
         world.set_image("v2");
         for _ in 0..60 {
             world.step();
@@ -226,8 +232,12 @@ fn a_rollout_that_stands_still_says_so_after_its_deadline() {
     let mut later = stuck.deployment.clone();
     later.status = Some(first.status);
     let late = plan(&later, &[], &[], "2026-01-01T00:01:00Z".parse().unwrap());
-    let progress = late.status.conditions.unwrap().into_iter().find(|c| c.type_.as_deref() == Some("Progressing")).unwrap();
-    assert_eq!((progress.status.as_deref(), progress.reason.as_deref()), (Some("False"), Some("ProgressDeadlineExceeded")));
+    let progress =
+        late.status.conditions.unwrap().into_iter().find(|c| c.type_.as_deref() == Some("Progressing")).unwrap();
+    assert_eq!(
+        (progress.status.as_deref(), progress.reason.as_deref()),
+        (Some("False"), Some("ProgressDeadlineExceeded"))
+    );
 }
 
 #[test]

@@ -52,7 +52,8 @@ fn named_ports_are_resolved_and_readiness_is_told() {
     let slices = apply(planned(&service(json!({})), &[pod(0, 8080, true), pod(1, 8080, false)], &[]), &[]);
     assert_eq!(slices.len(), 1);
     assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(8080));
-    let ready: Vec<_> = slices[0].endpoints.iter().flatten().map(|e| e.conditions.as_ref().unwrap().ready.unwrap()).collect();
+    let ready: Vec<_> =
+        slices[0].endpoints.iter().flatten().map(|e| e.conditions.as_ref().unwrap().ready.unwrap()).collect();
     assert_eq!(ready, [true, false]);
 }
 
@@ -84,9 +85,14 @@ fn any_history_ends_in_exactly_the_present_pods() {
         let shift = (seed >> 50) as usize % 100;
         let pods: Vec<Pod> = (shift..shift + count).map(|n| pod(n, 80 + (n % 3 == 0) as i32, true)).collect();
         slices = apply(planned(&service(json!({})), &pods, &slices), &slices);
-        let expected: BTreeSet<String> = pods.iter().map(|pod| pod.status.as_ref().unwrap().pod_ip.clone().unwrap()).collect();
+        let expected: BTreeSet<String> =
+            pods.iter().map(|pod| pod.status.as_ref().unwrap().pod_ip.clone().unwrap()).collect();
         assert_eq!(addresses(&slices), expected);
-        assert_eq!(slices.iter().map(|slice| slice.endpoints.as_ref().unwrap().len()).sum::<usize>(), expected.len(), "no address twice");
+        assert_eq!(
+            slices.iter().map(|slice| slice.endpoints.as_ref().unwrap().len()).sum::<usize>(),
+            expected.len(),
+            "no address twice"
+        );
         assert!(slices.iter().all(|slice| slice.endpoints.as_ref().unwrap().len() <= MAX_ENDPOINTS));
         assert!(!slices.is_empty());
     }

@@ -16,7 +16,13 @@ fn set(replicas: i32, extra: Value) -> ReplicaSet {
 /// `name`, then letters: `r` ready, `p` pending, `f` failed, `d` being deleted, `u` unassigned.
 fn pod(name: &str, marks: &str, created: u32) -> Pod {
     let has = |mark: char| marks.contains(mark);
-    let phase = if has('f') { "Failed" } else if has('p') { "Pending" } else { "Running" };
+    let phase = if has('f') {
+        "Failed"
+    } else if has('p') {
+        "Pending"
+    } else {
+        "Running"
+    };
     let ready = if has('r') { "True" } else { "False" };
     let mut pod = json!({
         "metadata": {"name": name, "labels": {"app": "web"}, "creationTimestamp": format!("2026-01-01T00:00:{created:02}Z")},
@@ -50,7 +56,8 @@ fn as_many_as_asked_for() {
         (9999, &[], BURST, &[]),
     ];
     for (replicas, marks, create, delete) in cases {
-        let pods: Vec<Pod> = marks.iter().enumerate().map(|(i, marks)| pod(&format!("p{i}"), marks, i as u32)).collect();
+        let pods: Vec<Pod> =
+            marks.iter().enumerate().map(|(i, marks)| pod(&format!("p{i}"), marks, i as u32)).collect();
         let plan = planned(&set(*replicas, json!({})), &pods);
         assert_eq!((plan.create, plan.delete.as_slice()), (*create, *delete), "{replicas} {marks:?}");
     }

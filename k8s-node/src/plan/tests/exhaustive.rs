@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::world::{Act, START, World};
-use crate::{plan::{Op, Plan}, runtime::ContainerState};
+use crate::{
+    plan::{Op, Plan},
+    runtime::ContainerState,
+};
 
 const ACTS: [(&str, &[Act]); 8] = [
     ("stays", &[Act::Stay]),
@@ -54,7 +57,10 @@ fn check(world: &World, plan: &Plan) {
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         let running = world.observed.containers.iter().any(|c| matches!(c.state, ContainerState::Running { .. }));
         assert!(!running, "a final phase with something running\n{log}");
-        assert!(!plan.ops.iter().any(|op| matches!(op, Op::RunContainer { .. })), "a finished pod starts nothing\n{log}");
+        assert!(
+            !plan.ops.iter().any(|op| matches!(op, Op::RunContainer { .. })),
+            "a finished pod starts nothing\n{log}"
+        );
     }
 }
 
@@ -156,7 +162,11 @@ fn a_pod_deleted_before_anything_was_made_just_goes() {
 fn orphans_are_stopped_and_removed() {
     let mut world = world("Always", None, Some(ACTS[0].1), ACTS[0].1, ACTS[0].1);
     world.play(10);
-    let kinds = |ops: &[Op]| ops.iter().map(|op| format!("{op:?}").split([' ', '{']).next().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+    let kinds = |ops: &[Op]| {
+        ops.iter()
+            .map(|op| format!("{op:?}").split([' ', '{']).next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
     let stops = crate::plan::plan_orphan(&world.observed, world.now);
     assert_eq!(kinds(&stops), ["StopContainer"; 3]);
     world.observed.containers.clear();

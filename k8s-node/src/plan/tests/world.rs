@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::{
     plan::{
-        BACK_OFF, CRASH_LOOP, Failure, Host, Notice, Observed, Op, Plan, ProbeResults, SANDBOX_ATTEMPT, Subject, Volumes,
-        plan,
+        BACK_OFF, CRASH_LOOP, Failure, Host, Notice, Observed, Op, Plan, ProbeResults, SANDBOX_ATTEMPT, Subject,
+        Volumes, plan,
     },
     runtime::{ContainerState, ContainerStatus, Exit, NetworkMode, Resources, SandboxState, SandboxStatus},
 };
@@ -347,7 +347,8 @@ pub fn summary(status: &PodStatus) -> String {
         .map(|container| {
             let state = state(container.state.as_ref());
             let last = state_or(container.last_state.as_ref(), |last| format!(" (was {last})"));
-            let restarts = if container.restart_count > 0 { format!(" x{}", container.restart_count) } else { String::new() };
+            let restarts =
+                if container.restart_count > 0 { format!(" x{}", container.restart_count) } else { String::new() };
             let ready = if container.ready { " ready" } else { "" };
             format!("{}: {state}{restarts}{ready}{last}", container.name)
         })
