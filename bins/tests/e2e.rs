@@ -2,6 +2,7 @@
 //!
 //! Needs root, nftables, and the `kubectl` programs that `./test.sh setup` unpacks. One scenario runs twice: against
 //! everything in one process, and against the five programs as processes of their own over HTTPS.
+#![allow(clippy::disallowed_methods)] // Programs under test run by the machine's own clock.
 
 mod e2e {
     pub mod cluster;

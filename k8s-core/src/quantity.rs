@@ -247,7 +247,8 @@ fn parse(text: &str) -> Result<Quantity, &'static str> {
     if below > MAX_DECIMALS {
         return Err(RANGE);
     }
-    let digits = digits(whole, fraction);
+    let shrinks = if base == 10 { usize::try_from(-power).unwrap_or(0) } else { 0 };
+    let digits = digits(whole, fraction, shrinks);
     let nanos = match (digits, base) {
         (None, _) => MAX,
         (Some(0), _) => 0,
@@ -260,13 +261,14 @@ fn parse(text: &str) -> Result<Quantity, &'static str> {
     Ok(Quantity { nanos: if text.starts_with('-') { -nanos } else { nanos }, format })
 }
 
-/// The digits as one number; `None` if it is larger than any quantity.
-fn digits(whole: &str, fraction: &str) -> Option<i128> {
+/// The digits as one number; `None` if it is larger than any quantity also after the suffix takes `shrinks` digits off.
+fn digits(whole: &str, fraction: &str, shrinks: usize) -> Option<i128> {
     let whole = whole.trim_start_matches('0');
-    if whole.len() > 19 {
+    if whole.len() > 19 + shrinks {
         return None;
     }
-    // At most 19 + 18 digits, which i128 holds.
+    // Invariant: `shrinks` and the fraction's digits are together at most `MAX_DECIMALS`, so these are at most 19 + 18
+    // digits, which i128 holds.
     whole
         .bytes()
         .chain(fraction.bytes())

@@ -44,11 +44,10 @@ impl Admission for NodeRestriction {
     fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
         request.caller.is_in(NODES_GROUP)
             && matches!(request.verb, Verb::Create | Verb::Update | Verb::Delete)
-            && match (request.info.group.as_str(), request.info.plural.as_str()) {
-                ("", "pods" | "nodes" | "serviceaccounts") => true,
-                ("coordination.k8s.io", "leases") => true,
-                _ => false,
-            }
+            && matches!(
+                (request.info.group.as_str(), request.info.plural.as_str()),
+                ("", "pods" | "nodes" | "serviceaccounts") | ("coordination.k8s.io", "leases")
+            )
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {

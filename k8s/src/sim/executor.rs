@@ -58,15 +58,21 @@ struct Slot {
 /// How a task ended, and who waits for that.
 #[derive(Default)]
 struct End {
-    state: Mutex<(Option<Result<(), String>>, Vec<Waker>)>,
+    state: Mutex<EndState>,
+}
+
+#[derive(Default)]
+struct EndState {
+    outcome: Option<Result<(), String>>,
+    waiting: Vec<Waker>,
 }
 
 impl End {
     fn set(&self, outcome: Result<(), String>) {
         let wakers = {
             let mut state = self.state.lock();
-            state.0.get_or_insert(outcome);
-            std::mem::take(&mut state.1)
+            state.outcome.get_or_insert(outcome);
+            std::mem::take(&mut state.waiting)
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -282,10 +288,10 @@ impl TaskHandle for Handle {
     fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
         Box::pin(std::future::poll_fn(move |cx| {
             let mut state = self.end.state.lock();
-            match state.0.clone() {
+            match state.outcome.clone() {
                 Some(outcome) => Poll::Ready(outcome),
                 None => {
-                    state.1.push(cx.waker().clone());
+                    state.waiting.push(cx.waker().clone());
                     Poll::Pending
                 }
             }
@@ -364,8 +370,7 @@ mod tests {
             }
         });
         env.clear();
-        let order = log.lock().clone();
-        order
+        log.lock().clone()
     }
 
     #[test]
