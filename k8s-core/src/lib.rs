@@ -21,6 +21,7 @@ pub mod resource;
 pub mod schema;
 pub mod seam;
 pub mod selector;
+pub mod signal;
 pub mod status;
 pub mod strategy;
 pub mod structure;

@@ -19,10 +19,10 @@ use k8s_core::{
     resource::{Resource, Stored},
     seam::transport::Transport,
     selector::{FieldSelector, LabelSelector},
+    signal::Signal,
     status::ApiResult,
 };
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
 
 use crate::queue::BackOff;
 
@@ -146,7 +146,7 @@ struct Inner {
     cache: RwLock<Cache>,
     /// Held while a delta is applied and told, so that a new handler sees each object exactly once.
     handlers: Mutex<Handlers>,
-    progress: watch::Sender<Progress>,
+    progress: Signal<Progress>,
 }
 
 #[derive(Default)]
@@ -255,21 +255,18 @@ impl DynamicInformer {
 
     /// The revision up to which every change was seen.
     pub fn revision(&self) -> u64 {
-        self.0.inner.progress.borrow().revision
+        self.0.inner.progress.get().revision
     }
 
     /// Resolves once the first list is complete. Cancel-safe.
     pub async fn synced(&self) {
-        let mut progress = self.0.inner.progress.subscribe();
-        // Invariant: the sender lives in `Inner`, which `self` holds, so waiting cannot fail.
-        let _ = progress.wait_for(|progress| progress.synced).await;
+        self.0.inner.progress.wait_for(|progress| progress.synced).await;
     }
 
     /// Resolves once the cache shows `revision` or later; `false` when `limit` passed first.
     pub async fn caught_up(&self, revision: u64, limit: Duration) -> bool {
-        let mut progress = self.0.inner.progress.subscribe();
-        let wait = async move { progress.wait_for(|p| p.synced && p.revision >= revision).await.is_ok() };
-        timeout(&*self.0.inner.env, limit, wait).await.unwrap_or(false)
+        let wait = self.0.inner.progress.wait_for(|progress| progress.synced && progress.revision >= revision);
+        timeout(&*self.0.inner.env, limit, wait).await.is_some()
     }
 
     /// Resolves once the cache shows a write of this process; `false` when `limit` passed first.
@@ -279,9 +276,8 @@ impl DynamicInformer {
         {
             return true;
         }
-        let mut progress = self.0.inner.progress.subscribe();
-        let shown = progress.wait_for(|progress| self.does_show(write, progress.revision));
-        timeout(&*self.0.inner.env, limit, async { shown.await.is_ok() }).await.unwrap_or(false)
+        let shown = self.0.inner.progress.wait_for(|progress| self.does_show(write, progress.revision));
+        timeout(&*self.0.inner.env, limit, shown).await.is_some()
     }
 
     fn does_show(&self, write: &OwnWrite, reached: u64) -> bool {
@@ -383,9 +379,7 @@ impl<K: Resource> Informer<K> {
     /// Resolves once the objects are as `is_right` wants them. Cancel-safe.
     pub async fn wait_until(&self, is_right: impl Fn(&[Stored<K>]) -> bool) {
         self.synced().await;
-        let mut progress = self.dynamic.0.inner.progress.subscribe();
-        // Invariant: the sender lives in `Inner`, which `self` holds, so waiting cannot fail.
-        let _ = progress.wait_for(|_| is_right(&self.list())).await;
+        self.dynamic.0.inner.progress.wait_for(|_| is_right(&self.list())).await;
     }
 
     /// See [`DynamicInformer::subscribe`].
@@ -414,7 +408,7 @@ impl Inner {
             scope,
             cache: RwLock::default(),
             handlers: Mutex::default(),
-            progress: watch::Sender::new(Progress::default()),
+            progress: Signal::default(),
         }
     }
 
@@ -482,7 +476,7 @@ impl Inner {
     }
 
     fn reached(&self, revision: u64) {
-        self.progress.send_modify(|progress| {
+        self.progress.modify(|progress| {
             progress.revision = progress.revision.max(revision);
             progress.synced = true;
         });
@@ -507,7 +501,7 @@ async fn run(inner: Arc<Inner>) {
                 tracing::debug!(resource = %inner.resource, %error, "informer starts over");
                 // What broke the stream may have lost events only if the server says so; else go on from the
                 // last revision that was seen.
-                revision = if error.is_expired() { None } else { revision.map(|_| inner.progress.borrow().revision) };
+                revision = if error.is_expired() { None } else { revision.map(|_| inner.progress.get().revision) };
                 failures += 1;
             }
         }

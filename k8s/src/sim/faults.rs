@@ -8,10 +8,10 @@ use k8s_core::{
     env::Env,
     request::{ApiRequest, ApiResponse, ResponseBody, Verb},
     seam::transport::Transport,
+    signal::Signal,
     status::{ApiError, ApiResult},
 };
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 /// Faults to inject and the trace so far. Cloning shares.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ struct Shared {
     writes: Mutex<u64>,
     conflicts: Mutex<VecDeque<String>>,
     /// Watches end when this changes.
-    watch_epoch: watch::Sender<u64>,
+    watch_epoch: Signal<u64>,
 }
 
 impl Faults {
@@ -35,14 +35,14 @@ impl Faults {
             trace: Mutex::default(),
             writes: Mutex::default(),
             conflicts: Mutex::default(),
-            watch_epoch: watch::Sender::new(0),
+            watch_epoch: Signal::default(),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// Ends every watch that is open now, without a word, as a lost connection does.
     pub fn drop_watches(&self) {
-        self.shared.watch_epoch.send_modify(|epoch| *epoch += 1);
+        self.shared.watch_epoch.modify(|epoch| *epoch += 1);
     }
 
     /// The next write by `who` (a component's name in the trace) fails with a conflict and does nothing.
@@ -114,10 +114,8 @@ impl Transport for Faulty {
         }
         let mut answer = outcome?;
         if is_watch && let ResponseBody::Watch(stream) = answer.body {
-            let mut epoch = self.shared.watch_epoch.subscribe();
-            let dropped = async move {
-                let _ = epoch.changed().await;
-            };
+            let (shared, begun) = (self.shared.clone(), self.shared.watch_epoch.get());
+            let dropped = async move { shared.watch_epoch.wait_for(|epoch| *epoch != begun).await };
             answer.body = ResponseBody::Watch(Box::pin(stream.take_until(Box::pin(dropped))));
         }
         Ok(answer)
