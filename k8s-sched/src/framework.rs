@@ -169,10 +169,11 @@ impl Profile {
         self
     }
 
-    /// What may make a pod fit that these filters turned away.
+    /// What may make a pod fit that these filters turned away. A new node always may: no filter has seen it.
     pub fn wakes_on(&self, filters: &[&'static str]) -> Vec<ClusterChange> {
         let named = self.filters.iter().filter(|filter| filters.contains(&filter.name()));
         let mut changes: Vec<ClusterChange> = named.flat_map(|filter| filter.wakes_on()).copied().collect();
+        changes.push(ClusterChange::NodeAdded);
         changes.sort_unstable();
         changes.dedup();
         changes

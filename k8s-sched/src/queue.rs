@@ -153,6 +153,16 @@ impl PodQueue {
         self.waiting.insert(attempt.pod.key.clone(), Waiting { attempt, wakes_on, since: now });
     }
 
+    /// Puts a pod back that found no node at all. That was no attempt: it is tried as soon as there is one.
+    pub fn no_nodes(&mut self, attempt: Attempt, now: Duration) {
+        if self.changes.get(&ClusterChange::NodeAdded).is_some_and(|at| *at > attempt.began) {
+            return self.activate(attempt);
+        }
+        self.places.insert(attempt.pod.key.clone(), Place::Waiting);
+        let wakes_on = vec![ClusterChange::NodeAdded];
+        self.waiting.insert(attempt.pod.key.clone(), Waiting { attempt, wakes_on, since: now });
+    }
+
     /// Puts a pod back whose attempt failed for a reason that may pass by itself.
     pub fn retry(&mut self, mut attempt: Attempt, now: Duration) {
         attempt.attempts += 1;
@@ -244,7 +254,10 @@ impl PodQueue {
 }
 
 fn back_off(attempts: u32) -> Duration {
-    let factor = 2u32.saturating_pow(attempts.saturating_sub(1).min(10));
+    if attempts == 0 {
+        return Duration::ZERO;
+    }
+    let factor = 2u32.saturating_pow((attempts - 1).min(10));
     (INITIAL_BACK_OFF * factor).min(MAX_BACK_OFF)
 }
 

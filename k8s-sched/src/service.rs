@@ -254,7 +254,10 @@ impl Loop {
                 let wakes_on = self.profile.wakes_on(&filters);
                 self.tell_unschedulable(&attempt.pod.key, message);
                 let now = self.now();
-                self.queue.unschedulable(attempt, wakes_on, now);
+                match self.snapshot.len() {
+                    0 => self.queue.no_nodes(attempt, now),
+                    _ => self.queue.unschedulable(attempt, wakes_on, now),
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use k8s::prelude::{
-    types::{apps::v1::Deployment, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice},
+    types::{apps::v1::Deployment, core::v1::Node, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice},
     *,
 };
 use k8s::{core::request::PatchKind, sim::World};
@@ -112,6 +112,22 @@ fn a_crash_loses_nothing() {
         world.restart().await;
         world.settle().await;
         assert_eq!(running(&world).await.len(), 4);
+    });
+}
+
+#[test]
+fn a_pod_that_was_there_before_any_node_goes_to_the_first() {
+    Sim::new(5).nodes(0).run(async |world| {
+        world.settle().await;
+        let pods = world.client().namespaced::<Pod>("default");
+        let pod = json!({"metadata": {"name": "early"}, "spec": {"containers": [{"name": "c", "image": "c:1"}]}});
+        pods.create(serde_json::from_value(pod).unwrap()).await.unwrap();
+        world.settle().await;
+        assert_eq!(pods.get("early").await.unwrap().object().meta.node_name, "");
+        let node = json!({"metadata": {"name": "late"}, "status": {"allocatable": {"pods": "10"}}});
+        world.client().all::<Node>().create(serde_json::from_value(node).unwrap()).await.unwrap();
+        world.settle().await;
+        assert_eq!(pods.get("early").await.unwrap().object().meta.node_name, "late");
     });
 }
 

@@ -49,6 +49,21 @@ fn a_change_during_the_attempt_is_not_missed() {
 }
 
 #[test]
+fn the_first_node_is_not_waited_for_with_a_back_off() {
+    let mut queue = queue();
+    queue.set(pod("a", 0));
+    let attempt = queue.pop(Duration::ZERO).unwrap();
+    queue.no_nodes(attempt, Duration::ZERO);
+    assert!(names(&mut queue, 0).is_empty());
+    queue.wake(ClusterChange::NodeAdded, Duration::ZERO);
+    let attempt = queue.pop(Duration::ZERO).unwrap();
+    assert_eq!(attempt.attempts, 0);
+    queue.wake(ClusterChange::NodeAdded, Duration::ZERO);
+    queue.no_nodes(attempt, Duration::ZERO);
+    assert_eq!(names(&mut queue, 0), ["a"], "also when it came during the attempt");
+}
+
+#[test]
 fn back_off_doubles_up_to_its_bound() {
     let waits: Vec<u64> = (1..=6).map(|attempts| back_off(attempts).as_secs()).collect();
     assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
