@@ -55,6 +55,16 @@ pub enum StoreError {
         lease: LeaseId,
     },
 
+    /// The value under a key is there and cannot be read: it is encrypted with a key that is not at hand, or it was
+    /// altered. Other keys are not concerned. An operator gives the key, or restores or deletes the value.
+    #[error("the value of key {key} cannot be read: {reason}")]
+    Unreadable {
+        /// The key of the value.
+        key: Key,
+        /// Why it cannot be read.
+        reason: String,
+    },
+
     /// The store cannot answer now. **For a commit the outcome is unknown**: it may or may not have happened, now or
     /// later. The caller reads before it writes again, or repeats the transaction if its guards make that safe.
     #[error("the store is unavailable: {0}")]

@@ -3,7 +3,6 @@
 use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
-use sha2::{Digest as _, Sha256};
 
 use crate::{Change, Digest, Entry, Key, Revision};
 
@@ -85,18 +84,7 @@ pub(crate) fn range<'a>(
 
 /// The digest of the entries, in the order of their keys.
 pub(crate) fn digest(entries: &Entries) -> Digest {
-    let mut hash = Sha256::new();
-    for (key, entry) in entries {
-        hash.update((key.len() as u64).to_le_bytes());
-        hash.update(key.as_bytes());
-        hash.update((entry.value.len() as u64).to_le_bytes());
-        hash.update(&entry.value);
-        hash.update(entry.created.0.to_le_bytes());
-        hash.update(entry.modified.0.to_le_bytes());
-        hash.update([u8::from(entry.lease.is_some())]);
-        hash.update(entry.lease.map_or(0, |lease| lease.0).to_le_bytes());
-    }
-    Digest(hash.finalize().into())
+    Digest::of(entries.values().map(|entry| &**entry))
 }
 
 fn size(entry: &Entry) -> u64 {

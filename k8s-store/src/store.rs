@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 
 use crate::{Committed, Entry, Key, LeaseId, Revision, StoreError, Transaction, WatchStream};
 
@@ -172,6 +173,24 @@ pub struct DiskStatistics {
     pub replayed: u64,
     /// Bytes of a record that was being written at a crash, cut off when the store was opened.
     pub torn_bytes: u64,
+}
+
+impl Digest {
+    /// The digest of entries in the order of their keys: for a store around a store, or of a list of everything.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut hash = Sha256::new();
+        for entry in entries {
+            hash.update((entry.key.len() as u64).to_le_bytes());
+            hash.update(entry.key.as_bytes());
+            hash.update((entry.value.len() as u64).to_le_bytes());
+            hash.update(&entry.value);
+            hash.update(entry.created.0.to_le_bytes());
+            hash.update(entry.modified.0.to_le_bytes());
+            hash.update([u8::from(entry.lease.is_some())]);
+            hash.update(entry.lease.map_or(0, |lease| lease.0).to_le_bytes());
+        }
+        Self(hash.finalize().into())
+    }
 }
 
 impl Page {
