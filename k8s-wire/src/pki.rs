@@ -220,15 +220,32 @@ pub fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static
     if found.is_empty() { Err(failed("holds no certificate".into())) } else { Ok(found) }
 }
 
-/// Writes a file that only its owner may read, whatever the process's mask is.
+/// Reads a private key of a PEM text, as DER. `what` names the text in errors.
+pub fn private_key(what: &str, pem: &[u8]) -> Result<Vec<u8>, PkiError> {
+    let key = PrivateKeyDer::from_pem_slice(pem);
+    let key = key.map_err(|why| PkiError::Pem { what: what.into(), why: why.to_string() })?;
+    Ok(key.secret_der().to_vec())
+}
+
+/// Writes a file that only its owner may read, whatever the process's mask is. When it returns, the file outlives a
+/// crash; before, the path holds what it held.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let failed = |source| PkiError::File { path: path.into(), source };
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    write_new_private(temporary, bytes).and_then(|()| fs::rename(temporary, path)).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+fn write_new_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     // The mode above counts only for a new file.
-    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn files(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
