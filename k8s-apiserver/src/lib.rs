@@ -14,6 +14,7 @@ mod openapi;
 pub mod outer;
 mod registry;
 mod server;
+pub mod storage;
 
 pub use self::{
     registry::{MAX_OBJECT_BYTES, fence_key},

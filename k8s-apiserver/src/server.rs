@@ -29,6 +29,7 @@ use crate::{
     cache::Cache,
     outer::Door,
     registry::{Operation, Part, Ranges, review},
+    storage::Encrypted,
 };
 
 /// The API server, for callers that are known already. Cloning shares.
@@ -44,6 +45,8 @@ pub struct Inner {
     pub env: Env,
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
+    /// The same, where values are encrypted.
+    pub encrypted: Option<Arc<Encrypted>>,
     /// What is kept, at hand.
     pub cache: Arc<Cache>,
     /// The kinds.

@@ -8,7 +8,7 @@ use k8s_core::{
     object::{Object, ObjectKey},
     status::{ApiError, ApiResult},
 };
-use k8s_store::{Change, ChangeEvent, Page, Revision, Store, StoreError, WatchItem, WatchStream};
+use k8s_store::{Change, ChangeEvent, Entry, Listing, Page, Revision, Store, StoreError, WatchItem, WatchStream};
 
 use super::{
     Cache,
@@ -16,6 +16,7 @@ use super::{
     ring::{Event, Ring},
     state::State,
 };
+use crate::storage;
 
 /// Everything that the API server stores is below it.
 pub const ROOT: &str = "/registry/";
@@ -60,6 +61,9 @@ impl Feed {
     async fn fill(cache: Arc<Cache>, store: Arc<dyn Store>, past: Past) -> Result<Self, StoreError> {
         let listing = store.list(ROOT, Page::all()).await?;
         let head = listing.revision;
+        if matches!(past, Past::Replayed) {
+            refuse_sealed(&*store, &listing).await?;
+        }
         let watch = store.watch(ROOT, head).await?;
         let rings = match past {
             Past::Replayed => env::timeout(&*cache.env, REPLAY_LIMIT, replay(&cache, &*store, head)).await,
@@ -165,6 +169,19 @@ impl Feed {
     }
 }
 
+/// A server must not start on values that it cannot decrypt: it would take them for lost. (While it runs, such a value
+/// costs itself only.)
+async fn refuse_sealed(store: &dyn Store, listing: &Listing) -> Result<(), StoreError> {
+    for entry in listing.entries.iter().filter(|entry| storage::is_sealed(&entry.value)) {
+        // The store itself says why, if it knows of keys.
+        let still = store.get(&entry.key).await?.filter(|entry| storage::is_sealed(&entry.value));
+        if let Some(Entry { key, value, .. }) = still {
+            return Err(StoreError::Unreadable { key, reason: storage::without_key(&value) });
+        }
+    }
+    Ok(())
+}
+
 /// Applies changes in order and publishes them. Nothing is published if one of them cannot be.
 fn apply(cache: &Cache, changes: &[Arc<Change>]) -> ApiResult<()> {
     let mut revision = cache.revision();
@@ -230,7 +247,7 @@ async fn replay(cache: &Cache, store: &dyn Store, head: Revision) -> Result<Vec<
 
 fn remember(cache: &Cache, changed: &ChangeEvent, revision: u64, rings: &mut [Ring]) {
     let Some((place, kind)) = cache.place(&changed.key) else { return };
-    let object = |entry: &Option<k8s_store::Entry>| -> Option<Arc<Object>> { kind.decode(entry.as_ref()?).ok() };
+    let object = |entry: &Option<Entry>| -> Option<Arc<Object>> { kind.decode(entry.as_ref()?).ok() };
     let key: ObjectKey = kind.key(&changed.key[kind.prefix.len()..]);
     let event = Event::new(revision, key, object(&changed.entry), object(&changed.previous));
     rings[place].push(Arc::new(event));

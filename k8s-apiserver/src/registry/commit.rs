@@ -112,6 +112,15 @@ impl Operation<'_> {
         let entry = self.server.store.get(&self.kind.storage_key(key)).await.map_err(|error| store_error(&error))?;
         entry.map(|entry| self.kind.object(&entry)).transpose()
     }
+
+    /// Whether an object has to be written although nothing in it changes: with another encryption key, or encrypted
+    /// at all. So writing every object as it is completes a rotation.
+    pub async fn is_stale(&self, key: &ObjectKey) -> ApiResult<bool> {
+        match &self.server.encrypted {
+            Some(store) => store.is_stale(&self.kind.storage_key(key)).await.map_err(|error| store_error(&error)),
+            None => Ok(false),
+        }
+    }
 }
 
 /// A failure of the store as clients are told of it.

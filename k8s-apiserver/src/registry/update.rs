@@ -195,7 +195,7 @@ impl Operation<'_> {
             let beside = self.beside_delete(&base.doc);
             return Ok(Outcome::Done(self.remove(&base.object, beside).await?));
         }
-        if beside.ops.is_empty() && new == base.doc {
+        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key()).await? {
             return Ok(Outcome::Done(base.object.clone()));
         }
         let key = base.object.meta.key();

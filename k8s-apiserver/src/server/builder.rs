@@ -22,6 +22,7 @@ use crate::{
     auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
     registry::Ranges,
+    storage::{Encrypted, Encryption},
 };
 
 /// The parts of a server. What is not given has the default that is named.
@@ -36,6 +37,7 @@ pub struct ApiServerBuilder {
     tokens: Option<Arc<ServiceAccountTokens>>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
+    encryption: Option<Encryption>,
     advertised: Option<SocketAddr>,
 }
 
@@ -53,6 +55,7 @@ impl ApiServerBuilder {
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
+            encryption: None,
             advertised: None,
         }
     }
@@ -106,6 +109,13 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Encrypts values in the store. Without it nothing is encrypted, and a store that holds encrypted values is
+    /// refused. What is above the store, requests and watches and digests among it, sees plain values only.
+    pub fn encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = Some(encryption);
+        self
+    }
+
     /// Where clients reach this server: the endpoint of the Service `kubernetes`. By default there is none.
     pub fn advertise(mut self, address: IpAddr, port: u16) -> Self {
         self.advertised = Some(SocketAddr::new(address, port));
@@ -113,7 +123,7 @@ impl ApiServerBuilder {
     }
 
     /// Recovers the cache from the store, makes sure of what every cluster has, and answers with a server that is
-    /// ready. 503 when the store cannot be read.
+    /// ready. 503 when the store cannot be read, also when a value in it cannot be decrypted.
     pub async fn start(self) -> ApiResult<ApiServer> {
         if self.cidr.prefix_len() > self.cidr.max_prefix_len().saturating_sub(3) {
             return Err(ApiError::bad_request(format!(
@@ -125,13 +135,17 @@ impl ApiServerBuilder {
         let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone()];
         followers.extend(self.tokens.iter().map(|tokens| tokens.clone() as Arc<dyn Follower>));
         followers.extend(self.followers);
-        let cache = Arc::new(Cache::new(self.env.clone(), self.store.clone(), &self.registry, &followers));
+        let below = self.store;
+        let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
+        let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
         let inner = Arc::new(Inner {
             env: self.env.clone(),
-            store: self.store,
+            store,
+            encrypted,
             cluster: Cluster::new(cache.clone()),
             cache: cache.clone(),
             registry: self.registry,

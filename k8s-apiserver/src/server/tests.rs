@@ -4,7 +4,7 @@ mod bad_input;
 pub(crate) mod clock;
 mod crud;
 mod deletion;
-mod fixture;
+pub mod fixture;
 mod identity;
 mod nodes;
 mod pages;
