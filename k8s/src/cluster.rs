@@ -266,6 +266,7 @@ impl ClusterBuilder {
             admission: self.admission,
             authorizers: self.authorizers,
             authenticators: Vec::new(),
+            encryption: None,
             listen: self.listen,
             advertise: self.advertise,
         })

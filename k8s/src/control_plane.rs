@@ -10,6 +10,7 @@ use k8s_apiserver::{
     admission::Admission,
     auth::{Authenticator, Authorizer, Chain, token::ServiceAccountTokens, x509::ClientCertificates},
     outer::{Answers, Outer, Parts},
+    storage::Encryption,
 };
 use k8s_core::{
     env::{Env, Task},
@@ -50,6 +51,8 @@ pub struct ControlPlaneOptions {
     pub authorizers: Vec<Arc<dyn Authorizer>>,
     /// Authenticators beside the built-in ones.
     pub authenticators: Vec<Arc<dyn Authenticator>>,
+    /// What is encrypted in the store, and how. By default Secrets are, if the credentials have keys for that.
+    pub encryption: Option<Encryption>,
     /// Where to listen, if at all.
     pub listen: Option<SocketAddr>,
     /// The address that pods reach the API server at, if it listens.
@@ -86,6 +89,10 @@ impl ControlPlane {
             .registry(registry)
             .tokens(tokens.clone())
             .node_dialer(Arc::new(nodes.clone()));
+        let by_default = || credentials.encryption_keys().cloned().map(Encryption::of_secrets);
+        if let Some(encryption) = options.encryption.or_else(by_default) {
+            builder = builder.encryption(encryption);
+        }
         if let (Some(address), Some(advertise)) = (address, options.advertise) {
             builder = builder.advertise(advertise, address.port());
         }

@@ -1,13 +1,21 @@
-//! The keys of one cluster: its authority, the key that signs tokens, and the identities of its parts.
+//! The keys of one cluster: its authority, the key that signs tokens, those that encrypt what is stored, and the
+//! identities of its parts.
 //!
-//! Made in memory for an embedded cluster, or kept in a folder (`ca.crt`, `ca.key`, `sa.key`; files of secrets are
-//! readable by their owner only). Every component has an identity of its own, as upstream names them.
+//! Made in memory for an embedded cluster, or kept in a folder (`ca.crt`, `ca.key`, `sa.key`, `encryption.key`; files of
+//! secrets are readable by their owner only), or given in files that several API servers of one cluster share. Every
+//! component has an identity of its own, as upstream names them.
 
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
-use k8s_apiserver::auth::token::SigningKey;
+use k8s_apiserver::{
+    auth::token::SigningKey,
+    storage::{KeyError, Keys},
+};
 use k8s_core::env::Env;
-use k8s_wire::pki::{Authority, Identity, PkiError, write_private};
+use k8s_wire::pki::{self, Authority, Identity, PkiError, write_private};
 
 /// The user names and groups that the parts of a cluster go by.
 pub mod identity {
@@ -37,31 +45,76 @@ pub struct Credentials {
     env: Env,
     authority: Authority,
     signing_key: SigningKey,
+    encryption_keys: Option<Keys>,
+}
+
+/// Files that keys are given in, instead of those in the cluster's folder. Those that are given must be there.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFiles {
+    /// The authority's certificate, PEM. Goes with `ca_key`.
+    pub ca_certificate: Option<PathBuf>,
+    /// The authority's key, PEM. Goes with `ca_certificate`.
+    pub ca_key: Option<PathBuf>,
+    /// The key that signs service account tokens: ECDSA on P-256, PKCS#8, PEM or DER.
+    pub service_account_key: Option<PathBuf>,
+    /// The keys that encrypt what is stored, as [`Keys::parse`] reads them.
+    pub encryption_keys: Option<PathBuf>,
 }
 
 impl Credentials {
-    /// New keys, kept nowhere.
+    /// New keys, kept nowhere. Nothing is encrypted with them: nobody could read it after this process.
     pub fn generate(env: &Env) -> Result<Self, PkiError> {
         let authority = Authority::generate("kubernetes", env.now())?;
         let signing_key = SigningKey::generate().map_err(key_error)?;
-        Ok(Self { env: env.clone(), authority, signing_key })
+        Ok(Self { env: env.clone(), authority, signing_key, encryption_keys: None })
     }
 
     /// The keys in a folder; what is not there is made.
     pub fn load_or_generate(folder: &Path, env: &Env) -> Result<Self, PkiError> {
+        Self::load(&KeyFiles::default(), folder, env)
+    }
+
+    /// The keys in the files that are given, and the others in a folder, where what is not there is made.
+    pub fn load(given: &KeyFiles, folder: &Path, env: &Env) -> Result<Self, PkiError> {
         std::fs::create_dir_all(folder).map_err(|source| PkiError::File { path: folder.into(), source })?;
-        let authority = Authority::load_or_generate(folder, "ca", env.now())?;
-        let path = folder.join("sa.key");
-        let signing_key = match std::fs::read(&path) {
-            Ok(pkcs8) => SigningKey::from_pkcs8(&pkcs8).map_err(key_error)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let made = SigningKey::generate().map_err(key_error)?;
-                write_private(&path, made.pkcs8())?;
-                made
+        let authority = match (&given.ca_certificate, &given.ca_key) {
+            (Some(certificate), Some(key)) => {
+                Authority::from_identity(Identity { certificate_pem: read(certificate)?, key_pem: read(key)? })?
             }
-            Err(source) => return Err(PkiError::File { path, source }),
+            (None, None) => Authority::load_or_generate(folder, "ca", env.now())?,
+            _ => {
+                let why = "its certificate and its key are given together or not at all".into();
+                return Err(PkiError::Pem { what: "authority".into(), why });
+            }
         };
-        Ok(Self { env: env.clone(), authority, signing_key })
+        let signing_key = match &given.service_account_key {
+            Some(path) => signing_key(path)?,
+            None => {
+                let path = folder.join("sa.key");
+                kept(&path, signing_key, || {
+                    let made = SigningKey::generate().map_err(key_error)?;
+                    write_private(&path, made.pkcs8())?;
+                    Ok(made)
+                })?
+            }
+        };
+        let encryption_keys = match &given.encryption_keys {
+            Some(path) => encryption_keys(path)?,
+            None => {
+                let path = folder.join("encryption.key");
+                kept(&path, encryption_keys, || {
+                    let made = Keys::generate().map_err(|why| in_file(&path, &why))?;
+                    write_private(&path, made.to_text().as_bytes())?;
+                    Ok(made)
+                })?
+            }
+        };
+        Ok(Self { env: env.clone(), authority, signing_key, encryption_keys: Some(encryption_keys) })
+    }
+
+    /// The keys that encrypt what is stored; `None` for credentials that are kept nowhere.
+    pub fn encryption_keys(&self) -> Option<&Keys> {
+        self.encryption_keys.as_ref()
     }
 
     /// The authority's certificate, as PEM.
@@ -107,6 +160,37 @@ impl Credentials {
     }
 }
 
+/// What a file holds, or what `make` makes when there is none.
+fn kept<T>(
+    path: &Path,
+    load: impl Fn(&Path) -> Result<T, PkiError>,
+    make: impl Fn() -> Result<T, PkiError>,
+) -> Result<T, PkiError> {
+    match load(path) {
+        Err(PkiError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => make(),
+        other => other,
+    }
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    std::fs::read_to_string(path).map_err(|source| PkiError::File { path: path.into(), source })
+}
+
+fn signing_key(path: &Path) -> Result<SigningKey, PkiError> {
+    let bytes = std::fs::read(path).map_err(|source| PkiError::File { path: path.into(), source })?;
+    let is_pem = bytes.starts_with(b"-----BEGIN");
+    let pkcs8 = if is_pem { pki::private_key(&path.display().to_string(), &bytes)? } else { bytes };
+    SigningKey::from_pkcs8(&pkcs8).map_err(key_error)
+}
+
+fn encryption_keys(path: &Path) -> Result<Keys, PkiError> {
+    Keys::parse(&read(path)?).map_err(|why| in_file(path, &why))
+}
+
+fn in_file(path: &Path, why: &KeyError) -> PkiError {
+    PkiError::Pem { what: path.display().to_string(), why: why.to_string() }
+}
+
 fn key_error(error: k8s_core::status::ApiError) -> PkiError {
     PkiError::Pem { what: "service account key".into(), why: error.to_string() }
 }
@@ -126,4 +210,46 @@ fn kubeconfig(server: &str, ca_pem: &str, user: &str, identity: &Identity) -> St
     });
     // JSON is YAML, and every reader of kubeconfigs takes it.
     format!("{value:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use k8s_wire::env::System;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_are_made_once_and_given_files_count_instead() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let env = System::current();
+        let names = |credentials: &Credentials| {
+            let keys = credentials.encryption_keys().unwrap();
+            keys.names().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let made = Credentials::load_or_generate(one.path(), &env).unwrap();
+        let file = one.path().join("encryption.key");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let again = Credentials::load_or_generate(one.path(), &env).unwrap();
+        assert_eq!(names(&made), names(&again));
+        let of_one = |name: &str| Some(one.path().join(name));
+        let given = KeyFiles {
+            ca_certificate: of_one("ca.crt"),
+            ca_key: of_one("ca.key"),
+            service_account_key: of_one("sa.key"),
+            encryption_keys: of_one("encryption.key"),
+        };
+        let shared = Credentials::load(&given, two.path(), &env).unwrap();
+        assert_eq!((names(&shared), shared.ca_pem()), (names(&made), made.ca_pem()));
+        assert_eq!(shared.signing_key().pkcs8(), made.signing_key().pkcs8());
+        assert_eq!(std::fs::read_dir(two.path()).unwrap().count(), 0, "nothing is made beside what is given");
+        let half = KeyFiles { ca_key: None, ..given };
+        assert!(Credentials::load(&half, two.path(), &env).is_err());
+        let missing = KeyFiles { encryption_keys: Some(two.path().join("none")), ..KeyFiles::default() };
+        assert!(Credentials::load(&missing, two.path(), &env).is_err(), "what is given is never made");
+        std::fs::write(&file, "key-1 short").unwrap();
+        let error = Credentials::load_or_generate(one.path(), &env).err().unwrap().to_string();
+        assert!(error.contains("encryption.key: line 1: "), "{error}");
+    }
 }

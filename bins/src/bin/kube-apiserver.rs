@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -15,9 +15,10 @@ use bins::{
 use clap::Parser;
 use k8s::{
     Credentials,
+    apiserver::storage::Encryption,
     control_plane::{ControlPlane, ControlPlaneOptions},
     core::registry::Registry,
-    credentials::identity,
+    credentials::{KeyFiles, identity},
     machine,
     store::{Embedded, EmbeddedOptions, StoreError},
     wire::{env::System, pki::write_private},
@@ -39,6 +40,22 @@ struct Arguments {
     /// The address that pods reach this server at [default: this machine's]
     #[arg(long, value_name = "IP")]
     advertise_address: Option<IpAddr>,
+    /// The keys that encrypt Secrets in the store, a line each: a name, a space, 32 bytes in base64. The first one
+    /// encrypts, all of them decrypt [default: pki/encryption.key in the data folder, made when it is not there]
+    #[arg(long, value_name = "FILE", conflicts_with = "encryption_provider_config")]
+    encryption_key_file: Option<PathBuf>,
+    /// What is encrypted in the store: an EncryptionConfiguration with the providers aesgcm and identity
+    #[arg(long, value_name = "FILE")]
+    encryption_provider_config: Option<PathBuf>,
+    /// The key that signs service account tokens (P-256, PKCS#8) [default: pki/sa.key in the data folder]
+    #[arg(long, value_name = "FILE")]
+    service_account_signing_key_file: Option<PathBuf>,
+    /// The certificate of the authority that issues all others [default: pki/ca.crt in the data folder]
+    #[arg(long, value_name = "FILE", requires = "ca_key_file")]
+    ca_cert_file: Option<PathBuf>,
+    /// The key of that authority [default: pki/ca.key in the data folder]
+    #[arg(long, value_name = "FILE", requires = "ca_cert_file")]
+    ca_key_file: Option<PathBuf>,
     /// Not supported yet: this build has the embedded store only
     #[arg(long, value_name = "URLS")]
     etcd_servers: Option<String>,
@@ -64,7 +81,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         opened => opened?,
     };
-    let credentials = Arc::new(Credentials::load_or_generate(&folder.join("pki"), &env)?);
+    let given = KeyFiles {
+        ca_certificate: arguments.ca_cert_file,
+        ca_key: arguments.ca_key_file,
+        service_account_key: arguments.service_account_signing_key_file,
+        encryption_keys: arguments.encryption_key_file,
+    };
+    let credentials = Arc::new(Credentials::load(&given, &folder.join("pki"), &env)?);
+    let encryption = arguments.encryption_provider_config.as_deref().map(provider_config).transpose()?;
     let control_plane = ControlPlane::start(ControlPlaneOptions {
         env: env.clone(),
         store: store.clone(),
@@ -73,6 +97,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         admission: Vec::new(),
         authorizers: Vec::new(),
         authenticators: Vec::new(),
+        encryption,
         listen: Some(SocketAddr::new(arguments.bind_address, arguments.secure_port)),
         advertise: Some(arguments.advertise_address.unwrap_or_else(machine::node_address)),
     })
@@ -94,4 +119,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     store.close();
     progress.done("API server stopped");
     Ok(())
+}
+
+fn provider_config(path: &Path) -> Result<Encryption, Failure> {
+    let failed = |why: &dyn std::fmt::Display| format!("--encryption-provider-config {}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|why| failed(&why))?;
+    Ok(Encryption::from_configuration(&text, &Registry::builtin()).map_err(|why| failed(&why))?)
 }
