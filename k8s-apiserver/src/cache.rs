@@ -4,11 +4,14 @@
 //! through an interest index. Readers never touch the store but to ask for its head. A cache that finds itself wrong
 //! makes itself anew and counts it; it takes nothing else down.
 
+pub(crate) mod consistency;
 mod feed;
 mod field;
 mod filter;
+mod index;
 mod interest;
 mod kind;
+mod metrics;
 mod page;
 mod reached;
 mod read;
@@ -37,6 +40,7 @@ use k8s_core::{
     status::{ApiError, ApiResult},
 };
 use k8s_store::{Revision, Store};
+use tokio::sync::Notify;
 
 #[cfg(test)]
 pub(crate) use self::page::Token;
@@ -58,6 +62,8 @@ pub struct Cache {
     reached: Reached,
     closed: AtomicBool,
     rebuilds: AtomicU64,
+    /// Told when the cache turned out to be wrong.
+    doubted: Notify,
 }
 
 impl Cache {
@@ -82,6 +88,7 @@ impl Cache {
             reached: Reached::default(),
             closed: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
+            doubted: Notify::new(),
         }
     }
 

@@ -110,6 +110,10 @@ impl ControlPlane {
             authenticator: Arc::new(Chain(authenticators)),
             authorizer: api.authorizer().clone(),
             answers: Answers {
+                metrics: Some(Box::new({
+                    let cache = api.cache().clone();
+                    move || cache.samples()
+                })),
                 live: Health::new(),
                 ready: Health::new(),
                 issuer: Some(tokens),

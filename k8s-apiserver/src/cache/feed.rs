@@ -8,7 +8,9 @@ use k8s_core::{
     object::{Object, ObjectKey},
     status::{ApiError, ApiResult},
 };
-use k8s_store::{Change, ChangeEvent, Entry, Listing, Page, Revision, Store, StoreError, WatchItem, WatchStream};
+use k8s_store::{
+    Change, ChangeEvent, Entry, Listing, Page, Revision, Store, StoreError, Transaction, WatchItem, WatchStream,
+};
 
 use super::{
     Cache,
@@ -20,6 +22,8 @@ use crate::storage;
 
 /// Everything that the API server stores is below it.
 pub const ROOT: &str = "/registry/";
+/// When a server's cache was last found wrong.
+const REBUILT: &str = "/registry/watch-cache/rebuilt";
 /// How many changes are published together when they come faster than one at a time.
 const BATCH: usize = 128;
 /// How many of the store's last changes are read at a start, so that watches resume over it.
@@ -40,7 +44,7 @@ pub(super) struct Feed {
 enum Broke {
     /// The store's watch failed; what is cached is still true.
     Watch(String),
-    /// What the store said contradicts what is cached.
+    /// What the store says contradicts what is cached.
     Invariant(ApiError),
 }
 
@@ -101,6 +105,7 @@ impl Feed {
                     }
                     Broke::Invariant(error) => {
                         tracing::error!(%error, "the watch cache is made anew");
+                        self.pass_a_revision().await;
                         self.refill().await
                     }
                 };
@@ -128,6 +133,15 @@ impl Feed {
         }
     }
 
+    /// Takes a revision, so that the cache begins after every revision that anybody was told of: a watcher that was
+    /// told of a revision without all that is in it must not resume from there.
+    async fn pass_a_revision(&mut self) {
+        let now = self.cache.env.now().to_string();
+        if let Err(error) = self.store.commit(Transaction::new().put(REBUILT, now)).await {
+            tracing::warn!(%error, "watches may resume over the cache's making");
+        }
+    }
+
     async fn refill(&mut self) -> Result<(), StoreError> {
         self.cache.count_rebuild();
         *self = Self::fill(self.cache.clone(), self.store.clone(), Past::Unknown).await?;
@@ -137,7 +151,15 @@ impl Feed {
     /// Applies changes until something breaks.
     async fn follow(&mut self) -> Broke {
         loop {
-            let (batch, end) = self.next_batch().await;
+            let cache = self.cache.clone();
+            let (batch, end) = tokio::select! {
+                biased;
+                () = cache.doubted.notified() => {
+                    return Broke::Invariant(ApiError::internal("a comparison with the store found a difference"));
+                }
+                // Cancel-safe: it waits before it takes anything.
+                next = self.next_batch() => next,
+            };
             if let Err(error) = apply(&self.cache, &batch) {
                 return Broke::Invariant(error);
             }

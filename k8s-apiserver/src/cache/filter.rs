@@ -57,6 +57,20 @@ impl Filter {
         self.name.is_empty() && self.node.is_empty() && self.labels.is_everything() && self.fields.is_everything()
     }
 
+    /// The field and value by which an index finds the fewest objects, as far as can be guessed; `None` if the filter
+    /// asks for no value of a field.
+    pub fn most_telling(&self) -> Option<(&str, &str)> {
+        if !self.name.is_empty() {
+            return Some(("metadata.name", &self.name));
+        }
+        if !self.node.is_empty() {
+            return Some(("spec.nodeName", &self.node));
+        }
+        let wanted = self.fields.terms.iter().filter(|term| !term.negated);
+        let term = wanted.min_by_key(|term| telling_rank(&term.path))?;
+        Some((&term.path, &term.value))
+    }
+
     /// Whether an object is wanted.
     pub fn matches(&self, object: &Object) -> bool {
         let meta = &object.meta;
@@ -69,5 +83,15 @@ impl Filter {
                 let found = field(object, &term.path).unwrap_or(Cow::Borrowed(""));
                 (found == term.value.as_str()) != term.negated
             })
+    }
+}
+
+/// Many objects share a phase or a type, few a name, none a uid.
+fn telling_rank(path: &str) -> u8 {
+    let field = path.rsplit('.').next().unwrap_or(path);
+    match field {
+        "uid" => 0,
+        "name" | "nodeName" => 1,
+        _ => 2,
     }
 }

@@ -1,4 +1,4 @@
-//! Who is to be woken by a change: watchers grouped by equal filter, the groups found by namespace, name or node.
+//! Who is to be woken by a change: watchers grouped by equal filter, the groups found by name, node, another field, or namespace.
 //!
 //! A watcher that waits is *parked*. A change looks up the few groups that it may concern, matches each group's filter
 //! once, and either wakes its parked watchers or passes them by. A quiet watch costs nothing.
@@ -11,7 +11,7 @@ use std::{
 
 use k8s_core::{doc::Text, object::Object};
 
-use super::{filter::Filter, ring::Event};
+use super::{field::field, filter::Filter, ring::Event};
 
 /// Names a group; never given twice.
 pub type GroupId = u64;
@@ -38,11 +38,15 @@ pub struct Interest {
     by_filter: BTreeMap<Arc<Filter>, GroupId>,
     by_name: BTreeMap<Text, BTreeSet<GroupId>>,
     by_node: BTreeMap<Text, BTreeSet<GroupId>>,
+    /// By field, then by value.
+    by_field: BTreeMap<String, BTreeMap<String, BTreeSet<GroupId>>>,
     by_namespace: BTreeMap<Text, BTreeSet<GroupId>>,
     broad: BTreeSet<GroupId>,
     last: u64,
     /// Every change up to here has been compared with the parked watchers.
     pub noted: u64,
+    /// How many filters were compared with changes.
+    pub compared: u64,
 }
 
 struct Group {
@@ -80,6 +84,8 @@ impl Interest {
             self.by_name.entry(filter.name.clone()).or_default()
         } else if !filter.node.is_empty() {
             self.by_node.entry(filter.node.clone()).or_default()
+        } else if let Some((path, value)) = filter.most_telling() {
+            self.by_field.entry(path.into()).or_default().entry(value.into()).or_default()
         } else if !filter.namespace.is_empty() {
             self.by_namespace.entry(filter.namespace.clone()).or_default()
         } else {
@@ -103,6 +109,8 @@ impl Interest {
             self.by_name.remove(&filter.name);
             self.by_node.remove(&filter.node);
             self.by_namespace.remove(&filter.namespace);
+            self.by_field.values_mut().for_each(|values| values.retain(|_, groups| !groups.is_empty()));
+            self.by_field.retain(|_, values| !values.is_empty());
         }
     }
 
@@ -122,7 +130,11 @@ impl Interest {
             for group in self.candidates(event) {
                 let Some(group) = self.groups.get_mut(&group) else { continue };
                 let waits = group.members.values().any(|member| matches!(member, Parked::Waiting(_)));
-                if waits && event.concerns(&group.filter) {
+                if !waits {
+                    continue;
+                }
+                self.compared += 1;
+                if event.concerns(&group.filter) {
                     group.wake(Parked::Found(event.revision), wakers);
                 }
             }
@@ -136,9 +148,15 @@ impl Interest {
         let mut nodes: Vec<&Text> = nodes.filter(|node| !node.is_empty()).collect();
         nodes.dedup();
         let by_node = nodes.into_iter().filter_map(|node| self.by_node.get(node)).flatten();
+        let by_field = self.by_field.iter().flat_map(|(path, values)| {
+            let sides = [&event.new, &event.old].into_iter().flatten();
+            let mut found: Vec<_> = sides.map(|object| field(object, path).unwrap_or_default()).collect();
+            found.dedup();
+            found.into_iter().filter_map(|value| values.get(&*value)).flatten()
+        });
         let by_name = self.by_name.get(&event.key.name).into_iter().flatten();
         let by_namespace = self.by_namespace.get(&event.key.namespace).into_iter().flatten();
-        by_name.chain(by_node).chain(by_namespace).chain(&self.broad).copied().collect()
+        by_name.chain(by_node).chain(by_field).chain(by_namespace).chain(&self.broad).copied().collect()
     }
 
     /// Wakes every parked watcher: the cache was made anew or ends.

@@ -13,7 +13,10 @@ use k8s_store::{Attachment, Entry, Key};
 use parking_lot::{Mutex, RwLock};
 
 use super::{
+    filter::Filter,
+    index::Index,
     interest::Interest,
+    metrics::Counts,
     ring::{Event, Ring},
     state::State,
     written::Written,
@@ -22,6 +25,9 @@ use crate::auth::Follower;
 
 /// How many older states are kept whole for readers of further pages; others are made again from the changes.
 const KEPT_STATES: usize = 8;
+
+/// A list that would look at no more objects than this needs no index.
+const SCANNED: u64 = 256;
 
 /// Everything known of one kind.
 pub struct KindCache {
@@ -37,6 +43,8 @@ pub struct KindCache {
     pub(super) ring: RwLock<Ring>,
     pub(super) interest: Mutex<Interest>,
     kept: Mutex<Kept>,
+    /// What was done, for metrics.
+    pub(super) counts: Counts,
 }
 
 /// Older states, and how far back they may be asked for.
@@ -59,6 +67,7 @@ impl KindCache {
             ring: RwLock::new(Ring::new(0)),
             interest: Mutex::default(),
             kept: Mutex::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -99,6 +108,26 @@ impl KindCache {
         Ok(state)
     }
 
+    /// Makes sure that a filter among many objects is answered from an index. Costs a walk over all objects, once.
+    pub(super) fn prepare(&self, filter: &Filter) {
+        let Some((path, _)) = filter.most_telling() else { return };
+        let is_one = path == "metadata.name" && (!filter.namespace.is_empty() || !self.info.is_namespaced());
+        let generation = self.ring.read().generation;
+        let state = self.state();
+        if is_one || state.has_index(path) || state.count(&filter.namespace) <= SCANNED {
+            return;
+        }
+        let mut index = Index::of(path, &state);
+        // While this is held, nothing is published. What was published meanwhile is caught up with.
+        let ring = self.ring.write();
+        let Some(changes) = ring.after(state.revision).filter(|_| ring.generation == generation) else { return };
+        changes.for_each(|event| index.change(&event.key, event.old.as_deref(), event.new.as_deref()));
+        let mut state = State::clone(&self.state());
+        state.add_index(index);
+        // A publisher that took its copy before loses the index; the next reader makes it again.
+        self.state.store(Arc::new(state));
+    }
+
     /// Forgets how things were before `revision`. Watches may still resume from before it.
     pub(super) fn compact(&self, revision: u64) {
         let mut kept = self.kept.lock();
@@ -118,7 +147,9 @@ impl KindCache {
         *self.kept.lock() = Kept { floor: ring.oldest(), ..Kept::default() };
         let mut held = self.ring.write();
         self.state.store(Arc::new(state));
+        let generation = held.generation + 1;
         *held = ring;
+        held.generation = generation;
         drop(held);
         self.interest.lock().wake_all(wakers);
     }

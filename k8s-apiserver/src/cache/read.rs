@@ -44,10 +44,12 @@ impl Cache {
             At::NotBefore(revision) => self.wait_for(revision).await?,
             At::Exactly(revision) => {
                 self.wait_for(revision).await?;
+                kind.prepare(filter);
                 let state = kind.state_at(revision)?;
                 return Ok(page(kind, &state, filter, options, revision, None));
             }
         }
+        kind.prepare(filter);
         let (state, revision) = self.newest(kind);
         Ok(page(kind, &state, filter, options, revision, None))
     }
@@ -104,18 +106,15 @@ fn page(
 ) -> ObjectList {
     let shown = token.as_ref().map_or(0, |token| token.shown);
     let limit = options.limit.filter(|limit| *limit > 0).map_or(usize::MAX, |limit| limit as usize);
-    let key = ObjectKey::new(filter.namespace.clone(), filter.name.clone());
-    let is_one = !filter.name.is_empty() && filter.namespace.is_empty() != kind.info.is_namespaced();
-    if is_one && token.is_none() {
-        let items = state.get(&key).filter(|object| filter.matches(object)).cloned().into_iter().collect();
-        return ObjectList { items, revision, ..ObjectList::default() };
-    }
-    let mut matching = state.select(filter, token.as_ref().map(|token| &token.after)).cloned();
+    let mut looked_at = 0;
+    let candidates = state.candidates(filter, token.as_ref().map(|token| &token.after));
+    let mut matching = candidates.inspect(|_| looked_at += 1).filter(|object| filter.matches(object)).cloned();
     let capacity = if filter.is_whole_collection() { state.count(&filter.namespace) as usize } else { 0 };
     let mut items = Vec::with_capacity(capacity.min(limit));
     items.extend(matching.by_ref().take(limit));
     let more = items.len() == limit && matching.next().is_some();
     drop(matching);
+    kind.counts.listed(looked_at, items.len());
     let shown = shown + items.len() as u64;
     let next =
         items.last().filter(|_| more).map(|last| Token { revision: Some(revision), after: last.meta.key(), shown });

@@ -14,7 +14,7 @@ use super::filter::Filter;
 
 /// At most this many changes are kept per kind; who falls further behind lists anew.
 pub const MAX_EVENTS: usize = 32_768;
-/// At most about this many bytes of objects are kept per kind for those who lag.
+/// At most about this many bytes of older objects are kept per kind for those who lag.
 pub const MAX_BYTES: usize = 16 << 20;
 
 /// One change of one object.
@@ -59,10 +59,11 @@ impl Event {
         [&self.new, &self.old].into_iter().flatten().any(|object| filter.matches(object))
     }
 
+    /// What keeping the change costs, in bytes: what was there before. What came is the newest state's, or it is what
+    /// was there before a later change.
     fn weight(&self) -> usize {
         const OVERHEAD: usize = 256;
-        let object = self.new.as_ref().or(self.old.as_ref());
-        OVERHEAD + object.map_or(0, |object| object.stored_json().len())
+        OVERHEAD + self.old.as_ref().map_or(0, |object| object.stored_json().len())
     }
 }
 
@@ -72,17 +73,25 @@ pub struct Ring {
     events: VecDeque<Arc<Event>>,
     oldest: u64,
     bytes: usize,
+    /// Rises when the cache is made anew: who read of an earlier one may have missed something.
+    pub generation: u64,
 }
 
 impl Ring {
     /// A ring that knows nothing of what was up to `oldest`.
     pub fn new(oldest: u64) -> Self {
-        Self { events: VecDeque::new(), oldest, bytes: 0 }
+        Self { events: VecDeque::new(), oldest, bytes: 0, generation: 0 }
     }
 
     /// A watch can resume from this revision and no older one.
     pub fn oldest(&self) -> u64 {
         self.oldest
+    }
+
+    /// How many changes are kept, and about how many bytes they hold beside the newest state.
+    #[cfg(test)]
+    pub fn size(&self) -> (usize, usize) {
+        (self.events.len(), self.bytes)
     }
 
     /// Takes the next change; drops the oldest ones beyond the bounds.

@@ -8,7 +8,7 @@ use k8s_core::{
     object::{Object, ObjectKey},
 };
 
-use super::{filter::Filter, ring::Event};
+use super::{filter::Filter, index::Index, ring::Event};
 
 /// A copy-on-write map of the objects of a kind. Cloning shares everything.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct State {
     objects: OrdMap<ObjectKey, Arc<Object>>,
     /// How many objects each namespace has.
     counts: OrdMap<Text, u64>,
+    /// The fields that somebody asked for.
+    indexes: Vec<Index>,
 }
 
 impl State {
@@ -34,6 +36,7 @@ impl State {
     /// Puts or removes an object; returns what was there.
     pub fn set(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) -> Option<Arc<Object>> {
         let is_there = object.is_some();
+        let now = if self.indexes.is_empty() { None } else { object.clone() };
         let before = match object {
             Some(object) => self.objects.insert(key.clone(), object),
             None => self.objects.remove(key),
@@ -50,7 +53,22 @@ impl State {
             }
             _ => {}
         }
+        for index in &mut self.indexes {
+            index.change(key, before.as_deref(), now.as_deref());
+        }
         before
+    }
+
+    /// Whether objects are found by the values of a field.
+    pub fn has_index(&self, path: &str) -> bool {
+        self.indexes.iter().any(|index| index.path() == path)
+    }
+
+    /// Finds objects by the values of one more field. The index must be of these objects.
+    pub fn add_index(&mut self, index: Index) {
+        if !self.has_index(index.path()) {
+            self.indexes.push(index);
+        }
     }
 
     /// Takes changes back, newest first, so that the state is as it was at `revision`.
@@ -69,22 +87,43 @@ impl State {
         self.counts.get(namespace).copied().unwrap_or(0)
     }
 
-    /// The objects after `after` that a filter wants, in the order of their keys. Walks the filter's namespace only.
+    /// The objects after `after` that a filter may want, in the order of their keys: one, or those of an index, or
+    /// those of the filter's namespace, or all.
+    pub fn candidates<'a>(
+        &'a self,
+        filter: &'a Filter,
+        after: Option<&ObjectKey>,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let (mut one, mut indexed, mut ranged) = (None, None, None);
+        let wanted = filter.most_telling();
+        let index = wanted.and_then(|(path, value)| Some((self.indexes.iter().find(|i| i.path() == path)?, value)));
+        // Objects without a namespace are of a kind without namespaces.
+        if !filter.name.is_empty() && (!filter.namespace.is_empty() || self.counts.contains_key("")) {
+            let key = ObjectKey::new(filter.namespace.clone(), filter.name.clone());
+            one = self.objects.get(&key).filter(|_| after.is_none_or(|after| key > *after));
+        } else if let Some((index, value)) = index {
+            let keys = index.keys(value, &filter.namespace, after);
+            indexed = Some(keys.filter_map(|key| self.objects.get(key)));
+        } else {
+            let start = match after {
+                Some(key) => Bound::Excluded(key.clone()),
+                None => Bound::Included(ObjectKey::new(filter.namespace.clone(), "")),
+            };
+            let exact = !filter.namespace.is_empty();
+            let all = self.objects.range((start, Bound::Unbounded));
+            let all = all.take_while(move |(key, _)| !exact || key.namespace == filter.namespace);
+            ranged = Some(all.map(|(_, object)| object));
+        }
+        one.into_iter().chain(indexed.into_iter().flatten()).chain(ranged.into_iter().flatten())
+    }
+
+    /// The objects after `after` that a filter wants, in the order of their keys.
     pub fn select<'a>(
         &'a self,
         filter: &'a Filter,
         after: Option<&ObjectKey>,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
-        let start = match after {
-            Some(key) => Bound::Excluded(key.clone()),
-            None => Bound::Included(ObjectKey::new(filter.namespace.clone(), "")),
-        };
-        let exact = !filter.namespace.is_empty();
-        self.objects
-            .range((start, Bound::Unbounded))
-            .take_while(move |(key, _)| !exact || key.namespace == filter.namespace)
-            .map(|(_, object)| object)
-            .filter(move |object| filter.matches(object))
+        self.candidates(filter, after).filter(move |object| filter.matches(object))
     }
 
     /// Every object.

@@ -3,6 +3,10 @@
 //! Among them are the defects that real caches had: an event lost at an empty window, at a rebuild, or for good; a
 //! corrupt key that takes everything down; a reader that is woken for what it does not want.
 
+mod comparison;
+mod slow;
+mod work;
+
 use std::{
     pin::Pin,
     sync::{
@@ -29,9 +33,13 @@ use parking_lot::Mutex;
 use super::*;
 use crate::server::tests::clock::paused;
 
-/// A memory store whose watches can be cut, and that can hide a change from them.
+/// A memory store whose watches can be cut, that can hide a change from them, and that counts how it is read.
 struct Faulty {
     store: Memory,
+    /// How often something was read out of it; asking for the head is not counted.
+    reads: AtomicUsize,
+    /// Whether lists fail.
+    silent: AtomicBool,
     cut: Arc<AtomicBool>,
     hide: Arc<Mutex<Option<u64>>>,
     wakers: Arc<Mutex<Vec<Waker>>>,
@@ -39,8 +47,8 @@ struct Faulty {
 
 impl Faulty {
     fn new(env: Env) -> Arc<Self> {
-        let (cut, hide, wakers) = Default::default();
-        Arc::new(Self { store: Memory::new(env), cut, hide, wakers })
+        let (reads, silent, cut, hide, wakers) = Default::default();
+        Arc::new(Self { store: Memory::new(env), reads, silent, cut, hide, wakers })
     }
 
     /// Fails every open watch once.
@@ -99,12 +107,18 @@ impl Store for Faulty {
         self.store.head().await
     }
     async fn get(&self, key: &Key) -> Result<Option<k8s_store::Entry>, StoreError> {
+        self.reads.fetch_add(1, Relaxed);
         self.store.get(key).await
     }
     async fn list(&self, prefix: &str, page: Page) -> Result<Listing, StoreError> {
+        self.reads.fetch_add(1, Relaxed);
+        if self.silent.load(Relaxed) {
+            return Err(StoreError::Unavailable("silent".into()));
+        }
         self.store.list(prefix, page).await
     }
     async fn watch(&self, prefix: &str, from: Revision) -> Result<StoreWatch, StoreError> {
+        self.reads.fetch_add(1, Relaxed);
         let inner = self.store.watch(prefix, from).await?;
         let (cut, hide, wakers) = (self.cut.clone(), self.hide.clone(), self.wakers.clone());
         Ok(Box::pin(FaultyWatch { inner, cut, hide, wakers }))

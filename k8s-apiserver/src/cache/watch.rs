@@ -54,6 +54,8 @@ impl Cache {
             None => self.wait_for_head().await?,
             Some(revision) => self.wait_for(revision).await?,
         }
+        let generation = kind.ring.read().generation;
+        kind.prepare(&filter);
         let (state, now) = self.newest(kind);
         let seen = if with_initial || from == 0 { now } else { from };
         if kind.ring.read().after(seen).is_none() {
@@ -74,6 +76,7 @@ impl Cache {
             group,
             id,
             seen,
+            generation,
             initial,
             deadline: self.env.monotonic().saturating_add(timeout),
             bookmark: options.allow_watch_bookmarks.then(|| self.env.monotonic() + BOOKMARK_EVERY),
@@ -93,6 +96,8 @@ struct Watch {
     id: WatcherId,
     /// Everything up to here was yielded or is not wanted.
     seen: u64,
+    /// The cache that `seen` is of.
+    generation: u64,
     initial: Option<Initial>,
     /// When the watch ends by itself, on the monotonic clock.
     deadline: Duration,
@@ -157,8 +162,9 @@ impl Watch {
         loop {
             let reached = self.cache.revision();
             let ring = self.kind.ring.read();
-            let Some(changes) = ring.after(self.seen) else {
+            let Some(changes) = ring.after(self.seen).filter(|_| ring.generation == self.generation) else {
                 drop(ring);
+                self.kind.counts.terminated();
                 return Poll::Ready(Err(too_old(&self.kind, self.seen)));
             };
             let mut looked_at = 0;

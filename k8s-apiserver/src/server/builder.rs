@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -20,7 +21,7 @@ use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
     admission::{self, Admission, Chain, Cluster},
     auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
-    cache::Cache,
+    cache::{Cache, consistency},
     registry::Ranges,
     storage::{Encrypted, Encryption},
 };
@@ -38,6 +39,7 @@ pub struct ApiServerBuilder {
     cidr: IpNet,
     ports: RangeInclusive<u16>,
     encryption: Option<Encryption>,
+    check_interval: Duration,
     advertised: Option<SocketAddr>,
 }
 
@@ -56,6 +58,7 @@ impl ApiServerBuilder {
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
             encryption: None,
+            check_interval: consistency::INTERVAL,
             advertised: None,
         }
     }
@@ -116,6 +119,13 @@ impl ApiServerBuilder {
         self
     }
 
+    /// How often the watch cache is compared with the store; every ten minutes by default. A difference is counted, and
+    /// the cache is made anew.
+    pub fn check_cache_every(mut self, interval: Duration) -> Self {
+        self.check_interval = interval;
+        self
+    }
+
     /// Where clients reach this server: the endpoint of the Service `kubernetes`. By default there is none.
     pub fn advertise(mut self, address: IpAddr, port: u16) -> Self {
         self.advertised = Some(SocketAddr::new(address, port));
@@ -159,6 +169,8 @@ impl ApiServerBuilder {
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
-        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction])) })
+        let check = consistency::run(cache, self.check_interval);
+        let check = self.env.spawn("cache comparison", Box::pin(check));
+        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction, check])) })
     }
 }
