@@ -10,3 +10,4 @@ mod nodes;
 mod pages;
 mod services;
 mod watches;
+mod witnesses;

@@ -174,7 +174,7 @@ async fn lists_at_any_kept_revision_do_not_touch_the_store() {
 
 #[tokio::test(start_paused = true)]
 async fn an_index_answers_as_a_walk_does_whatever_changes_now_and_then() {
-    let (store, cache, _task) = cache_of(2_000).await;
+    let (store, cache, _task) = cache_of(1_500).await;
     let kind = cache.kind(&pods()).unwrap().clone();
     let filters =
         ["spec.nodeName=node-1", "spec.nodeName=", "status.phase=Failed", "metadata.name=p3", "status.phase!=Failed"];
@@ -189,7 +189,7 @@ async fn an_index_answers_as_a_walk_does_whatever_changes_now_and_then() {
         (random >> 33) % below
     };
     let start = cache.revision();
-    for step in 0..60 {
+    for step in 0..40 {
         let (name, namespace) = (format!("p{}", draw(40)), format!("n{}", draw(3)));
         let node = ["", "node-1", "node-2"][draw(3) as usize];
         let phase = ["Failed", "Running"][draw(2) as usize];

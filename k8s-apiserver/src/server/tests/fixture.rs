@@ -21,6 +21,7 @@ use k8s_store::{Digest, Memory, Store};
 /// A server and who asks it.
 #[derive(Clone)]
 pub struct Fixture {
+    pub env: Env,
     pub api: ApiServer,
     pub store: Arc<dyn Store>,
     pub caller: Caller,
@@ -40,9 +41,9 @@ pub async fn built(with: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> F
 
 /// The same over a store that may hold something already.
 pub async fn over(store: Arc<dyn Store>, env: Env, with: impl FnOnce(ApiServerBuilder) -> ApiServerBuilder) -> Fixture {
-    let api = with(ApiServer::builder(store.clone(), env)).start().await.unwrap();
+    let api = with(ApiServer::builder(store.clone(), env.clone())).start().await.unwrap();
     let caller = Caller::new("admin", &["system:masters"]).with_agent("test/1");
-    let fixture = Fixture { api, store, caller };
+    let fixture = Fixture { env, api, store, caller };
     let account = k8s_core::doc!({"metadata": {"name": "default"}});
     // What the service account controller does.
     let made = fixture.create("serviceaccounts", "default", account).await;
