@@ -18,4 +18,7 @@ pub use self::{
     encryption::{Encryption, SECRETS},
     keys::{EncryptionKey, KeyError, Keys},
 };
-pub(crate) use self::{encryption::without_key, envelope::is_sealed};
+pub(crate) use self::{
+    encryption::without_key,
+    envelope::{is_sealed, key_id},
+};

@@ -78,9 +78,8 @@ impl Feed {
         let mut states: Vec<State> = cache.kinds.iter().map(|_| State::empty(head.0)).collect();
         for entry in &listing.entries {
             let Some((place, kind)) = cache.place(&entry.key) else { continue };
-            match kind.object(entry) {
-                Ok(object) => drop(states[place].set(&object.meta.key(), Some(object))),
-                Err(error) => tracing::error!(key = %entry.key, %error, "a stored object is left out"),
+            if let Some(object) = or_left_out(entry, kind.object(entry)) {
+                drop(states[place].set(&object.meta.key(), Some(object)));
             }
         }
         let mut wakers = Vec::new();
@@ -228,19 +227,25 @@ fn apply(cache: &Cache, changes: &[Arc<Change>]) -> ApiResult<()> {
     Ok(())
 }
 
-/// Applies one change of one object to a state.
+/// Applies one change of one object to a state. An object that cannot be read costs itself only: it is left out, as if
+/// it were not there.
 fn step(kind: &KindCache, state: &mut State, changed: &ChangeEvent, revision: u64) -> ApiResult<Arc<Event>> {
-    let new = changed.entry.as_ref().map(|entry| kind.object(entry)).transpose()?;
+    let new = changed.entry.as_ref().and_then(|entry| or_left_out(entry, kind.object(entry)));
     let key = kind.key(&changed.key[kind.prefix.len()..]);
     let old = state.set(&key, new.clone());
     state.revision = revision;
     let known = old.as_ref().map(|object| object.revision());
     let stored = changed.previous.as_ref().map(|entry| entry.modified.0);
-    if known != stored {
+    let was_left_out = || known.is_none() && changed.previous.as_ref().is_some_and(|entry| kind.decode(entry).is_err());
+    if known != stored && !was_left_out() {
         let message = format!("{} was at {stored:?} in the store and at {known:?} in the cache", changed.key);
         return Err(ApiError::internal(message));
     }
     Ok(Arc::new(Event::new(revision, key, new, old)))
+}
+
+fn or_left_out(entry: &Entry, object: ApiResult<Arc<Object>>) -> Option<Arc<Object>> {
+    object.inspect_err(|error| tracing::error!(key = %entry.key, %error, "a stored object is left out")).ok()
 }
 
 fn empty_rings(cache: &Cache, from: Revision) -> Vec<Ring> {

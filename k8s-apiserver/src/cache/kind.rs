@@ -21,7 +21,7 @@ use super::{
     state::State,
     written::Written,
 };
-use crate::auth::Follower;
+use crate::{auth::Follower, storage};
 
 /// How many older states are kept whole for readers of further pages; others are made again from the changes.
 const KEPT_STATES: usize = 8;
@@ -190,6 +190,9 @@ impl KindCache {
 
     /// The object of a stored entry, decoded.
     pub(super) fn decode(&self, entry: &Entry) -> ApiResult<Arc<Object>> {
+        if let Some(id) = storage::key_id(&entry.value) {
+            return Err(ApiError::internal(format!("it is encrypted with {id}, which does not open it here")));
+        }
         Object::from_json(entry.value.clone(), Some(entry.modified.0)).map(Arc::new)
     }
 

@@ -236,12 +236,17 @@ async fn a_corrupt_object_costs_itself_and_nothing_else() {
     let (cache, _task) = cache_over(&store, env).await;
     store.put("a", "1").await;
     assert_eq!(names(&cache).await, ["a"]);
+    let mut watch = watch(&cache, "", Some(store.put("after", "1").await)).await.unwrap();
     store.raw("after", "{".into()).await;
+    assert_eq!(next(&mut watch).await, "after", "it is told as gone");
     store.put("b", "1").await;
     assert_eq!(names(&cache).await, ["a", "b"]);
     store.delete("after").await;
     store.put("before", "mended").await;
     assert_eq!(names(&cache).await, ["a", "b", "before"]);
+    store.put("after", "mended").await;
+    assert_eq!(names(&cache).await, ["a", "after", "b", "before"]);
+    assert_eq!(cache.rebuilds(), 0, "nobody has to start anew");
 }
 
 /// Counts how often it is woken.

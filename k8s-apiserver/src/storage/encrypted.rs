@@ -14,8 +14,8 @@ use super::encryption::Encryption;
 /// A store around a store: what [`Encryption`] names is sealed on its way down and opened on its way up.
 ///
 /// A value that cannot be opened costs itself only: [`Store::get`] answers [`StoreError::Unreadable`], and lists and
-/// watches yield it as it is stored and report it to the log. Whoever starts on this store finds such values in a list
-/// by asking for each one that is still sealed.
+/// watches yield it as it is stored. Whoever starts on this store finds such values in a list by asking for each one
+/// that is still sealed.
 ///
 /// [`Statistics::bytes`] counts what is stored, [`Store::digest`] is of what is plain.
 pub struct Encrypted {
@@ -56,10 +56,10 @@ impl Encryption {
         Ok(())
     }
 
-    /// Opens an entry, or reports that it cannot be and leaves it as it is stored.
+    /// Opens an entry, or leaves it as it is stored.
     fn open_if_possible(&self, entry: &mut Entry) {
-        if let Err(error) = self.open_entry(entry) {
-            tracing::error!(%error, "a stored value is left sealed");
+        if let Ok(Some(plain)) = self.open(&entry.key, &entry.value) {
+            entry.value = plain;
         }
     }
 

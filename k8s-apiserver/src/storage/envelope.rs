@@ -14,7 +14,7 @@ const AES_GCM: &[u8] = b"k8s:enc:aesgcm:v1:";
 const MAX_SHOWN_BYTES: usize = 120;
 
 /// Which key a value is sealed with, for people: `aesgcm:v1:NAME`. `None` if it is plain.
-pub(super) fn key_id(value: &[u8]) -> Option<String> {
+pub(crate) fn key_id(value: &[u8]) -> Option<String> {
     let rest = value.strip_prefix(SEALED)?;
     // PROVIDER:VERSION:NAME: and then bytes of any kind.
     let mut colons = rest.iter().take(MAX_SHOWN_BYTES).enumerate().filter(|(_, byte)| **byte == b':');

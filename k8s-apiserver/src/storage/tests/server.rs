@@ -155,6 +155,7 @@ async fn two_values_that_change_places_are_found_out() {
     let listed = api.list("secrets", "default", Options::default()).await.unwrap();
     let names: Vec<&str> = listed.items.iter().map(|object| object.meta.name.as_str()).collect();
     assert_eq!(names, ["third"], "neither is shown as what it is not");
+    assert_eq!(api.api.cache().rebuilds(), 0);
     let error = api.update("secrets/mine", "default", secret("mine", HIDDEN)).await.unwrap_err();
     assert!(error.to_string().contains("altered or moved"), "{error}");
     api.api.shutdown().await;
