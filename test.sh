@@ -76,7 +76,7 @@ checks() {
     cargo build --workspace --bins --examples --quiet
     cargo nextest run --workspace
     cargo test --workspace --doc --quiet
-    cargo run --release --quiet -p benches --bin figures
+    cargo run --release --quiet --bin figures
 }
 
 setup

@@ -21,6 +21,12 @@ impl Progress {
         eprintln!("  {what} ({:.1} ms)", took.as_secs_f64() * 1000.0);
     }
 
+    /// Steps begin now; the time before counts for none.
+    pub fn begin(&self, what: impl std::fmt::Display) {
+        self.last.set(Instant::now());
+        self.say(what);
+    }
+
     /// Something to know that is no step.
     pub fn say(&self, what: impl std::fmt::Display) {
         eprintln!("{what}");

@@ -108,7 +108,7 @@ impl Up {
         progress.say(format_args!("ready: export KUBECONFIG={}", kubeconfig.display()));
 
         stop_signal().await?;
-        progress.say("stopping; containers keep running");
+        progress.begin("stopping; containers keep running");
         if let Some(local) = local {
             local.stop().await;
             progress.done("node and service proxy stopped");

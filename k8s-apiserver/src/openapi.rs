@@ -7,6 +7,7 @@
 
 mod definitions;
 mod operations;
+mod protobuf;
 
 #[cfg(test)]
 mod tests;
@@ -52,13 +53,14 @@ struct Kept {
     registry: Option<Arc<Registry>>,
     /// By the name that the index gives: `api/v1`, `apis/apps/v1`.
     documents: BTreeMap<String, Document>,
-    /// The version 2 document.
-    whole: Option<Document>,
+    /// The version 2 document, in JSON and in protobuf.
+    whole: Option<[Document; 2]>,
 }
 
 /// One document, compressed.
 #[derive(Clone)]
 struct Document {
+    media_type: &'static str,
     digest: String,
     gzip: Bytes,
     /// The resources that it shows, to see whether it must be made anew.
@@ -106,21 +108,33 @@ impl OpenApi {
         Ok(answer)
     }
 
-    /// `/openapi/v2`: everything in one document.
+    /// `/openapi/v2`: everything in one document, in JSON or protobuf.
     pub(crate) fn v2(&self, head: &Head) -> ApiResult<Response<Body>> {
-        Accepted::read(&head.headers).json()?;
+        let accepts = head.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let wants_protobuf = accepts.flat_map(|value| value.split(',')).any(|clause| {
+            let media_type = clause.split(';').next().unwrap_or("").trim();
+            protobuf::MEDIA_TYPES.contains(&media_type)
+        });
+        if !wants_protobuf {
+            Accepted::read(&head.headers).json()?;
+        }
         let document = {
             let mut kept = self.kept.lock();
             self.refresh(&mut kept);
-            match &kept.whole {
-                Some(document) => document.clone(),
-                None => {
-                    let all = self.catalog.registry().iter().cloned().collect();
-                    kept.whole.insert(self.document(Dialect::V2, all, &Definitions::new())).clone()
-                }
-            }
+            let [json, protobuf] = kept.whole.get_or_insert_with(|| self.whole());
+            if wants_protobuf { protobuf.clone() } else { json.clone() }
         };
         document.answer(head)
+    }
+
+    /// The version 2 document, in JSON and in protobuf.
+    fn whole(&self) -> [Document; 2] {
+        let shows: Vec<Arc<ResourceInfo>> = self.catalog.registry().iter().cloned().collect();
+        let document = self.document(Dialect::V2, &shows, &Definitions::new());
+        [
+            Document::new("application/json", &document.to_json(), shows.clone()),
+            Document::new(protobuf::MEDIA_TYPES[1], &protobuf::encode(&document), shows),
+        ]
     }
 
     /// Makes anew the documents whose resources have changed.
@@ -138,7 +152,10 @@ impl OpenApi {
         for (name, shows) in groups {
             let document = match before.remove(&name) {
                 Some(document) if same(&document.shows, &shows) => document,
-                _ => self.document(Dialect::V3, shows, definitions.get_or_insert_with(Definitions::new)),
+                _ => {
+                    let document = self.document(Dialect::V3, &shows, definitions.get_or_insert_with(Definitions::new));
+                    Document::new("application/json", &document.to_json(), shows)
+                }
             };
             kept.documents.insert(name, document);
         }
@@ -146,11 +163,11 @@ impl OpenApi {
         kept.whole = None;
     }
 
-    fn document(&self, dialect: Dialect, shows: Vec<Arc<ResourceInfo>>, definitions: &Definitions) -> Document {
+    fn document(&self, dialect: Dialect, shows: &[Arc<ResourceInfo>], definitions: &Definitions) -> Doc {
         let info = doc!({"title": "Kubernetes", "version": self.version.as_str()});
         let (paths, schemas) =
-            (paths(&shows, definitions, dialect), definitions.reached(&shows, &*self.catalog, dialect));
-        let document = match dialect {
+            (paths(shows, definitions, dialect), definitions.reached(shows, &*self.catalog, dialect));
+        match dialect {
             Dialect::V3 => doc!({
                 "openapi": "3.0.0",
                 "info": info,
@@ -163,13 +180,15 @@ impl OpenApi {
                 "paths": Doc::Object(paths),
                 "definitions": Doc::Object(schemas)
             }),
-        };
-        let json = document.to_json();
-        Document { digest: digest(&json), gzip: compress(&json), shows }
+        }
     }
 }
 
 impl Document {
+    fn new(media_type: &'static str, text: &[u8], shows: Vec<Arc<ResourceInfo>>) -> Self {
+        Self { media_type, digest: digest(text), gzip: compress(text), shows }
+    }
+
     fn answer(&self, head: &Head) -> ApiResult<Response<Body>> {
         let encodings = head.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         let takes_gzip = encodings.flat_map(|value| value.split(',')).any(|encoding| {
@@ -177,15 +196,15 @@ impl Document {
             pieces.next() == Some("gzip") && !pieces.any(|piece| piece == "q=0")
         });
         if takes_gzip {
-            let mut answer = tagged(head, &self.digest, "application/json", self.gzip.clone());
+            let mut answer = tagged(head, &self.digest, self.media_type, self.gzip.clone());
             answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             return Ok(answer);
         }
-        let mut json = Vec::new();
+        let mut text = Vec::new();
         flate2::read::GzDecoder::new(self.gzip.as_ref())
-            .read_to_end(&mut json)
+            .read_to_end(&mut text)
             .map_err(|why| ApiError::internal(format!("unpack OpenAPI document: {why}")))?;
-        Ok(tagged(head, &self.digest, "application/json", json.into()))
+        Ok(tagged(head, &self.digest, self.media_type, text.into()))
     }
 }
 

@@ -297,7 +297,7 @@ impl Shared {
     fn view(&self, request: &ApiRequest, form: Form, head: &Head) -> ApiResult<View> {
         let target = &request.target;
         let registry = self.catalog.registry();
-        let info = registry.served(&target.resource)?;
+        let info = registry.served(&target.resource, request.verb)?;
         let misplaced = if info.is_namespaced() {
             target.namespace.is_empty() && !target.name.is_empty()
         } else {

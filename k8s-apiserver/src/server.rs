@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use k8s_core::{
     env::{Env, Task},
     registry::{Registry, ResourceInfo},
-    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Verb},
+    request::{ApiRequest, ApiResponse, Caller, ObjectList, RequestBody, ResponseBody, Verb},
     seam::{node::NodeDialer, transport::Transport},
     status::{ApiError, ApiResult},
 };
@@ -147,9 +147,14 @@ impl Inner {
             Some(other) => impersonation::act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
-        let info = self.registry.served(&request.target.resource)?.clone();
+        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
         check_place(&info, &request)?;
         authorize::authorize(&*self.authorizer, &caller, &request).await?;
+        if !info.is_served() {
+            // The registry lets only lists come here.
+            let none = ObjectList { revision: self.cache.revision(), ..ObjectList::default() };
+            return Ok(ApiResponse::ok(ResponseBody::List(none)));
+        }
         check_verb(&info, &request)?;
         self.answer(&caller, &info, request).await
     }

@@ -6,10 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_core::{
     api::api::core::v1::Namespace,
-    doc::Doc,
     registry::{Registry, ResourceInfo},
     request::{ApiRequest, Options, Propagation, RequestBody, ResourceType, Target, Verb},
-    resource::{Resource, Stored},
+    resource::{Resource, Stored, encode},
     status::{ApiError, ApiResult},
 };
 use k8s_reconcile::{Controller, Cx, Next, Reconciler};
@@ -86,7 +85,7 @@ async fn finalize(namespace: &Stored<Namespace>, cx: &Cx) -> ApiResult<()> {
         finalizers.retain(|name| name != "kubernetes");
     }
     let target = Target::one(Namespace::resource(), "", namespace.name()).subresource("finalize");
-    let body = RequestBody::Doc(Doc::from_serialize(&*draft).map_err(ApiError::internal)?);
+    let body = RequestBody::Doc(encode(&*draft)?);
     match cx.client().call(ApiRequest { verb: Verb::Update, target, body, ..Default::default() }).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),

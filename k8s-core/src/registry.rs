@@ -63,6 +63,9 @@ pub enum Served {
     Yes,
     /// It has none yet; the text says what it waits for.
     NotYet(String),
+    /// The same, but its lists are answered: they are empty, and clients read them before they say that they do not know
+    /// a kind (`kubectl` asks for the custom resource definitions).
+    OnlyEmptyLists(String),
 }
 
 /// What hangs below one object, such as `status` or `log`.
@@ -231,12 +234,13 @@ impl Registry {
         self.by_kind.get(&key).map(|place| &self.entries[*place])
     }
 
-    /// The served kind of a resource; else the 404 that says why not.
-    pub fn served(&self, resource: &ResourceType) -> Result<&Arc<ResourceInfo>, ApiError> {
+    /// The kind of a resource that is served to this verb; else the 404 that says why not.
+    pub fn served(&self, resource: &ResourceType, verb: Verb) -> Result<&Arc<ResourceInfo>, ApiError> {
         let info = self.find(resource).ok_or_else(ApiError::no_such_path)?;
         match &info.served {
             Served::Yes => Ok(info),
-            Served::NotYet(why) => {
+            Served::OnlyEmptyLists(_) if verb == Verb::List => Ok(info),
+            Served::NotYet(why) | Served::OnlyEmptyLists(why) => {
                 let message = format!("{resource} is not served yet: it waits for {why}");
                 Err(ApiError::new(404, crate::status::Reason::NotFound, message))
             }
@@ -283,6 +287,7 @@ fn parse(line: &str) -> Option<ResourceInfo> {
             "sub" => info.subresources = value.split(',').map(subresource).collect(),
             "fields" => info.selectable_fields = list(),
             "not-yet" => info.served = Served::NotYet(value.replace('-', " ")),
+            "not-yet-but-lists" => info.served = Served::OnlyEmptyLists(value.replace('-', " ")),
             _ => return None,
         }
     }
@@ -341,11 +346,14 @@ mod tests {
     fn what_is_not_served_yet_says_what_it_waits_for() {
         let registry = Registry::builtin();
         let jobs = ResourceType::new("batch", "v1", "jobs");
-        let error = registry.served(&jobs).err().map(|error| (error.code(), error.to_string()));
+        let error = registry.served(&jobs, Verb::List).err().map(|error| (error.code(), error.to_string()));
         let expected = "jobs.batch is not served yet: it waits for the job controller";
         assert_eq!(error, Some((404, expected.to_owned())));
-        assert!(registry.served(&ResourceType::new("", "v1", "pods")).is_ok());
-        assert_eq!(registry.served(&ResourceType::new("x", "v1", "y")).err().map(|error| error.code()), Some(404));
+        assert!(registry.served(&ResourceType::new("", "v1", "pods"), Verb::Get).is_ok());
+        assert_eq!(registry.served(&ResourceType::new("x", "v1", "y"), Verb::Get).err().map(|e| e.code()), Some(404));
+        let definitions = ResourceType::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+        assert!(registry.served(&definitions, Verb::List).is_ok_and(|info| !info.is_served()));
+        assert!(registry.served(&definitions, Verb::Create).is_err());
     }
 
     #[test]

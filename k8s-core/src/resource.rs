@@ -3,12 +3,15 @@
 //! [`Resource`] is implemented for every type of the ecosystem's crate and for custom kinds alike: anything that has
 //! `k8s_openapi::Resource` and `Metadata`. [`Stored`] is what was read; [`Draft`] is what is about to be written.
 
+mod codec;
+
 use std::{any::TypeId, fmt, ops::Deref, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     api::{Metadata, apimachinery::pkg::apis::meta::v1::ObjectMeta},
+    doc::Doc,
     object::{Object, ObjectKey},
     request::ResourceType,
     status::ApiError,
@@ -177,5 +180,10 @@ impl<K> std::ops::DerefMut for Draft<K> {
 
 /// Decodes a typed object.
 pub(crate) fn decode<K: Resource>(json: &[u8]) -> Result<K, ApiError> {
-    serde_json::from_slice(json).map_err(|why| ApiError::internal(format!("object is no {}: {why}", K::kind())))
+    codec::from_json(json).map_err(|why| ApiError::internal(format!("object is no {}: {why}", K::kind())))
+}
+
+/// A typed object as a document, to be written.
+pub fn encode<K: Resource>(value: &K) -> Result<Doc, ApiError> {
+    codec::to_doc(value).map_err(|why| ApiError::internal(format!("{} cannot be encoded: {why}", K::kind())))
 }

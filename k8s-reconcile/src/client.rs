@@ -13,9 +13,9 @@ use k8s_core::{
         ApiRequest, ApiResponse, Fence, ObjectList, Options, PatchKind, Propagation, RequestBody, ResourceType, Target,
         Verb, WatchStream,
     },
-    resource::{Draft, Resource, Stored},
+    resource::{Draft, Resource, Stored, encode},
     seam::transport::Transport,
-    status::{ApiError, ApiResult},
+    status::ApiResult,
 };
 
 use crate::informer::{Informer, InformerScope, Informers};
@@ -139,7 +139,7 @@ impl<K: Resource> Api<K> {
     pub async fn create(&self, draft: K) -> ApiResult<Stored<K>> {
         let namespace = self.namespace_of(&draft);
         let target = Target::all(K::resource(), namespace);
-        let body = RequestBody::Doc(document(&draft)?);
+        let body = RequestBody::Doc(encode(&draft)?);
         self.send(ApiRequest { verb: Verb::Create, target, body, ..Default::default() }).await
     }
 
@@ -156,7 +156,7 @@ impl<K: Resource> Api<K> {
     async fn replace(&self, draft: Draft<K>, subresource: &str) -> ApiResult<Stored<K>> {
         let (namespace, name) = (self.namespace_of(&draft), draft.key().name);
         let target = Target::one(K::resource(), namespace, name).subresource(subresource);
-        let body = RequestBody::Doc(document(&*draft)?);
+        let body = RequestBody::Doc(encode(&*draft)?);
         self.send(ApiRequest { verb: Verb::Update, target, body, ..Default::default() }).await
     }
 
@@ -172,7 +172,7 @@ impl<K: Resource> Api<K> {
 
     /// Server-side apply of a whole configuration, taking conflicting fields over.
     pub async fn apply(&self, manager: &str, configuration: K) -> ApiResult<Stored<K>> {
-        let mut doc = document(&configuration)?;
+        let mut doc = encode(&configuration)?;
         doc.remove_at(&["status"]);
         let key = configuration.key();
         let namespace = self.namespace_of(&configuration);
@@ -226,9 +226,4 @@ impl<K: Resource> Api<K> {
             _ => self.namespace.clone(),
         }
     }
-}
-
-/// A typed value as the document that a write carries.
-pub fn document<K: Resource>(value: &K) -> ApiResult<Doc> {
-    Doc::from_serialize(value).map_err(|why| ApiError::internal(format!("{} cannot be encoded: {why}", K::kind())))
 }

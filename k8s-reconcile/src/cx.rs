@@ -10,13 +10,13 @@ use k8s_core::{
     env::{Env, Timestamp},
     object::Object,
     request::{ApiRequest, Options, PatchKind, Propagation, RequestBody, Target, Verb},
-    resource::{Draft, Resource, Stored},
+    resource::{Draft, Resource, Stored, encode},
     status::{ApiError, ApiResult},
 };
 use parking_lot::Mutex;
 
 use crate::{
-    client::{Client, document},
+    client::Client,
     event::{EventType, Recorder},
     informer::{DynamicInformer, Effect, Informer, OwnWrite},
 };
@@ -89,13 +89,13 @@ impl Cx {
     /// Creates an object.
     pub async fn create<K: Resource>(&self, value: K) -> ApiResult<Stored<K>> {
         let target = Target::all(K::resource(), namespace_of(&value));
-        self.write(Verb::Create, target, Options::default(), RequestBody::Doc(document(&value)?)).await
+        self.write(Verb::Create, target, Options::default(), RequestBody::Doc(encode(&value)?)).await
     }
 
     /// Replaces an object; a conflict if somebody wrote since it was read.
     pub async fn update<K: Resource>(&self, draft: Draft<K>) -> ApiResult<Stored<K>> {
         let target = Target::one(K::resource(), namespace_of(&*draft), draft.key().name);
-        self.write(Verb::Update, target, Options::default(), RequestBody::Doc(document(&*draft)?)).await
+        self.write(Verb::Update, target, Options::default(), RequestBody::Doc(encode(&*draft)?)).await
     }
 
     /// Changes one object by a patch document.
@@ -106,7 +106,7 @@ impl Cx {
 
     /// Server-side apply under the controller's name, taking conflicting fields over.
     pub async fn apply<K: Resource>(&self, configuration: K) -> ApiResult<Stored<K>> {
-        let mut doc = document(&configuration)?;
+        let mut doc = encode(&configuration)?;
         doc.remove_at(&["status"]);
         let target = Target::one(K::resource(), namespace_of(&configuration), configuration.key().name);
         let options = Options { field_manager: Some(self.shared.name.into()), force: true, ..Default::default() };
@@ -138,8 +138,8 @@ impl Cx {
     pub async fn set_status<K: Resource>(&self, object: &Stored<K>, change: impl FnOnce(&mut K)) -> ApiResult<bool> {
         let mut draft = object.draft();
         change(&mut draft);
-        let doc = document(&*draft)?;
-        let before = document(&**object)?;
+        let doc = encode(&*draft)?;
+        let before = encode(&**object)?;
         if doc.get("status") == before.get("status") {
             return Ok(false);
         }

@@ -130,7 +130,7 @@ pub fn clean_build(report: &mut Report) {
     let folder = tempfile::tempdir().expect("a folder");
     let start = Instant::now();
     let status = Command::new("cargo")
-        .args(["build", "--release", "--quiet", "-p", "bins", "--bin", "k8s", "--target-dir"])
+        .args(["build", "--release", "--quiet", "--bin", "k8s", "--target-dir"])
         .arg(folder.path())
         .status();
     assert!(status.is_ok_and(|status| status.success()), "a clean build");

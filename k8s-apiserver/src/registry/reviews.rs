@@ -7,7 +7,7 @@ use k8s_core::{
     defaulting, doc,
     doc::{Doc, Text},
     registry::ResourceInfo,
-    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResourceType, ResponseBody, Target},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResourceType, ResponseBody, Target, Verb},
     status::{ApiError, ApiResult, FieldError},
     structure::{self, Mode},
 };
@@ -59,7 +59,7 @@ async fn bind(server: &Inner, caller: &Caller, request: &ApiRequest, doc: Doc) -
     let pods = ResourceType::new("", "v1", "pods");
     let target = Target::one(pods.clone(), request.target.namespace.clone(), metadata(&doc, "name"));
     let request = ApiRequest { target: target.subresource("binding"), ..request.clone() };
-    let info = server.registry.served(&pods)?.clone();
+    let info = server.registry.served(&pods, Verb::Create)?.clone();
     let kind = server.cache.kind(&pods).ok_or_else(ApiError::no_such_path)?;
     let mut operation = Operation { server, caller, request: &request, info: &info, kind, warnings: Vec::new() };
     operation.bind(doc).await

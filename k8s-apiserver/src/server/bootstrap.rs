@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use futures::future::{BoxFuture, try_join_all};
 use k8s_core::{
+    api::apimachinery::pkg::apis::meta::v1::ObjectMeta,
     doc,
     doc::Doc,
     request::{ApiRequest, Caller, RequestBody, ResourceType, Target, Verb},
@@ -37,7 +39,7 @@ struct Own<'a> {
 
 impl Own<'_> {
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
-        let info = self.inner.registry.served(&target.resource)?.clone();
+        let info = self.inner.registry.served(&target.resource, verb)?.clone();
         let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
         self.inner.answer(&self.caller, &info, ApiRequest { body, ..request }).await?.into_doc()
@@ -95,27 +97,35 @@ impl Own<'_> {
         Ok(())
     }
 
+    /// All at once, so that they share the flushes of the store.
     async fn policy(&self) -> ApiResult<()> {
         let policy = policy();
+        let namespace = |metadata: &ObjectMeta| metadata.namespace.clone().unwrap_or_default();
+        let mut writes = Vec::new();
         for role in &policy.cluster_roles {
-            self.rbac("clusterroles", "", role).await?;
+            writes.push(self.rbac("clusterroles", String::new(), role)?);
         }
         for binding in &policy.cluster_role_bindings {
-            self.rbac("clusterrolebindings", "", binding).await?;
+            writes.push(self.rbac("clusterrolebindings", String::new(), binding)?);
         }
         for role in &policy.roles {
-            self.rbac("roles", role.metadata.namespace.as_deref().unwrap_or(""), role).await?;
+            writes.push(self.rbac("roles", namespace(&role.metadata), role)?);
         }
         for binding in &policy.role_bindings {
-            self.rbac("rolebindings", binding.metadata.namespace.as_deref().unwrap_or(""), binding).await?;
+            writes.push(self.rbac("rolebindings", namespace(&binding.metadata), binding)?);
         }
-        Ok(())
+        try_join_all(writes).await.map(drop)
     }
 
-    async fn rbac(&self, plural: &str, namespace: &str, object: &impl Serialize) -> ApiResult<()> {
+    fn rbac<'a>(
+        &'a self,
+        plural: &'a str,
+        namespace: String,
+        object: &impl Serialize,
+    ) -> ApiResult<BoxFuture<'a, ApiResult<()>>> {
         let wanted =
             Doc::from_serialize(object).map_err(|why| ApiError::internal(format!("bootstrap policy: {why}")))?;
-        self.ensure(rbac::GROUP, plural, namespace, wanted, add_back).await
+        Ok(Box::pin(async move { self.ensure(rbac::GROUP, plural, &namespace, wanted, add_back).await }))
     }
 
     /// The Service `kubernetes` in the namespace `default`, and its endpoint.

@@ -152,8 +152,6 @@ async fn copy_out(stream: Option<Pin<Box<dyn AsyncRead + Send>>>, channel: u8, s
             return;
         }
     }
-    // A client that has left needs no more.
-    let _ = sender.end(channel).await;
 }
 
 /// Passes input and terminal sizes on. Ends only when the client has left.
