@@ -92,7 +92,7 @@ impl Core {
     }
 
     pub(crate) fn digest(&self) -> Result<Digest, StoreError> {
-        Ok(state::digest(&self.entries()?.0))
+        Ok(Digest::of(self.entries()?.0.values().map(AsRef::as_ref)))
     }
 
     pub(crate) fn statistics(&self) -> Statistics {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod change;
+pub mod check;
 pub mod contract;
 mod core;
 mod embedded;

@@ -84,11 +84,11 @@ pub(crate) fn range<'a>(
 }
 
 /// The digest of the entries, in the order of their keys.
-pub(crate) fn digest(entries: &Entries) -> Digest {
+pub(crate) fn digest<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Digest {
     let mut hash = Sha256::new();
-    for (key, entry) in entries {
-        hash.update((key.len() as u64).to_le_bytes());
-        hash.update(key.as_bytes());
+    for entry in entries {
+        hash.update((entry.key.len() as u64).to_le_bytes());
+        hash.update(entry.key.as_bytes());
         hash.update((entry.value.len() as u64).to_le_bytes());
         hash.update(&entry.value);
         hash.update(entry.created.0.to_le_bytes());

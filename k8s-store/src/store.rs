@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Committed, Entry, Key, LeaseId, Revision, StoreError, Transaction, WatchStream};
+use crate::{Committed, Entry, Key, LeaseId, Revision, StoreError, Transaction, WatchStream, state};
 
 /// A versioned, watchable map from keys to bytes. It never looks into a value.
 ///
@@ -178,6 +178,13 @@ impl Page {
     /// Everything, now.
     pub fn all() -> Self {
         Self::default()
+    }
+}
+
+impl Digest {
+    /// The digest of entries, which must come in the order of their keys.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        state::digest(entries)
     }
 }
 

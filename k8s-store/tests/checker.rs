@@ -1,0 +1,127 @@
+//! The checker is trusted because it finds known defects, and the backends because it finds none in them.
+
+mod defective;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_store::{
+    Embedded, EmbeddedOptions, Memory,
+    check::{self, Checked, Workload},
+    contract::Clock,
+};
+
+use self::defective::{Defect, subject};
+
+/// Within how many histories a defect must be found.
+const HISTORIES: u64 = 200;
+/// The seeds of the histories in this file begin here.
+const SEED: u64 = 1000;
+
+/// Few clients and many short histories: a defect that needs long ones would hide in them as well.
+fn short() -> Workload {
+    Workload { clients: 4, steps: 400, patience: Duration::from_millis(300) }
+}
+
+/// The number of histories after which a defect was found, and by which promise.
+fn found(defect: Defect) -> Option<(u64, &'static str)> {
+    (1..=HISTORIES).find_map(|count| {
+        let subject = subject(Clock::new().env(), defect);
+        let failure = check::run(subject.store, SEED + count, &short()).err()?;
+        Some((count, failure.contradiction.promise))
+    })
+}
+
+macro_rules! finds {
+    ($($test:ident: $defect:ident breaks $promise:literal;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                let (count, promise) = found(Defect::$defect).expect("the checker does not notice");
+                println!("{:?} was found in history {count} as broken: {promise}", Defect::$defect);
+                assert_eq!(promise, $promise);
+            }
+        )*
+    };
+}
+
+finds! {
+    a_head_that_falls: HeadFallsAfterCompaction breaks "linearizable";
+    progress_that_overtakes: ProgressOvertakes breaks "bookmarkable";
+    progress_that_falls: ProgressFalls breaks "bookmarkable";
+    progress_that_runs_ahead: ProgressRunsAhead breaks "linearizable";
+    progress_that_is_forgotten: ProgressIsForgotten breaks "live";
+    a_watch_that_replays: WatchReplays breaks "ordered";
+    a_change_that_comes_twice: ChangeTwice breaks "unique";
+    a_slow_reader_that_loses: SlowReaderLoses breaks "reliable";
+    a_compacted_delete_that_is_skipped: CompactedIsSkipped breaks "no gaps";
+    a_first_change_that_compaction_takes: FirstAfterCompactionIsLost breaks "resumable";
+    a_future_that_is_past: FutureIsPast breaks "linearizable";
+    a_compacted_list_that_is_answered: CompactedIsListed breaks "pages";
+    a_compacted_list_that_is_empty: CompactedIsEmpty breaks "no gaps";
+    a_stale_get: GetIsStale breaks "linearizable";
+    a_stale_head: HeadIsStale breaks "linearizable";
+    a_stale_list: ListIsStale breaks "linearizable";
+    a_prefix_that_leaks: PrefixLeaks breaks "filtered";
+    an_empty_window_that_loses: EmptyWindow breaks "resumable";
+    a_registration_that_loses: RegistrationGap breaks "resumable";
+    deletes_that_are_lost: DeletesAreLost breaks "reliable";
+    commits_that_are_split: CommitsAreSplit breaks "reliable";
+    guards_that_are_late: GuardsAreLate breaks "guards";
+    pages_that_drift: PagesDrift breaks "pages";
+    more_that_is_forgotten: MoreIsForgotten breaks "pages";
+    compaction_that_loses_state: CompactionLosesState breaks "dense";
+    an_acknowledged_write_that_is_lost: AcknowledgedIsLost breaks "dense";
+    a_commit_that_happens_twice: AppliedTwice breaks "dense";
+    half_a_transaction: HalfATransaction breaks "atomic";
+    a_refusal_that_leaves_a_key: RefusedLeavesAKey breaks "dense";
+    a_previous_value_that_is_lost: PreviousIsLost breaks "previous values";
+    an_update_that_looks_like_a_create: UpdateIsCreate breaks "flags";
+    a_revoke_that_leaves_keys: RevokeLeavesKeys breaks "dense";
+    a_lease_number_that_is_given_twice: LeaseTwice breaks "leases";
+}
+
+#[test]
+fn the_wrapper_itself_is_sound() {
+    assert_eq!(found(Defect::None), None);
+}
+
+/// Checks as many histories of a backend, and that they held what histories are about.
+fn sound(histories: u64, make: impl Fn() -> Arc<dyn k8s_store::Store>) -> Checked {
+    let check = |checked: Checked, seed| match check::run(make(), SEED + seed, &Workload::default()) {
+        Ok(more) => checked.and(more),
+        Err(failure) => panic!("{failure}"),
+    };
+    let checked = (0..histories).fold(Checked::default(), check);
+    println!("{checked:?}");
+    assert!(checked.operations >= histories * 2000, "{checked:?}");
+    assert!(checked.changes >= histories * 400 && checked.watches >= histories * 50, "{checked:?}");
+    checked
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    let checked = sound(500, || Arc::new(Memory::new(Clock::new().env())));
+    assert!(checked.watch_events >= 100_000, "{checked:?}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    let record = || {
+        let store = Arc::new(Memory::new(Clock::new().env()));
+        let history = check::record(store, SEED, &Workload::default()).expect("it is sound");
+        history.operations.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(record(), record());
+}
+
+#[test]
+fn embedded_keeps_the_contract_on_a_real_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let options = EmbeddedOptions { segment_bytes: 32 << 10, snapshot_after_bytes: 64 << 10, ..Default::default() };
+    sound(40, || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = folder.path().join(number.to_string());
+        Embedded::open(&folder, Clock::new().env(), options.clone()).expect("an empty folder opens")
+    });
+}
