@@ -57,7 +57,7 @@ finds! {
     a_first_change_that_compaction_takes: FirstAfterCompactionIsLost breaks "resumable";
     a_future_that_is_past: FutureIsPast breaks "linearizable";
     a_compacted_list_that_is_answered: CompactedIsListed breaks "pages";
-    a_compacted_list_that_is_empty: CompactedIsEmpty breaks "no gaps";
+    a_compacted_list_that_is_empty: CompactedIsEmpty breaks "pages";
     a_stale_get: GetIsStale breaks "linearizable";
     a_stale_head: HeadIsStale breaks "linearizable";
     a_stale_list: ListIsStale breaks "linearizable";

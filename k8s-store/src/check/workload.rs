@@ -20,9 +20,9 @@ pub struct Workload {
 }
 
 impl Default for Workload {
-    /// Five clients, two thousand steps, twenty seconds.
+    /// Five clients, two and a half thousand steps, twenty seconds.
     fn default() -> Self {
-        Self { clients: 5, steps: 2000, patience: Duration::from_secs(20) }
+        Self { clients: 5, steps: 2500, patience: Duration::from_secs(20) }
     }
 }
 

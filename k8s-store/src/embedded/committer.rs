@@ -4,13 +4,13 @@
 //! While a flush runs, the next batch gathers by itself; nobody ever sleeps to make a batch larger.
 
 use std::{
+    any::Any,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use super::{
     codec,
-    lock::Lock,
     log::{AppendError, Counters, Log},
     queue::{Queue, Reply, Request},
     snapshot::Snapshot,
@@ -32,7 +32,7 @@ pub(crate) struct Committer {
     pub(crate) snapshotter: Snapshotter,
     pub(crate) counters: Arc<Counters>,
     /// Held as long as anything may be written.
-    pub(crate) lock: Lock,
+    pub(crate) lock: Box<dyn Any + Send>,
 }
 
 /// A batch that has been decided and not yet happened.

@@ -127,6 +127,7 @@ impl Defective {
             }
         }
         std::thread::yield_now();
+        yield_once().await;
         self.store.commit(Transaction { guards: vec![], ops: transaction.ops }).await
     }
 
@@ -153,7 +154,7 @@ impl Defective {
             };
             let items = match defect {
                 Defect::ChangeTwice if count.is_multiple_of(7) => vec![item.clone(), item],
-                Defect::SlowReaderLoses if count == 1024 => vec![],
+                Defect::SlowReaderLoses if count == 40 => vec![],
                 Defect::DeletesAreLost if change.events.iter().all(|event| event.entry.is_none()) => vec![],
                 Defect::PreviousIsLost | Defect::UpdateIsCreate => {
                     let mut change = k8s_store::Change::clone(change);
@@ -326,4 +327,14 @@ pub fn subject(env: Env, defect: Defect) -> Subject {
     let store = Arc::new(Memory::new(env));
     let (calls, fallen, leaked) = Default::default();
     Subject::new(Arc::new(Defective { store, defect, calls, fallen, leaked }))
+}
+
+/// Lets the other tasks of this thread go first.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut yielded, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
 }

@@ -13,12 +13,12 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
-use super::{fingerprint, open, put, small};
+use super::{fingerprint, open, open_flushing, put, small};
 use crate::{
     Embedded, EmbeddedOptions, Key, Op, Page, Retention, Revision, Store, StoreError, Transaction, WatchItem,
     contract::Clock,
     embedded::{
-        disk::{fdatasync, numbered, numbered_path},
+        disk::{DiskFile, Native, flush, numbered, numbered_path},
         frame::FileHeader,
         log::{FREE, LOG, LOG_MAGIC, LogContext, Segment},
         queue::Queue,
@@ -32,12 +32,12 @@ async fn nothing_is_visible_before_it_is_durable() {
     let (flushing, flushes) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let gate = parking_lot::Mutex::new((flushing, released));
-    let flush = Arc::new(move |_: &std::fs::File| {
+    let flush = Arc::new(move |_: &dyn DiskFile| {
         let gate = gate.lock();
         gate.0.send(()).expect("the test goes on");
         gate.1.recv().map_err(io::Error::other)
     });
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     // Dropped before the store, so that a failing test does not wait for a flush that waits for the test.
     let release = release;
     let mut watch = store.watch("", Revision::ZERO).await.expect("it can be watched");
@@ -62,11 +62,11 @@ async fn a_failed_flush_is_never_tried_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let tried = Arc::new(AtomicUsize::new(0));
     let counted = tried.clone();
-    let flush = Arc::new(move |file: &std::fs::File| match counted.fetch_add(1, SeqCst) {
-        0 => file.sync_data(),
+    let flush = Arc::new(move |file: &dyn DiskFile| match counted.fetch_add(1, SeqCst) {
+        0 => file.flush(),
         _ => Err(io::Error::other("the disk is on fire")),
     });
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     put(&store, "a", "1").await;
     let before = fingerprint(&store).await;
     let mut watch = store.watch("", Revision(1)).await.expect("it can be watched");
@@ -90,8 +90,8 @@ async fn a_failed_flush_is_never_tried_again() {
 #[tokio::test]
 async fn a_committer_that_panics_leaves_nobody_waiting() {
     let folder = tempfile::tempdir().expect("a folder");
-    let flush = Arc::new(|_: &std::fs::File| panic!("a defect"));
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let flush = Arc::new(|_: &dyn DiskFile| panic!("a defect"));
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     let mut outcome = store.commit(Transaction::new().put("a", "1")).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
     // The panic is still unwinding when its first victim learns of it.
@@ -238,14 +238,15 @@ async fn an_empty_segment_that_is_too_small_grows() {
 
 /// What a crash leaves between beginning a segment and writing its first frame.
 fn begin_segment(folder: &std::path::Path) {
-    let (last, path) = numbered(folder, LOG).expect("the folder can be read").pop().expect("there is a log");
+    let (last, path) = numbered(&Native, folder, LOG).expect("the folder can be read").pop().expect("there is a log");
     let bytes = std::fs::read(&path).expect("the log can be read");
     let store = FileHeader::decode(&bytes, LOG_MAGIC, &path).expect("a whole header").store;
     let context = LogContext {
         folder: folder.to_owned(),
         store,
         segment_bytes: small().segment_bytes,
-        flush: fdatasync(),
+        disk: Arc::new(Native),
+        flush: flush(),
         counters: Arc::default(),
     };
     let free = numbered_path(folder, FREE, last + 1);
