@@ -29,11 +29,13 @@
 //! among themselves beyond their revocation.
 
 mod contradiction;
+pub mod disasters;
 mod executor;
 mod history;
 mod random;
 mod reads;
 mod replay;
+mod script;
 mod truth;
 pub mod watches;
 mod workload;

@@ -138,6 +138,7 @@ impl Embedded {
             snapshot_after_bytes: options.snapshot_after_bytes,
             snapshotter: Snapshotter::new(surroundings, folder.to_owned(), recovered.snapshots),
             counters: counters.clone(),
+            full: false,
             lock,
         };
         let thread = thread::Builder::new()

@@ -4,6 +4,7 @@
 //! must notice: by a panic, or by waiting for what never comes.
 #![allow(clippy::disallowed_methods, reason = "the limits are on real time")]
 
+#[allow(dead_code, reason = "some defects are for the other suite")]
 mod defective;
 
 use std::time::Duration;

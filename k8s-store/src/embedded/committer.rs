@@ -31,6 +31,8 @@ pub(crate) struct Committer {
     pub(crate) snapshot_after_bytes: u64,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) counters: Arc<Counters>,
+    /// The last batch found no space.
+    pub(crate) full: bool,
     /// Held as long as anything may be written.
     pub(crate) lock: Box<dyn Any + Send>,
 }
@@ -92,19 +94,42 @@ impl Committer {
             self.log.cancel_frame(frame);
             return Ok(());
         }
-        self.log.append(frame).map_err(|error| self.give_up(error))
+        match self.log.append(frame) {
+            Ok(()) => {
+                self.core.leases.lock().settle();
+                if std::mem::take(&mut self.full) {
+                    tracing::info!("there is space again; the store takes writes");
+                    self.core.has_space();
+                }
+                Ok(())
+            }
+            Err(AppendError::Full(reason)) => Err(self.wait_for_space(reason)),
+            Err(AppendError::NotWritten(reason)) => {
+                let reason = self.give_up(format!("the log cannot grow: {reason}"));
+                Err(StoreError::ReadOnly { reason })
+            }
+            Err(AppendError::Unknown(reason)) => {
+                Err(StoreError::Unavailable(self.give_up(format!("writing the log failed: {reason}"))))
+            }
+        }
+    }
+
+    /// Nothing of the batch has happened, so the next one may simply try.
+    fn wait_for_space(&mut self, reason: String) -> StoreError {
+        self.core.leases.lock().take_back();
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::error!(reason, "the disk is full; the store takes no writes until there is space");
+            self.core.fail(Fault::Full(reason.clone()));
+        }
+        StoreError::Full { reason }
     }
 
     /// After a failed flush nobody can know what the disk holds, and asking again may be answered falsely. So nothing
     /// is written any more; what was published before stays readable.
-    fn give_up(&self, error: AppendError) -> StoreError {
-        let (reason, unknown) = match error {
-            AppendError::NotWritten(reason) => (format!("the log cannot grow: {reason}"), false),
-            AppendError::Unknown(reason) => (format!("writing the log failed: {reason}"), true),
-        };
+    fn give_up(&self, reason: String) -> String {
         tracing::error!(reason, "the store takes no more writes");
         self.core.fail(Fault::ReadOnly(reason.clone()));
-        if unknown { StoreError::Unavailable(reason) } else { StoreError::ReadOnly { reason } }
+        reason
     }
 
     fn snapshot_if_due(&mut self) {

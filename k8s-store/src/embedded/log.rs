@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use std::{
 };
 
 use super::{
-    disk::{Disk, DiskFile, Flush, failed, numbered_path},
+    disk::{Disk, DiskFile, Flush, failed, is_full, numbered_path},
     frame::{self, DATA_START, FileHeader, Salt},
 };
 use crate::StoreError;
@@ -94,6 +95,8 @@ pub(crate) struct LogEnd {
 /// Why a frame was not appended.
 #[derive(Debug)]
 pub(crate) enum AppendError {
+    /// Nothing of it reached the file, for want of space. The same may be tried again.
+    Full(String),
     /// Nothing of it reached the file.
     NotWritten(String),
     /// It may or may not be there after a restart. What the disk holds cannot be known by trying again.
@@ -138,13 +141,13 @@ impl Log {
 
     /// Writes the frame and makes it durable.
     ///
-    /// After an error the log must not be used again.
+    /// After an error other than [`AppendError::Full`] the log must not be used again.
     pub(crate) fn append(&mut self, mut buffer: Vec<u8>) -> Result<(), AppendError> {
         let length = frame::framed(buffer.len() - frame::FRAME_HEADER) as u64;
-        self.make_room(length).map_err(|error| AppendError::NotWritten(describe(&error)))?;
+        self.make_room(length).map_err(AppendError::of_growth)?;
         let sequence = self.sequence + 1;
         frame::seal(&mut buffer, 0, self.current.salt, self.current.end, sequence);
-        self.current.write(&buffer, &self.context.flush).map_err(|error| AppendError::Unknown(error.to_string()))?;
+        self.current.write(&buffer, &self.context.flush)?;
         self.sequence = sequence;
         self.since_snapshot += length;
         self.context.counters.log_bytes.fetch_add(length, Relaxed);
@@ -208,8 +211,12 @@ impl Log {
         let number = self.current.number + 1;
         let next = match self.free.pop() {
             Some(path) => {
-                self.context.counters.segments_recycled.fetch_add(1, Relaxed);
-                Segment::begin(&self.context, number, &path, frame)?
+                let begun = Segment::begin(&self.context, number, &path, frame);
+                if begun.is_err() {
+                    self.free.push(path);
+                }
+                self.context.counters.segments_recycled.fetch_add(u64::from(begun.is_ok()), Relaxed);
+                begun?
             }
             None => Segment::begin(&self.context, number, &numbered_path(&self.context.folder, FREE, number), frame)?,
         };
@@ -230,11 +237,12 @@ impl Segment {
         let header = segment_header(context.store, number);
         file.reserve(size)
             .and_then(|()| file.write(&header.encode(), 0))
-            .and_then(|()| file.flush())
+            .and_then(|()| file.flush().map_err(final_failure))
             .map_err(failed("prepare the log segment", path))?;
         let name = numbered_path(&context.folder, LOG, number);
         context.disk.rename(path, &name).map_err(failed("name the log segment", &name))?;
-        context.disk.sync_folder(&context.folder).map_err(failed("sync the folder", &context.folder))?;
+        let named = context.disk.sync_folder(&context.folder);
+        named.map_err(final_failure).map_err(failed("sync the folder", &context.folder))?;
         context.counters.segments_begun.fetch_add(1, Relaxed);
         Ok(Self { number, file, salt: header.salt(), size, end: DATA_START })
     }
@@ -259,11 +267,40 @@ impl Segment {
         Ok(Self { number, file, salt: header.salt(), size, end })
     }
 
-    fn write(&mut self, bytes: &[u8], flush: &Flush) -> std::io::Result<()> {
-        self.file.write(bytes, self.end)?;
-        flush(&*self.file)?;
+    fn write(&mut self, bytes: &[u8], flush: &Flush) -> Result<(), AppendError> {
+        let unknown = |error: io::Error| AppendError::Unknown(error.to_string());
+        match self.file.write(bytes, self.end) {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                self.clear_header(flush).map_err(unknown)?;
+                return Err(AppendError::Full(error.to_string()));
+            }
+            Err(error) => return Err(unknown(error)),
+        }
+        flush(&*self.file).map_err(unknown)?;
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Makes sure that what was partly written is never taken for a frame, even if only its padding is missing.
+    fn clear_header(&self, flush: &Flush) -> io::Result<()> {
+        self.file.write(&[0; frame::FRAME_HEADER], self.end)?;
+        flush(&*self.file)
+    }
+}
+
+/// A flush that failed for want of space is not to be tried again either.
+fn final_failure(error: io::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+impl AppendError {
+    fn of_growth(error: StoreError) -> Self {
+        let reason = describe(&error);
+        match error {
+            StoreError::Disk { source, .. } if is_full(&source) => Self::Full(reason),
+            _ => Self::NotWritten(reason),
+        }
     }
 }
 

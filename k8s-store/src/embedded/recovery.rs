@@ -72,6 +72,7 @@ pub(crate) fn recover(
     };
     replay.newest_snapshot = snapshots.last().map_or(0, |(sequence, _)| *sequence);
     let end = replay.segments(&mut context, &segments, free)?;
+    replay.leases.settle();
     counters.replayed.store(replay.replayed, Relaxed);
     counters.torn_bytes.store(replay.torn, Relaxed);
     Ok(Recovered {

@@ -56,6 +56,8 @@ pub(crate) struct Files {
     /// How many of the operations went wrong.
     failed: u64,
     off: bool,
+    /// There is no space for files to grow.
+    full: bool,
     hook: Option<Hook>,
 }
 
@@ -91,6 +93,11 @@ impl Simulated {
     /// Lets nothing go wrong any more.
     pub(crate) fn repair(&self) {
         self.files.lock().fault = None;
+    }
+
+    /// Takes all space away, or gives it back.
+    pub(crate) fn fill(&self, full: bool) {
+        self.files.lock().full = full;
     }
 
     /// How many operations have changed something, and how many have failed.
@@ -376,8 +383,12 @@ impl DiskFile for Handle {
     fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut files = self.disk.files.lock();
         files.check()?;
+        let is_full = files.full;
         let node = files.node(self.node)?;
         let length = node.current.len().max(usize::try_from(bytes).unwrap_or(usize::MAX));
+        if is_full && length > node.current.len() {
+            return Err(full());
+        }
         node.current.resize(length, 0);
         Ok(())
     }
@@ -393,6 +404,9 @@ impl DiskFile for Handle {
         let mut files = self.disk.files.lock();
         let fault = files.step()?;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if files.full && offset + bytes.len() > files.node(self.node)?.current.len() {
+            return Err(full());
+        }
         match fault {
             None | Some(DiskFault::Lie) => {
                 files.node(self.node)?.write(bytes, offset);

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{fingerprint, open, open_flushing, small};
 use crate::{
-    Embedded, Store, Transaction,
+    Store, Transaction,
     contract::Clock,
     embedded::{
         disk::{DiskFile, Native, numbered},
