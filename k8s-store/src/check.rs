@@ -32,6 +32,7 @@ mod contradiction;
 pub mod disasters;
 mod executor;
 mod history;
+mod mortal;
 mod random;
 mod reads;
 mod replay;
@@ -45,6 +46,7 @@ use std::{fmt, sync::Arc};
 pub use self::{
     contradiction::Contradiction,
     history::{Answer, Call, History, Operation, Recorder, Tick, WatchRecord},
+    mortal::history_with_power_cuts,
     random::Random,
     truth::Truth,
     workload::Workload,
@@ -132,7 +134,7 @@ pub fn record(store: Arc<dyn Store>, seed: u64, workload: &Workload) -> Result<H
     let auditor = recorder.client(workload.clients);
     let audited =
         worked.and_then(|()| executor::run(&mut random, vec![Box::pin(audit(auditor, &shared))], workload.patience));
-    let history = recorder.take();
+    let history = History { compacts_itself: workload.compacts_itself, ..recorder.take() };
     match audited {
         Ok(()) => Ok(history),
         Err(stuck) => Err(explain(&stuck, &history)),

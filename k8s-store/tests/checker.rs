@@ -6,7 +6,7 @@ mod defective;
 use std::{sync::Arc, time::Duration};
 
 use k8s_store::{
-    Embedded, EmbeddedOptions, Memory,
+    Embedded, EmbeddedOptions, Faulty, Memory,
     check::{self, Checked, Workload},
     contract::Clock,
 };
@@ -20,7 +20,7 @@ const SEED: u64 = 1000;
 
 /// Few clients and many short histories: a defect that needs long ones would hide in them as well.
 fn short() -> Workload {
-    Workload { clients: 4, steps: 400, patience: Duration::from_millis(300) }
+    Workload { clients: 4, steps: 400, patience: Duration::from_millis(300), ..Workload::default() }
 }
 
 /// The number of histories after which a defect was found, and by which promise.
@@ -86,14 +86,38 @@ fn the_wrapper_itself_is_sound() {
     assert_eq!(found(Defect::None), None);
 }
 
+/// Adds up what checks of as many histories came to.
+fn all(histories: u64, check: impl Fn(u64) -> Result<Checked, Box<check::Failure>>) -> Checked {
+    let each = (0..histories).map(|seed| check(SEED + seed).unwrap_or_else(|failure| panic!("{failure}")));
+    let checked = each.fold(Checked::default(), Checked::and);
+    println!("{checked:?}");
+    checked
+}
+
+#[test]
+fn unknown_outcomes_are_found_out() {
+    let checked = all(300, |seed| {
+        let memory = Arc::new(Memory::new(Clock::new().env()));
+        check::run(Arc::new(Faulty::unreliable(memory, seed, 12)), seed, &Workload::default())
+    });
+    assert!(checked.unknown > 300 * 40, "{checked:?}");
+}
+
+#[test]
+fn embedded_keeps_the_contract() {
+    let checked = all(420, |seed| check::history_with_power_cuts(seed, 0, &Workload::default()));
+    assert!(checked.watch_events >= 100_000 && checked.operations >= 420 * 2000, "{checked:?}");
+}
+
+#[test]
+fn embedded_keeps_the_contract_through_losses_of_power() {
+    let checked = all(80, |seed| check::history_with_power_cuts(seed, 150, &Workload::default()));
+    assert!(checked.unknown > 80 && checked.changes > 80 * 300, "{checked:?}");
+}
+
 /// Checks as many histories of a backend, and that they held what histories are about.
 fn sound(histories: u64, make: impl Fn() -> Arc<dyn k8s_store::Store>) -> Checked {
-    let check = |checked: Checked, seed| match check::run(make(), SEED + seed, &Workload::default()) {
-        Ok(more) => checked.and(more),
-        Err(failure) => panic!("{failure}"),
-    };
-    let checked = (0..histories).fold(Checked::default(), check);
-    println!("{checked:?}");
+    let checked = all(histories, |seed| check::run(make(), seed, &Workload::default()));
     assert!(checked.operations >= histories * 2000, "{checked:?}");
     assert!(checked.changes >= histories * 400 && checked.watches >= histories * 50, "{checked:?}");
     checked

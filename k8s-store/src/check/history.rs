@@ -28,6 +28,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// In the order in which they were opened.
     pub watches: Vec<WatchRecord>,
+    /// Whether the store may have forgotten history that nobody asked it to compact.
+    pub compacts_itself: bool,
 }
 
 /// One call and its outcome.

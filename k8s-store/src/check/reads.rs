@@ -196,6 +196,7 @@ impl<'a> Reads<'a> {
         match error {
             StoreError::Compacted { oldest } => {
                 let asked = self.compactions.get(oldest).is_some_and(|tick| *tick < moment.returned);
+                let asked = asked || self.history.compacts_itself;
                 if at >= *oldest || *oldest < moment.seen.oldest || !asked {
                     let known = moment.seen.oldest;
                     return Err(

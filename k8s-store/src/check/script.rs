@@ -147,12 +147,12 @@ impl Script {
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
                 Err(error @ (StoreError::Full { .. } | StoreError::ReadOnly { .. } | StoreError::Closed)) => {
-                    blamed.get_or_insert(error);
+                    blamed = blamed.filter(StoreError::outcome_unknown).or(Some(error));
                 }
                 Err(error) if error.outcome_unknown() => {
                     // Whether it happened, and what it came to, shows at the next opening.
                     drop(self.follow(step, index)?);
-                    blamed.get_or_insert(error);
+                    blamed = Some(error);
                 }
                 outcome => {
                     let expected = self.follow(step, index)?;

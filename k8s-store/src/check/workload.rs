@@ -17,12 +17,14 @@ pub struct Workload {
     pub steps: usize,
     /// How long in real time nothing may move before the store counts as stuck.
     pub patience: Duration,
+    /// Whether the store may forget history that nobody asks it to compact: its own retention is small, or it restarts.
+    pub compacts_itself: bool,
 }
 
 impl Default for Workload {
     /// Five clients, two and a half thousand steps, twenty seconds.
     fn default() -> Self {
-        Self { clients: 5, steps: 2500, patience: Duration::from_secs(20) }
+        Self { clients: 5, steps: 2500, patience: Duration::from_secs(20), compacts_itself: false }
     }
 }
 
