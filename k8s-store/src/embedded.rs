@@ -11,6 +11,7 @@
 //!
 //! The folder holds `lock`, `log-*` (segments), `free-*` (segments to be used again) and `snapshot-*`.
 
+mod backup;
 mod codec;
 mod committer;
 pub(crate) mod disk;
@@ -35,6 +36,7 @@ use async_trait::async_trait;
 use k8s_core::env::Env;
 use parking_lot::Mutex;
 
+pub use self::backup::REVISIONS_SKIPPED;
 use self::{
     committer::Committer,
     disk::{Disk, Flush, Native, failed, flush},
@@ -55,9 +57,13 @@ use crate::{
 /// Reads are served from memory. Writes of all callers share flushes of the disk. One thread writes the log, and a
 /// second one a snapshot now and then; both block, so under a paused clock use [`Memory`](crate::Memory).
 ///
-/// If the disk refuses a write or a flush, the store serves reads on and refuses writes with
-/// [`StoreError::ReadOnly`]; the commits that were under way get [`StoreError::Unavailable`]. Nothing is tried again:
-/// only reopening finds out what the disk holds.
+/// If the disk is full, the store serves reads on and refuses writes with [`StoreError::Full`] until there is space.
+/// If the disk fails in another way, it refuses writes with [`StoreError::ReadOnly`] for good; the commits that were
+/// under way get [`StoreError::Unavailable`]. A failed flush is not tried again: only reopening finds out what the disk
+/// holds.
+///
+/// Opening reads the older of two snapshots and the log after it, which is about twice
+/// [`EmbeddedOptions::snapshot_after_bytes`] or twice everything stored, whichever is more.
 ///
 /// Dropping the value closes the store.
 pub struct Embedded {

@@ -23,7 +23,7 @@ mod transaction;
 mod watch;
 
 pub use change::{Change, ChangeEvent, WatchItem, WatchStream};
-pub use embedded::{Embedded, EmbeddedOptions};
+pub use embedded::{Embedded, EmbeddedOptions, REVISIONS_SKIPPED};
 pub use entry::{Attachment, Entry};
 pub use error::StoreError;
 pub use faulty::{Calls, Failure, Faulty};

@@ -86,6 +86,17 @@ fn the_wrapper_itself_is_sound() {
     assert_eq!(found(Defect::None), None);
 }
 
+#[test]
+fn a_report_says_what_where_and_how_to_see_it_again() {
+    let subject = subject(Clock::new().env(), Defect::GetIsStale);
+    let failure = check::run(subject.store, SEED, &short()).expect_err("it is found");
+    let report = failure.to_string();
+    let (first, around) = report.split_once('\n').expect("several lines");
+    assert!(first.starts_with("seed 1000: linearizable: ") && first.contains("Get("), "{report}");
+    assert!(first.contains("expected was") && first.contains("between revisions"), "{report}");
+    assert!(around.lines().count() > 10 && around.contains("Commit(") && around.contains("revision "), "{report}");
+}
+
 /// Adds up what checks of as many histories came to.
 fn all(histories: u64, check: impl Fn(u64) -> Result<Checked, Box<check::Failure>>) -> Checked {
     let each = (0..histories).map(|seed| check(SEED + seed).unwrap_or_else(|failure| panic!("{failure}")));

@@ -189,3 +189,6 @@ fn expected<'a>(truth: &'a Truth, watch: &'a WatchRecord, from: u64) -> impl Ite
     let touches = |change: &&Arc<Change>| change.events.iter().any(|event| event.key.starts_with(&watch.prefix));
     truth.after(Revision(from)).iter().filter(touches).map(|change| change.revision)
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,11 @@ impl Committer {
     pub(crate) fn run(mut self) {
         let ended = Ended { core: self.core.clone(), queue: self.queue.clone() };
         while let Some(batch) = self.queue.take() {
-            self.batch(batch);
+            self.batch(batch.requests);
+            for reply in batch.freezes {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.take_snapshot());
+            }
             self.snapshot_if_due();
         }
         self.snapshotter.stop();
@@ -60,6 +64,9 @@ impl Committer {
     fn batch(&mut self, batch: Vec<Request>) {
         if let Err(refused) = self.core.published.read().writable() {
             return batch.into_iter().for_each(|request| answer(request.reply, Err(refused.clone())));
+        }
+        if batch.is_empty() {
+            return;
         }
         let decided = self.decide(batch);
         let outcome = self.make_durable(decided.frame, &decided.effects);
