@@ -122,7 +122,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// The changes that an unclaimed revision may be, and who asked for them.
-    fn candidates(&self, truth: &Truth, used: &BTreeSet<usize>) -> Vec<(usize, Arc<Change>)> {
+    fn candidates(&self, truth: &Truth, used: &BTreeSet<usize>) -> Vec<Candidate> {
         let revision = truth.head().next();
         let seen = self.first_seen(revision);
         let free = self.uncertain.iter().filter(|index| !used.contains(index));
@@ -150,6 +150,9 @@ impl<'a> Evidence<'a> {
     }
 }
 
+/// An uncertain operation, and the change that it would have made.
+type Candidate = (usize, Arc<Change>);
+
 /// What the end of a lease does.
 fn end_of(lease: LeaseId, truth: &Truth) -> Transaction {
     let keys = truth.list("", None, truth.head()).filter(|entry| entry.lease == Some(lease));
@@ -163,7 +166,7 @@ pub(crate) struct Replay<'a> {
     /// The uncertain operations that have happened, in the order of their revisions.
     used: Vec<(Revision, usize)>,
     /// Where there was more than one candidate, and those that are left.
-    choices: Vec<(Revision, Vec<(usize, Arc<Change>)>)>,
+    choices: Vec<(Revision, Vec<Candidate>)>,
     steps: usize,
 }
 

@@ -361,5 +361,5 @@ async fn a_store_that_takes_no_writes_can_be_backed_up() {
     let (file, restored) = (folder.path().join("backup"), folder.path().join("restored"));
     assert_eq!(store.backup(&file).expect("another disk may work"), before.0);
     Embedded::restore(&file, &restored, &Clock::new().env()).expect("it is whole");
-    assert_eq!(fingerprint(&*open(&restored, small()).expect("it opens")).await.1, before.1);
+    assert_eq!(fingerprint(&open(&restored, small()).expect("it opens")).await.1, before.1);
 }
