@@ -13,7 +13,7 @@ use k8s_store::{
 
 use self::defective::{Defect, subject};
 
-/// Within how many histories a defect must be found.
+/// Within how many histories a defect must be found. Most are found in the first; the others say in how many.
 const HISTORIES: u64 = 200;
 /// The seeds of the histories in this file begin here.
 const SEED: u64 = 1000;
@@ -33,52 +33,63 @@ fn found(defect: Defect) -> Option<(u64, &'static str)> {
 }
 
 macro_rules! finds {
-    ($($test:ident: $defect:ident breaks $promise:literal;)*) => {
+    ($($test:ident: $defect:ident breaks $promise:literal within $within:literal;)*) => {
         $(
             #[test]
             fn $test() {
                 let (count, promise) = found(Defect::$defect).expect("the checker does not notice");
                 println!("{:?} was found in history {count} as broken: {promise}", Defect::$defect);
-                assert_eq!(promise, $promise);
+                assert!(promise == $promise && count <= $within, "found in history {count} as broken: {promise}");
             }
         )*
     };
 }
 
 finds! {
-    a_head_that_falls: HeadFallsAfterCompaction breaks "linearizable";
-    progress_that_overtakes: ProgressOvertakes breaks "bookmarkable";
-    progress_that_falls: ProgressFalls breaks "bookmarkable";
-    progress_that_runs_ahead: ProgressRunsAhead breaks "linearizable";
-    progress_that_is_forgotten: ProgressIsForgotten breaks "live";
-    a_watch_that_replays: WatchReplays breaks "ordered";
-    a_change_that_comes_twice: ChangeTwice breaks "unique";
-    a_slow_reader_that_loses: SlowReaderLoses breaks "reliable";
-    a_compacted_delete_that_is_skipped: CompactedIsSkipped breaks "no gaps";
-    a_first_change_that_compaction_takes: FirstAfterCompactionIsLost breaks "resumable";
-    a_future_that_is_past: FutureIsPast breaks "linearizable";
-    a_compacted_list_that_is_answered: CompactedIsListed breaks "pages";
-    a_compacted_list_that_is_empty: CompactedIsEmpty breaks "pages";
-    a_stale_get: GetIsStale breaks "linearizable";
-    a_stale_head: HeadIsStale breaks "linearizable";
-    a_stale_list: ListIsStale breaks "linearizable";
-    a_prefix_that_leaks: PrefixLeaks breaks "filtered";
-    an_empty_window_that_loses: EmptyWindow breaks "resumable";
-    a_registration_that_loses: RegistrationGap breaks "resumable";
-    deletes_that_are_lost: DeletesAreLost breaks "reliable";
-    commits_that_are_split: CommitsAreSplit breaks "reliable";
-    guards_that_are_late: GuardsAreLate breaks "guards";
-    pages_that_drift: PagesDrift breaks "pages";
-    more_that_is_forgotten: MoreIsForgotten breaks "pages";
-    compaction_that_loses_state: CompactionLosesState breaks "dense";
-    an_acknowledged_write_that_is_lost: AcknowledgedIsLost breaks "dense";
-    a_commit_that_happens_twice: AppliedTwice breaks "dense";
-    half_a_transaction: HalfATransaction breaks "atomic";
-    a_refusal_that_leaves_a_key: RefusedLeavesAKey breaks "dense";
-    a_previous_value_that_is_lost: PreviousIsLost breaks "previous values";
-    an_update_that_looks_like_a_create: UpdateIsCreate breaks "flags";
-    a_revoke_that_leaves_keys: RevokeLeavesKeys breaks "dense";
-    a_lease_number_that_is_given_twice: LeaseTwice breaks "leases";
+    a_head_that_falls: HeadFallsAfterCompaction breaks "linearizable" within 2;
+    progress_that_overtakes: ProgressOvertakes breaks "bookmarkable" within 2;
+    progress_that_falls: ProgressFalls breaks "bookmarkable" within 2;
+    progress_that_runs_ahead: ProgressRunsAhead breaks "linearizable" within 2;
+    progress_that_is_forgotten: ProgressIsForgotten breaks "live" within 2;
+    a_watch_that_replays: WatchReplays breaks "ordered" within 2;
+    a_change_that_comes_twice: ChangeTwice breaks "unique" within 2;
+    a_slow_reader_that_loses: SlowReaderLoses breaks "reliable" within 2;
+    a_compacted_delete_that_is_skipped: CompactedIsSkipped breaks "no gaps" within 2;
+    a_first_change_that_compaction_takes: FirstAfterCompactionIsLost breaks "resumable" within 20;
+    a_future_that_is_past: FutureIsPast breaks "linearizable" within 8;
+    a_compacted_list_that_is_answered: CompactedIsListed breaks "pages" within 2;
+    a_compacted_list_that_is_empty: CompactedIsEmpty breaks "pages" within 2;
+    a_stale_get: GetIsStale breaks "linearizable" within 8;
+    a_stale_head: HeadIsStale breaks "linearizable" within 2;
+    a_stale_list: ListIsStale breaks "linearizable" within 2;
+    a_prefix_that_leaks: PrefixLeaks breaks "filtered" within 2;
+    an_empty_window_that_loses: EmptyWindow breaks "resumable" within 2;
+    a_registration_that_loses: RegistrationGap breaks "resumable" within 2;
+    deletes_that_are_lost: DeletesAreLost breaks "reliable" within 2;
+    commits_that_are_split: CommitsAreSplit breaks "reliable" within 2;
+    guards_that_are_late: GuardsAreLate breaks "guards" within 8;
+    pages_that_drift: PagesDrift breaks "pages" within 2;
+    more_that_is_forgotten: MoreIsForgotten breaks "pages" within 2;
+    compaction_that_loses_state: CompactionLosesState breaks "dense" within 2;
+    an_acknowledged_write_that_is_lost: AcknowledgedIsLost breaks "dense" within 2;
+    a_commit_that_happens_twice: AppliedTwice breaks "dense" within 2;
+    half_a_transaction: HalfATransaction breaks "atomic" within 2;
+    a_refusal_that_leaves_a_key: RefusedLeavesAKey breaks "dense" within 2;
+    a_previous_value_that_is_lost: PreviousIsLost breaks "previous values" within 2;
+    an_update_that_looks_like_a_create: UpdateIsCreate breaks "flags" within 2;
+    a_revoke_that_leaves_keys: RevokeLeavesKeys breaks "dense" within 2;
+    a_lease_number_that_is_given_twice: LeaseTwice breaks "leases" within 2;
+}
+
+#[test]
+fn defects_do_not_hide_behind_unknown_outcomes() {
+    for defect in [Defect::HalfATransaction, Defect::AppliedTwice, Defect::GetIsStale, Defect::AcknowledgedIsLost] {
+        let check = |seed| {
+            let subject = subject(Clock::new().env(), defect);
+            check::run(Arc::new(Faulty::unreliable(subject.store, seed, 12)), seed, &short())
+        };
+        assert!((0..HISTORIES).any(|seed| check(seed).is_err()), "{defect:?} is not noticed");
+    }
 }
 
 #[test]

@@ -29,15 +29,17 @@ pub(crate) struct Evidence<'a> {
     uncertain: Vec<usize>,
     /// What was seen of each revision.
     glimpses: BTreeMap<Revision, Vec<Entry>>,
+    /// Until when each version of a key was seen to last, by the revision that put it.
+    lasted: BTreeMap<Key, BTreeMap<Revision, Revision>>,
     /// When a revision at least this high had been seen; rising in both.
     seen: Vec<(Tick, Revision)>,
 }
 
 impl<'a> Evidence<'a> {
     pub(crate) fn gather(history: &'a History) -> Result<Self, Contradiction> {
-        let (claims, uncertain) = (BTreeMap::new(), Vec::new());
-        let mut evidence =
-            Self { history, head: Revision::ZERO, claims, uncertain, glimpses: BTreeMap::new(), seen: Vec::new() };
+        let (claims, glimpses, lasted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (uncertain, seen) = (Vec::new(), Vec::new());
+        let mut evidence = Self { history, head: Revision::ZERO, claims, uncertain, glimpses, lasted, seen };
         let mut sightings = Vec::new();
         for (index, operation) in history.operations.iter().enumerate() {
             evidence.claim(index, operation)?;
@@ -51,6 +53,7 @@ impl<'a> Evidence<'a> {
                     sightings.push((*tick, change.revision));
                     let entries = change.events.iter().filter_map(|event| event.entry.as_ref());
                     entries.for_each(|entry| evidence.glimpse(entry));
+                    evidence.replaced(change);
                 }
             }
         }
@@ -79,9 +82,15 @@ impl<'a> Evidence<'a> {
     fn sighting(&mut self, outcome: &Result<Answer, StoreError>) -> Option<Revision> {
         match outcome {
             Ok(Answer::Revision(revision)) => Some(*revision),
-            Ok(Answer::Committed(committed)) => Some(committed.revision),
+            Ok(Answer::Committed(committed)) => {
+                committed.change.iter().for_each(|change| self.replaced(change));
+                Some(committed.revision)
+            }
             Ok(Answer::Listing(listing)) => {
-                listing.entries.iter().for_each(|entry| self.glimpse(entry));
+                for entry in &listing.entries {
+                    self.glimpse(entry);
+                    self.last(entry, listing.revision);
+                }
                 Some(listing.revision)
             }
             Ok(Answer::Entry(Some(entry))) | Err(StoreError::Conflict { found: Some(entry), .. }) => {
@@ -97,6 +106,25 @@ impl<'a> Evidence<'a> {
         if !self.claims.contains_key(&entry.modified) {
             self.glimpses.entry(entry.modified).or_default().push(entry.clone());
         }
+    }
+
+    /// What a change replaced had lasted until then.
+    fn replaced(&mut self, change: &Change) {
+        for entry in change.events.iter().filter_map(|event| event.previous.as_ref()) {
+            self.glimpse(entry);
+            self.last(entry, Revision(change.revision.0 - 1));
+        }
+    }
+
+    fn last(&mut self, entry: &Entry, until: Revision) {
+        let lasted = self.lasted.entry(entry.key.clone()).or_default().entry(entry.modified).or_default();
+        *lasted = until.max(*lasted);
+    }
+
+    /// Whether a key was seen not to change at a revision.
+    fn is_still(&self, key: &Key, revision: Revision) -> bool {
+        let before = self.lasted.get(key).and_then(|versions| versions.range(..revision).next_back());
+        before.is_some_and(|(_, until)| *until >= revision)
     }
 
     fn order(&mut self, mut sightings: Vec<(Tick, Revision)>) {
@@ -146,7 +174,7 @@ impl<'a> Evidence<'a> {
     fn agrees(&self, change: &Change) -> bool {
         let glimpses = self.glimpses.get(&change.revision).map_or(&[][..], |entries| entries);
         let put = |seen: &Entry| change.events.iter().any(|event| event.entry.as_ref() == Some(seen));
-        glimpses.iter().all(put)
+        glimpses.iter().all(put) && !change.events.iter().any(|event| self.is_still(&event.key, change.revision))
     }
 }
 

@@ -240,7 +240,13 @@ impl Client {
     }
 
     async fn open(&mut self, prefix: String, last: Revision) {
-        if let Ok(stream) = self.store.watch(&prefix, last).await {
+        let mut opened = self.store.watch(&prefix, last).await;
+        let mut last = last;
+        if let Err(StoreError::Compacted { oldest }) = opened {
+            last = oldest;
+            opened = self.store.watch(&prefix, oldest).await;
+        }
+        if let Ok(stream) = opened {
             if self.watches.len() == 3 {
                 self.watches.remove(0);
             }
