@@ -44,6 +44,8 @@ pub(crate) struct Published {
 /// Why a store does not work as usual.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
+    /// For now: writes are tried, and fail cleanly as long as there is no space.
+    Full(String),
     ReadOnly(String),
     Closed,
 }
@@ -92,7 +94,7 @@ impl Core {
     }
 
     pub(crate) fn digest(&self) -> Result<Digest, StoreError> {
-        Ok(state::digest(&self.entries()?.0))
+        Ok(Digest::of(self.entries()?.0.values().map(AsRef::as_ref)))
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -106,7 +108,7 @@ impl Core {
             watches: self.watches.lock().count() as u64,
             leases: self.leases.lock().count() as u64,
             read_only: match &published.fault {
-                Some(Fault::ReadOnly(reason)) => Some(reason.clone()),
+                Some(Fault::ReadOnly(reason) | Fault::Full(reason)) => Some(reason.clone()),
                 _ => None,
             },
             disk: None,
@@ -127,16 +129,26 @@ impl Core {
         outcome
     }
 
-    /// Takes no more writes from now on (or, if closed, nothing at all). The first fault stays, but closing wins.
+    /// Takes no more writes from now on (or, if closed, nothing at all). The first fault stays, but a graver one wins.
     pub(crate) fn fail(&self, fault: Fault) {
         let mut published = self.published.write();
         match (&published.fault, &fault) {
-            (None, _) | (Some(_), Fault::Closed) => published.fault = Some(fault),
-            (Some(_), Fault::ReadOnly(_)) => {}
+            (None, _) | (Some(_), Fault::Closed) | (Some(Fault::Full(_)), Fault::ReadOnly(_)) => {
+                published.fault = Some(fault);
+            }
+            (Some(_), Fault::Full(_)) | (Some(_), Fault::ReadOnly(_)) => {}
         }
         let wakers = self.watches.lock().wake_all();
         drop(published);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Notes that there is space again.
+    pub(crate) fn has_space(&self) {
+        let mut published = self.published.write();
+        if let Some(Fault::Full(_)) = published.fault {
+            published.fault = None;
+        }
     }
 
     /// The newest entries and their revision.
@@ -179,7 +191,7 @@ impl Published {
 
     pub(crate) fn writable(&self) -> Result<(), StoreError> {
         match &self.fault {
-            None => Ok(()),
+            None | Some(Fault::Full(_)) => Ok(()),
             Some(Fault::Closed) => Err(StoreError::Closed),
             Some(Fault::ReadOnly(reason)) => Err(StoreError::ReadOnly { reason: reason.clone() }),
         }

@@ -11,21 +11,22 @@
 //!
 //! The folder holds `lock`, `log-*` (segments), `free-*` (segments to be used again) and `snapshot-*`.
 
+mod backup;
 mod codec;
 mod committer;
-mod disk;
+pub(crate) mod disk;
 mod frame;
 mod lock;
 mod log;
 mod queue;
 mod recovery;
+pub(crate) mod simulated;
 mod snapshot;
 mod snapshotter;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fs,
     path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
@@ -35,10 +36,10 @@ use async_trait::async_trait;
 use k8s_core::env::Env;
 use parking_lot::Mutex;
 
+pub use self::backup::REVISIONS_SKIPPED;
 use self::{
     committer::Committer,
-    disk::{Flush, failed, fdatasync, sync_folder},
-    lock::Lock,
+    disk::{Disk, Flush, Native, failed, flush},
     log::Counters,
     queue::Queue,
     recovery::recover,
@@ -56,9 +57,13 @@ use crate::{
 /// Reads are served from memory. Writes of all callers share flushes of the disk. One thread writes the log, and a
 /// second one a snapshot now and then; both block, so under a paused clock use [`Memory`](crate::Memory).
 ///
-/// If the disk refuses a write or a flush, the store serves reads on and refuses writes with
-/// [`StoreError::ReadOnly`]; the commits that were under way get [`StoreError::Unavailable`]. Nothing is tried again:
-/// only reopening finds out what the disk holds.
+/// If the disk is full, the store serves reads on and refuses writes with [`StoreError::Full`] until there is space.
+/// If the disk fails in another way, it refuses writes with [`StoreError::ReadOnly`] for good; the commits that were
+/// under way get [`StoreError::Unavailable`]. A failed flush is not tried again: only reopening finds out what the disk
+/// holds.
+///
+/// Opening reads the older of two snapshots and the log after it, which is about twice
+/// [`EmbeddedOptions::snapshot_after_bytes`] or twice everything stored, whichever is more.
 ///
 /// Dropping the value closes the store.
 pub struct Embedded {
@@ -86,6 +91,27 @@ impl Default for EmbeddedOptions {
     }
 }
 
+/// What a store stands on.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// How the log is flushed.
+    pub(crate) flush: Flush,
+    /// Whether snapshots are written by a thread of their own, or by the committer, which makes a run repeatable.
+    pub(crate) snapshot_aside: bool,
+}
+
+impl Surroundings {
+    pub(crate) fn native() -> Self {
+        Self { disk: Arc::new(Native), flush: flush(), snapshot_aside: true }
+    }
+
+    /// A disk that is simulated.
+    pub(crate) fn on(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, flush: flush(), snapshot_aside: false }
+    }
+}
+
 impl Embedded {
     /// Opens the store in `folder`, creating both as needed. Blocks while it reads the files.
     ///
@@ -94,19 +120,20 @@ impl Embedded {
     /// [`StoreError::Locked`] if the folder is open elsewhere, [`StoreError::Corrupt`] if acknowledged writes cannot be
     /// recovered from it, [`StoreError::Disk`] if the operating system refuses.
     pub fn open(folder: &Path, env: Env, options: EmbeddedOptions) -> Result<Arc<Self>, StoreError> {
-        Self::open_flushing(folder, env, &options, fdatasync())
+        Self::open_on(&Surroundings::native(), folder, env, &options)
     }
 
-    fn open_flushing(
+    pub(crate) fn open_on(
+        surroundings: &Surroundings,
         folder: &Path,
         env: Env,
         options: &EmbeddedOptions,
-        flush: Flush,
     ) -> Result<Arc<Self>, StoreError> {
-        create_folder(folder)?;
-        let lock = Lock::take(folder)?;
+        let disk = &surroundings.disk;
+        disk.create_folder(folder).map_err(failed("create the folder", folder))?;
+        let lock = disk.lock(folder)?;
         let counters = Arc::new(Counters::default());
-        let recovered = recover(folder, env, options, flush, &counters)?;
+        let recovered = recover(folder, env, options, surroundings, &counters)?;
         let core = Arc::new(recovered.core);
         let queue = Arc::new(Queue::new());
         let committer = Committer {
@@ -115,8 +142,9 @@ impl Embedded {
             log: recovered.log,
             store: recovered.store,
             snapshot_after_bytes: options.snapshot_after_bytes,
-            snapshotter: Snapshotter::new(folder.to_owned(), recovered.snapshots),
+            snapshotter: Snapshotter::new(surroundings, folder.to_owned(), recovered.snapshots),
             counters: counters.clone(),
+            full: false,
             lock,
         };
         let thread = thread::Builder::new()
@@ -172,16 +200,5 @@ impl Writer for Submit {
     async fn write(&self, command: Command) -> Result<Answer, StoreError> {
         self.core.published.read().writable()?;
         self.queue.submit(command).await
-    }
-}
-
-fn create_folder(folder: &Path) -> Result<(), StoreError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
-    match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-        _ => Ok(()),
     }
 }

@@ -14,6 +14,9 @@ use crate::{
     watch::Watch,
 };
 
+/// How long the expiry of leases waits for a full disk.
+const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
+
 /// Where commands go. They are carried out one after another.
 #[async_trait]
 pub(crate) trait Writer: Send + Sync + 'static {
@@ -121,6 +124,7 @@ async fn expire(core: Arc<Core>, writer: Arc<impl Writer>) {
             match writer.write(Command::Expire { lease }).await {
                 // Not found: kept alive or revoked in the meantime.
                 Ok(_) | Err(StoreError::LeaseNotFound { .. }) => {}
+                Err(StoreError::Full { .. }) => core.env.sleep(FULL_DISK_RETRY).await,
                 Err(error) => {
                     tracing::warn!(%error, "leases no longer expire");
                     return;

@@ -78,6 +78,14 @@ pub enum StoreError {
         reason: String,
     },
 
+    /// The disk is full; nothing was changed. Reads go on. The caller tries again later: writes succeed when there is
+    /// space, without reopening the store.
+    #[error("the store's disk is full: {reason}")]
+    Full {
+        /// What needed the space.
+        reason: String,
+    },
+
     /// The store's files are damaged. It does not open, because opening it would lose acknowledged writes. An operator
     /// restores a backup, or moves the named file away in the knowledge of what it held.
     #[error("{} is damaged at byte {offset}: {reason}", .file.display())]

@@ -12,6 +12,15 @@ use crate::{Change, Key, LeaseId};
 pub(crate) struct Leases {
     live: BTreeMap<LeaseId, Lease>,
     last: u64,
+    /// How to take back what was done since [`Self::settle`], in the order in which it was done.
+    undo: Vec<Undo>,
+}
+
+enum Undo {
+    Began(LeaseId, u64),
+    Ended(LeaseId, Lease),
+    Attached(LeaseId, Key),
+    Detached(LeaseId, Key),
 }
 
 struct Lease {
@@ -40,12 +49,35 @@ impl Leases {
 
     /// Begins a lease, or makes sure that its number is not given again (see [`Self::end`]).
     pub(crate) fn begin(&mut self, id: LeaseId, ttl: Duration, now: Duration) {
+        self.undo.push(Undo::Began(id, self.last));
         self.last = self.last.max(id.0);
         self.live.insert(id, Lease { ttl, deadline: now.saturating_add(ttl), keys: BTreeSet::new() });
     }
 
     pub(crate) fn end(&mut self, id: LeaseId) {
-        self.live.remove(&id);
+        if let Some(lease) = self.live.remove(&id) {
+            self.undo.push(Undo::Ended(id, lease));
+        }
+    }
+
+    /// What was done is durable.
+    pub(crate) fn settle(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back what was done since the last time that it was settled: it could not be made durable.
+    pub(crate) fn take_back(&mut self) {
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+            match undo {
+                Undo::Began(id, last) => {
+                    self.live.remove(&id);
+                    self.last = last;
+                }
+                Undo::Ended(id, lease) => drop(self.live.insert(id, lease)),
+                Undo::Attached(id, key) => drop(self.live.get_mut(&id).map(|lease| lease.keys.remove(&key))),
+                Undo::Detached(id, key) => drop(self.live.get_mut(&id).map(|lease| lease.keys.insert(key))),
+            }
+        }
     }
 
     /// Notes that numbers up to `last` have been given.
@@ -99,12 +131,14 @@ impl Leases {
     pub(crate) fn attach(&mut self, id: Option<LeaseId>, key: &Key) {
         if let Some(lease) = id.and_then(|id| self.live.get_mut(&id)) {
             lease.keys.insert(key.clone());
+            self.undo.extend(id.map(|id| Undo::Attached(id, key.clone())));
         }
     }
 
     fn detach(&mut self, id: Option<LeaseId>, key: &Key) {
         if let Some(lease) = id.and_then(|id| self.live.get_mut(&id)) {
             lease.keys.remove(key);
+            self.undo.extend(id.map(|id| Undo::Detached(id, key.clone())));
         }
     }
 }

@@ -4,12 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod change;
+pub mod check;
 pub mod contract;
 mod core;
 mod embedded;
 mod engine;
 mod entry;
 mod error;
+mod faulty;
 mod history;
 mod key;
 mod lease;
@@ -21,9 +23,10 @@ mod transaction;
 mod watch;
 
 pub use change::{Change, ChangeEvent, WatchItem, WatchStream};
-pub use embedded::{Embedded, EmbeddedOptions};
+pub use embedded::{Embedded, EmbeddedOptions, REVISIONS_SKIPPED};
 pub use entry::{Attachment, Entry};
 pub use error::StoreError;
+pub use faulty::{Calls, Failure, Faulty};
 pub use history::Retention;
 pub use key::{Key, LeaseId, Revision};
 pub use memory::Memory;

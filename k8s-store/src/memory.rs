@@ -53,7 +53,9 @@ impl Writer for Direct {
             let published = self.core.published.read();
             published.writable()?;
             let mut leases = self.core.leases.lock();
-            Plan::new(&published.state, published.history.oldest(), &mut leases, now).add(command)?
+            let planned = Plan::new(&published.state, published.history.oldest(), &mut leases, now).add(command)?;
+            leases.settle();
+            planned
         };
         self.core.publish(std::iter::once(&effect))?;
         Ok(answer)

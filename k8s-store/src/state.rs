@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::{Change, Digest, Entry, Key, Revision};
+use crate::{Change, Entry, Key, Revision};
 
 /// Cloning is O(1) and shares everything, so a reader takes a clone under the lock and walks it outside.
 pub(crate) type Entries = OrdMap<Key, Arc<Entry>>;
@@ -80,11 +80,6 @@ pub(crate) fn range<'a>(
         .range::<_, str>((start, Bound::Unbounded))
         .map(|(_, entry)| entry)
         .take_while(move |entry| entry.key.starts_with(prefix))
-}
-
-/// The digest of the entries, in the order of their keys.
-pub(crate) fn digest(entries: &Entries) -> Digest {
-    Digest::of(entries.values().map(|entry| &**entry))
 }
 
 fn size(entry: &Entry) -> u64 {

@@ -147,7 +147,7 @@ pub struct Statistics {
     pub watches: u64,
     /// Leases that have not ended.
     pub leases: u64,
-    /// Why the store takes no writes, if it does not.
+    /// Why the store takes no writes, if it does not. After a full disk this goes away by itself with the next write.
     pub read_only: Option<String>,
     /// What happens on the disk; `None` for a backend that has none.
     pub disk: Option<DiskStatistics>,

@@ -1,7 +1,7 @@
 //! Acknowledged writes survive `kill -9`.
 //!
 //! The test starts itself again as a child that writes with several writers into a folder and reports each
-//! acknowledgement on a pipe, kills the child at some moment, opens the folder, and compares. Two hundred times, on
+//! acknowledgement on a pipe, kills the child at some moment, opens the folder, and compares. Five hundred times, on
 //! one folder.
 //!
 //! What a writer does in its n-th step follows from its number and n alone, and each step also stores n. So the parent
@@ -23,9 +23,10 @@ use k8s_store::{
     contract::Clock,
 };
 
-const CYCLES: u64 = 200;
+const CYCLES: u64 = 500;
 const WRITERS: u64 = 4;
-const FOLDER: &str = "K8S_STORE_SIGKILL_FOLDER";
+/// Where a child finds its folder: a program that is started with it runs [`child`].
+pub const FOLDER: &str = "K8S_STORE_SIGKILL_FOLDER";
 
 /// Small, so that everything happens often.
 fn options() -> EmbeddedOptions {
@@ -40,7 +41,7 @@ fn options() -> EmbeddedOptions {
 fn acknowledged_writes_survive_sigkill() {
     match env::var_os(FOLDER) {
         Some(folder) => child(Path::new(&folder)),
-        None => parent(),
+        None => parent(CYCLES),
     }
 }
 
@@ -77,7 +78,8 @@ fn transaction(writer: u64, n: u64) -> Transaction {
     }
 }
 
-fn child(folder: &Path) {
+/// Writes into the folder until it is killed.
+pub fn child(folder: &Path) {
     report("opening");
     let store = Embedded::open(folder, Clock::new().env(), options()).expect("the folder opens");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
@@ -135,20 +137,21 @@ struct Seen {
     killed_while_opening: u64,
 }
 
-fn parent() {
+/// Kills as many children.
+pub fn parent(cycles: u64) {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut writers: Vec<Writer> = (0..WRITERS).map(|_| Writer::default()).collect();
     let mut seen = Seen::default();
-    for cycle in 0..CYCLES {
+    for cycle in 0..cycles {
         // Every eighth child is killed while it opens the folder.
-        let acknowledgements = if cycle % 8 == 7 { 0 } else { 1 + scramble(cycle) % 240 };
+        let acknowledgements = if cycle % 8 == 7 { 0 } else { 1 + scramble(cycle) % 120 };
         run_and_kill(folder.path(), acknowledgements, &mut writers, &mut seen);
         runtime.block_on(verify(folder.path(), &mut writers, &mut seen));
     }
     let files = fs::read_dir(folder.path()).expect("the folder is there").count();
     assert!(files < 40, "{files} files are left: what is not needed is not removed");
-    assert!(seen.acknowledged > 10 * CYCLES, "only {} writes", seen.acknowledged);
+    assert!(seen.acknowledged > 10 * cycles, "only {} writes", seen.acknowledged);
     assert!(seen.snapshots > 20, "only {} snapshots", seen.snapshots);
     assert!(seen.begun > 50 && seen.recycled > 20, "{} segments, {} recycled", seen.begun, seen.recycled);
     assert!(seen.compacted > Revision(1000), "compacted up to {} only", seen.compacted);

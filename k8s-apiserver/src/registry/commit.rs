@@ -127,7 +127,7 @@ impl Operation<'_> {
 pub fn store_error(error: &StoreError) -> ApiError {
     match error {
         StoreError::TooLarge { .. } => ApiError::too_large(error.to_string()),
-        StoreError::Unavailable(_) | StoreError::ReadOnly { .. } | StoreError::Closed => {
+        StoreError::Unavailable(_) | StoreError::ReadOnly { .. } | StoreError::Full { .. } | StoreError::Closed => {
             ApiError::unavailable(error.to_string())
         }
         other => ApiError::internal(other),

@@ -4,13 +4,13 @@
 //! While a flush runs, the next batch gathers by itself; nobody ever sleeps to make a batch larger.
 
 use std::{
+    any::Any,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use super::{
     codec,
-    lock::Lock,
     log::{AppendError, Counters, Log},
     queue::{Queue, Reply, Request},
     snapshot::Snapshot,
@@ -31,8 +31,10 @@ pub(crate) struct Committer {
     pub(crate) snapshot_after_bytes: u64,
     pub(crate) snapshotter: Snapshotter,
     pub(crate) counters: Arc<Counters>,
+    /// The last batch found no space.
+    pub(crate) full: bool,
     /// Held as long as anything may be written.
-    pub(crate) lock: Lock,
+    pub(crate) lock: Box<dyn Any + Send>,
 }
 
 /// A batch that has been decided and not yet happened.
@@ -47,7 +49,11 @@ impl Committer {
     pub(crate) fn run(mut self) {
         let ended = Ended { core: self.core.clone(), queue: self.queue.clone() };
         while let Some(batch) = self.queue.take() {
-            self.batch(batch);
+            self.batch(batch.requests);
+            for reply in batch.freezes {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.take_snapshot());
+            }
             self.snapshot_if_due();
         }
         self.snapshotter.stop();
@@ -58,6 +64,9 @@ impl Committer {
     fn batch(&mut self, batch: Vec<Request>) {
         if let Err(refused) = self.core.published.read().writable() {
             return batch.into_iter().for_each(|request| answer(request.reply, Err(refused.clone())));
+        }
+        if batch.is_empty() {
+            return;
         }
         let decided = self.decide(batch);
         let outcome = self.make_durable(decided.frame, &decided.effects);
@@ -92,19 +101,42 @@ impl Committer {
             self.log.cancel_frame(frame);
             return Ok(());
         }
-        self.log.append(frame).map_err(|error| self.give_up(error))
+        match self.log.append(frame) {
+            Ok(()) => {
+                self.core.leases.lock().settle();
+                if std::mem::take(&mut self.full) {
+                    tracing::info!("there is space again; the store takes writes");
+                    self.core.has_space();
+                }
+                Ok(())
+            }
+            Err(AppendError::Full(reason)) => Err(self.wait_for_space(reason)),
+            Err(AppendError::NotWritten(reason)) => {
+                let reason = self.give_up(format!("the log cannot grow: {reason}"));
+                Err(StoreError::ReadOnly { reason })
+            }
+            Err(AppendError::Unknown(reason)) => {
+                Err(StoreError::Unavailable(self.give_up(format!("writing the log failed: {reason}"))))
+            }
+        }
+    }
+
+    /// Nothing of the batch has happened, so the next one may simply try.
+    fn wait_for_space(&mut self, reason: String) -> StoreError {
+        self.core.leases.lock().take_back();
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::error!(reason, "the disk is full; the store takes no writes until there is space");
+            self.core.fail(Fault::Full(reason.clone()));
+        }
+        StoreError::Full { reason }
     }
 
     /// After a failed flush nobody can know what the disk holds, and asking again may be answered falsely. So nothing
     /// is written any more; what was published before stays readable.
-    fn give_up(&self, error: AppendError) -> StoreError {
-        let (reason, unknown) = match error {
-            AppendError::NotWritten(reason) => (format!("the log cannot grow: {reason}"), false),
-            AppendError::Unknown(reason) => (format!("writing the log failed: {reason}"), true),
-        };
+    fn give_up(&self, reason: String) -> String {
         tracing::error!(reason, "the store takes no more writes");
         self.core.fail(Fault::ReadOnly(reason.clone()));
-        if unknown { StoreError::Unavailable(reason) } else { StoreError::ReadOnly { reason } }
+        reason
     }
 
     fn snapshot_if_due(&mut self) {

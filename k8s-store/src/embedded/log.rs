@@ -5,8 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
-    os::unix::fs::FileExt,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,7 +14,7 @@ use std::{
 };
 
 use super::{
-    disk::{Flush, failed, numbered_path, reserve, sync_folder},
+    disk::{Disk, DiskFile, Flush, failed, is_full, numbered_path},
     frame::{self, DATA_START, FileHeader, Salt},
 };
 use crate::StoreError;
@@ -48,6 +47,7 @@ pub(crate) struct LogContext {
     /// The store's id.
     pub(crate) store: u64,
     pub(crate) segment_bytes: u64,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) flush: Flush,
     pub(crate) counters: Arc<Counters>,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Log {
 /// A segment that takes frames.
 pub(crate) struct Segment {
     number: u64,
-    file: File,
+    file: Box<dyn DiskFile>,
     salt: Salt,
     size: u64,
     /// Where the next frame goes.
@@ -95,6 +95,8 @@ pub(crate) struct LogEnd {
 /// Why a frame was not appended.
 #[derive(Debug)]
 pub(crate) enum AppendError {
+    /// Nothing of it reached the file, for want of space. The same may be tried again.
+    Full(String),
     /// Nothing of it reached the file.
     NotWritten(String),
     /// It may or may not be there after a restart. What the disk holds cannot be known by trying again.
@@ -139,13 +141,13 @@ impl Log {
 
     /// Writes the frame and makes it durable.
     ///
-    /// After an error the log must not be used again.
+    /// After an error other than [`AppendError::Full`] the log must not be used again.
     pub(crate) fn append(&mut self, mut buffer: Vec<u8>) -> Result<(), AppendError> {
         let length = frame::framed(buffer.len() - frame::FRAME_HEADER) as u64;
-        self.make_room(length).map_err(|error| AppendError::NotWritten(describe(&error)))?;
+        self.make_room(length).map_err(AppendError::of_growth)?;
         let sequence = self.sequence + 1;
         frame::seal(&mut buffer, 0, self.current.salt, self.current.end, sequence);
-        self.current.write(&buffer, &self.context.flush).map_err(|error| AppendError::Unknown(error.to_string()))?;
+        self.current.write(&buffer, &self.context.flush)?;
         self.sequence = sequence;
         self.since_snapshot += length;
         self.context.counters.log_bytes.fetch_add(length, Relaxed);
@@ -162,7 +164,7 @@ impl Log {
             let Some(segment) = self.full.pop_front() else { return };
             let path = numbered_path(&self.context.folder, LOG, segment.number);
             let free = numbered_path(&self.context.folder, FREE, segment.number);
-            match fs::rename(&path, &free) {
+            match self.free_segment(&path, &free) {
                 Ok(()) => self.free.push(free),
                 Err(error) => {
                     tracing::warn!(%error, path = %path.display(), "a log segment cannot be freed");
@@ -174,10 +176,17 @@ impl Log {
         self.trim_free();
     }
 
+    /// Invariant: a segment's new name is durable before anything is written into it, and before the next segment gets
+    /// one; after a loss of power what is left of the log is without gaps.
+    fn free_segment(&self, path: &Path, free: &Path) -> std::io::Result<()> {
+        self.context.disk.rename(path, free)?;
+        self.context.disk.sync_folder(&self.context.folder)
+    }
+
     fn trim_free(&mut self) {
         while self.free.len() > MAX_FREE {
             if let Some(path) = self.free.pop()
-                && let Err(error) = fs::remove_file(&path)
+                && let Err(error) = self.context.disk.remove(&path)
             {
                 tracing::warn!(%error, path = %path.display(), "a log segment cannot be deleted");
             }
@@ -193,7 +202,7 @@ impl Log {
             return self.roll(frame);
         }
         let path = numbered_path(&self.context.folder, LOG, self.current.number);
-        reserve(&self.current.file, DATA_START + frame).map_err(failed("enlarge the log segment", &path))?;
+        self.current.file.reserve(DATA_START + frame).map_err(failed("enlarge the log segment", &path))?;
         self.current.size = DATA_START + frame;
         Ok(())
     }
@@ -202,8 +211,12 @@ impl Log {
         let number = self.current.number + 1;
         let next = match self.free.pop() {
             Some(path) => {
-                self.context.counters.segments_recycled.fetch_add(1, Relaxed);
-                Segment::begin(&self.context, number, &path, frame)?
+                let begun = Segment::begin(&self.context, number, &path, frame);
+                if begun.is_err() {
+                    self.free.push(path);
+                }
+                self.context.counters.segments_recycled.fetch_add(u64::from(begun.is_ok()), Relaxed);
+                begun?
             }
             None => Segment::begin(&self.context, number, &numbered_path(&self.context.folder, FREE, number), frame)?,
         };
@@ -218,23 +231,18 @@ impl Segment {
     ///
     /// It gets its name last, so that a file with a segment's name always has a whole header.
     pub(crate) fn begin(context: &LogContext, number: u64, path: &Path, frame: u64) -> Result<Self, StoreError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed("open the log segment", path))?;
-        let held = file.metadata().map_err(failed("inspect the log segment", path))?.len();
+        let file = context.disk.open(path).map_err(failed("open the log segment", path))?;
+        let held = file.length().map_err(failed("inspect the log segment", path))?;
         let size = held.max(context.segment_bytes).max(DATA_START + frame);
         let header = segment_header(context.store, number);
-        reserve(&file, size)
-            .and_then(|()| file.write_all_at(&header.encode(), 0))
-            .and_then(|()| file.sync_data())
+        file.reserve(size)
+            .and_then(|()| file.write(&header.encode(), 0))
+            .and_then(|()| file.flush().map_err(final_failure))
             .map_err(failed("prepare the log segment", path))?;
         let name = numbered_path(&context.folder, LOG, number);
-        fs::rename(path, &name).map_err(failed("name the log segment", &name))?;
-        sync_folder(&context.folder)?;
+        context.disk.rename(path, &name).map_err(failed("name the log segment", &name))?;
+        let named = context.disk.sync_folder(&context.folder);
+        named.map_err(final_failure).map_err(failed("sync the folder", &context.folder))?;
         context.counters.segments_begun.fetch_add(1, Relaxed);
         Ok(Self { number, file, salt: header.salt(), size, end: DATA_START })
     }
@@ -248,23 +256,51 @@ impl Segment {
         last_frame: Option<(u64, &[u8])>,
     ) -> Result<Self, StoreError> {
         let path = numbered_path(&context.folder, LOG, number);
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open the log segment", &path))?;
-        let held = file.metadata().map_err(failed("inspect the log segment", &path))?.len();
+        let file = context.disk.open(&path).map_err(failed("open the log segment", &path))?;
+        let held = file.length().map_err(failed("inspect the log segment", &path))?;
         let size = held.max(context.segment_bytes);
         let header = segment_header(context.store, number);
-        reserve(&file, size)
-            .and_then(|()| last_frame.map_or(Ok(()), |(offset, bytes)| file.write_all_at(bytes, offset)))
-            .and_then(|()| (context.flush)(&file))
+        file.reserve(size)
+            .and_then(|()| last_frame.map_or(Ok(()), |(offset, bytes)| file.write(bytes, offset)))
+            .and_then(|()| (context.flush)(&*file))
             .map_err(failed("make durable the end of the log in", &path))?;
         Ok(Self { number, file, salt: header.salt(), size, end })
     }
 
-    fn write(&mut self, bytes: &[u8], flush: &Flush) -> std::io::Result<()> {
-        self.file.write_all_at(bytes, self.end)?;
-        flush(&self.file)?;
+    fn write(&mut self, bytes: &[u8], flush: &Flush) -> Result<(), AppendError> {
+        let unknown = |error: io::Error| AppendError::Unknown(error.to_string());
+        match self.file.write(bytes, self.end) {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => {
+                self.clear_header(flush).map_err(unknown)?;
+                return Err(AppendError::Full(error.to_string()));
+            }
+            Err(error) => return Err(unknown(error)),
+        }
+        flush(&*self.file).map_err(unknown)?;
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Makes sure that what was partly written is never taken for a frame, even if only its padding is missing.
+    fn clear_header(&self, flush: &Flush) -> io::Result<()> {
+        self.file.write(&[0; frame::FRAME_HEADER], self.end)?;
+        flush(&*self.file)
+    }
+}
+
+/// A flush that failed for want of space is not to be tried again either.
+fn final_failure(error: io::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+impl AppendError {
+    fn of_growth(error: StoreError) -> Self {
+        let reason = describe(&error);
+        match error {
+            StoreError::Disk { source, .. } if is_full(&source) => Self::Full(reason),
+            _ => Self::NotWritten(reason),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Commands on their way to the committer.
 
+use std::sync::mpsc;
+
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::snapshot::Snapshot;
 use crate::{
     StoreError,
     plan::{Answer, Command},
@@ -22,6 +25,13 @@ pub(crate) struct Request {
     weight: u32,
 }
 
+/// What the committer does next.
+pub(crate) struct Batch {
+    pub(crate) requests: Vec<Request>,
+    /// To be answered after the requests.
+    pub(crate) freezes: Vec<mpsc::SyncSender<Snapshot>>,
+}
+
 /// Many producers, one consumer, which is a thread.
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
@@ -32,6 +42,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Waiting {
     requests: Vec<Request>,
+    /// Who wants everything as of the next moment at which nothing is under way.
+    freezes: Vec<mpsc::SyncSender<Snapshot>>,
     closed: bool,
     /// The consumer sleeps on `ready`.
     idle: bool,
@@ -52,6 +64,19 @@ impl Queue {
         outcome.await.map_err(ended)?
     }
 
+    /// Everything stored, as of one moment. Blocks for about one batch.
+    pub(crate) fn freeze(&self) -> Result<Snapshot, StoreError> {
+        let (reply, frozen) = mpsc::sync_channel(1);
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(StoreError::Closed);
+        }
+        waiting.freezes.push(reply);
+        self.ready.notify_one();
+        drop(waiting);
+        frozen.recv().map_err(|_| StoreError::Closed)
+    }
+
     fn push(&self, request: Request) -> Result<(), StoreError> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
@@ -65,9 +90,9 @@ impl Queue {
     }
 
     /// The next batch, in the order of submission; waits for one. `None` when the queue is closed and empty.
-    pub(crate) fn take(&self) -> Option<Vec<Request>> {
+    pub(crate) fn take(&self) -> Option<Batch> {
         let mut waiting = self.waiting.lock();
-        while waiting.requests.is_empty() {
+        while waiting.requests.is_empty() && waiting.freezes.is_empty() {
             if waiting.closed {
                 return None;
             }
@@ -76,10 +101,11 @@ impl Queue {
         }
         let count = batch_length(&waiting.requests);
         let rest = waiting.requests.split_off(count);
-        let batch = std::mem::replace(&mut waiting.requests, rest);
+        let requests = std::mem::replace(&mut waiting.requests, rest);
+        let freezes = std::mem::take(&mut waiting.freezes);
         drop(waiting);
-        self.room.add_permits(batch.iter().map(|request| request.weight as usize).sum());
-        Some(batch)
+        self.room.add_permits(requests.iter().map(|request| request.weight as usize).sum());
+        Some(Batch { requests, freezes })
     }
 
     /// Takes no more commands. What was handed over is still carried out.
@@ -93,7 +119,9 @@ impl Queue {
     /// Forgets what is left, whose callers learn that the outcome is unknown.
     pub(crate) fn abandon(&self) {
         self.close();
-        self.waiting.lock().requests.clear();
+        let mut waiting = self.waiting.lock();
+        waiting.requests.clear();
+        waiting.freezes.clear();
     }
 }
 
@@ -103,7 +131,7 @@ fn batch_length(requests: &[Request]) -> usize {
         total += request.weight;
         total <= MAX_BATCH_KIB
     };
-    requests.iter().take_while(fits).count().max(1)
+    requests.iter().take_while(fits).count().max(1).min(requests.len())
 }
 
 /// What a command takes of the queue's room, in KiB: at least one, never more than the room there is.

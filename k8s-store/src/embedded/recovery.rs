@@ -8,7 +8,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -17,9 +16,9 @@ use std::{
 use k8s_core::env::Env;
 
 use super::{
-    EmbeddedOptions,
+    EmbeddedOptions, Surroundings,
     codec::Reader,
-    disk::{Flush, corrupt, failed, numbered, numbered_path},
+    disk::{Disk, corrupt, failed, numbered, numbered_path, read_all},
     frame::{self, DATA_START, FileHeader, Frame},
     log::{Counters, FREE, FullSegment, LOG, LOG_MAGIC, Log, LogContext, LogEnd, Segment},
     snapshot::{self, Loaded, SNAPSHOT, UNFINISHED},
@@ -47,18 +46,20 @@ pub(crate) fn recover(
     folder: &Path,
     env: Env,
     options: &EmbeddedOptions,
-    flush: Flush,
+    surroundings: &Surroundings,
     counters: &Arc<Counters>,
 ) -> Result<Recovered, StoreError> {
-    let segments = numbered(folder, LOG)?;
-    let snapshots = numbered(folder, SNAPSHOT)?;
-    let free = numbered(folder, FREE)?.into_iter().map(|(_, path)| path).collect();
-    remove_unfinished(folder)?;
+    let disk = &*surroundings.disk;
+    let segments = numbered(disk, folder, LOG)?;
+    let snapshots = numbered(disk, folder, SNAPSHOT)?;
+    let free = numbered(disk, folder, FREE)?.into_iter().map(|(_, path)| path).collect();
+    remove_unfinished(disk, folder)?;
     let mut context = LogContext {
         folder: folder.to_owned(),
         store: env.random(),
         segment_bytes: options.segment_bytes,
-        flush,
+        disk: surroundings.disk.clone(),
+        flush: surroundings.flush.clone(),
         counters: counters.clone(),
     };
     let now = env.monotonic();
@@ -67,10 +68,11 @@ pub(crate) fn recover(
         (None, Some((_, newest))) => {
             return Err(corrupt(newest, 0, "the log that belongs to this snapshot is missing"));
         }
-        (Some(first), _) => Replay::from(base(first, &snapshots, now)?, options, now),
+        (Some(first), _) => Replay::from(base(disk, first, &snapshots, now)?, options, now),
     };
     replay.newest_snapshot = snapshots.last().map_or(0, |(sequence, _)| *sequence);
     let end = replay.segments(&mut context, &segments, free)?;
+    replay.leases.settle();
     counters.replayed.store(replay.replayed, Relaxed);
     counters.torn_bytes.store(replay.torn, Relaxed);
     Ok(Recovered {
@@ -98,9 +100,9 @@ fn begin(
     })
 }
 
-fn remove_unfinished(folder: &Path) -> Result<(), StoreError> {
+fn remove_unfinished(disk: &dyn Disk, folder: &Path) -> Result<(), StoreError> {
     let path = folder.join(UNFINISHED);
-    match fs::remove_file(&path) {
+    match disk.remove(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(failed("remove the unfinished snapshot", &path)(error))
         }
@@ -109,16 +111,21 @@ fn remove_unfinished(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// The state to replay from: empty if the log is complete, else the oldest snapshot that the log reaches back to.
-fn base(first: &(u64, PathBuf), snapshots: &[(u64, PathBuf)], now: Duration) -> Result<Option<Loaded>, StoreError> {
+fn base(
+    disk: &dyn Disk,
+    first: &(u64, PathBuf),
+    snapshots: &[(u64, PathBuf)],
+    now: Duration,
+) -> Result<Option<Loaded>, StoreError> {
     let (number, path) = first;
-    let begins = first_sequence(path)?;
+    let begins = first_sequence(disk, path)?;
     if begins == Some(1) || (begins.is_none() && *number == 1 && snapshots.is_empty()) {
         return Ok(None);
     }
     let begins = begins.ok_or_else(|| corrupt(path, DATA_START, "the log's first segment is empty"))?;
     let mut damage = None;
     for (_, snapshot) in snapshots.iter().filter(|(sequence, _)| sequence + 1 >= begins) {
-        match snapshot::load(snapshot, now) {
+        match snapshot::load(disk, snapshot, now) {
             Ok(loaded) => return Ok(Some(loaded)),
             Err(error) => {
                 tracing::warn!(%error, "a snapshot is damaged; trying the next");
@@ -130,8 +137,8 @@ fn base(first: &(u64, PathBuf), snapshots: &[(u64, PathBuf)], now: Duration) -> 
     Err(damage.unwrap_or_else(missing))
 }
 
-fn first_sequence(path: &Path) -> Result<Option<u64>, StoreError> {
-    let bytes = fs::read(path).map_err(failed("read the log segment", path))?;
+fn first_sequence(disk: &dyn Disk, path: &Path) -> Result<Option<u64>, StoreError> {
+    let bytes = read_all(disk, path).map_err(failed("read the log segment", path))?;
     match FileHeader::decode(&bytes, LOG_MAGIC, path) {
         Ok(header) => Ok(frame::at(&bytes, DATA_START, header.salt()).map(|frame| frame.sequence)),
         Err(_) if is_cut_short(&bytes) => Ok(None),
@@ -203,7 +210,7 @@ impl Replay {
                 return Err(corrupt(path, 0, format!("log segment {} is missing", segments[0].0 + index as u64)));
             }
             let is_last = index + 1 == segments.len();
-            let end = self.segment(*number, path, before, is_last)?;
+            let end = self.segment(&*context.disk, *number, path, before, is_last)?;
             before = Some((path, end.unwrap_or(0)));
             current = Some((*number, end));
         }
@@ -222,12 +229,13 @@ impl Replay {
     /// Replays one segment; returns where its frames end, or `None` if it has no header.
     fn segment(
         &mut self,
+        disk: &dyn Disk,
         number: u64,
         path: &Path,
         before: Option<(&Path, u64)>,
         is_last: bool,
     ) -> Result<Option<u64>, StoreError> {
-        let bytes = fs::read(path).map_err(failed("read the log segment", path))?;
+        let bytes = read_all(disk, path).map_err(failed("read the log segment", path))?;
         if is_last && is_cut_short(&bytes) {
             return Ok(None);
         }

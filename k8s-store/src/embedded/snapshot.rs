@@ -4,8 +4,7 @@
 //! when it is complete and durable.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +15,7 @@ use std::{
 
 use super::{
     codec::{self, Reader},
-    disk::{corrupt, failed, numbered_path, sync_folder},
+    disk::{Disk, DiskFile, corrupt, failed, numbered_path},
     frame::{self, DATA_START, FRAME_HEADER, FileHeader, Salt},
 };
 use crate::{
@@ -60,22 +59,27 @@ pub(crate) struct Loaded {
 
 impl Snapshot {
     /// Writes the snapshot into `folder` and returns its path, or `None` if `stop` was set meanwhile.
-    pub(crate) fn write(&self, folder: &Path, stop: &AtomicBool) -> Result<Option<PathBuf>, StoreError> {
+    pub(crate) fn write(
+        &self,
+        disk: &dyn Disk,
+        folder: &Path,
+        stop: &AtomicBool,
+    ) -> Result<Option<PathBuf>, StoreError> {
         let unfinished = folder.join(UNFINISHED);
-        let complete = self.write_frames(&unfinished, stop).map_err(failed("write the snapshot", &unfinished))?;
+        let complete = self.write_frames(disk, &unfinished, stop).map_err(failed("write the snapshot", &unfinished))?;
         if !complete {
             return Ok(None);
         }
         let path = numbered_path(folder, SNAPSHOT, self.sequence);
-        fs::rename(&unfinished, &path).map_err(failed("name the snapshot", &path))?;
-        sync_folder(folder)?;
+        disk.rename(&unfinished, &path).map_err(failed("name the snapshot", &path))?;
+        disk.sync_folder(folder).map_err(failed("sync the folder", folder))?;
         Ok(Some(path))
     }
 
-    fn write_frames(&self, path: &Path, stop: &AtomicBool) -> io::Result<bool> {
+    pub(crate) fn write_frames(&self, disk: &dyn Disk, path: &Path, stop: &AtomicBool) -> io::Result<bool> {
         let count = self.entries.len() as u64;
         let header = FileHeader { magic: MAGIC, store: self.store, numbers: [self.sequence, self.revision.0, count] };
-        let mut out = Output::create(path, &header)?;
+        let mut out = Output::create(disk, path, &header)?;
         out.begin(LEASES);
         codec::put_u64(&mut out.buffer, self.last_lease);
         for (id, ttl) in &self.leases {
@@ -96,14 +100,14 @@ impl Snapshot {
         out.end()?;
         out.begin(END);
         out.end()?;
-        out.file.sync_all()?;
+        out.file.flush()?;
         Ok(true)
     }
 }
 
 /// A snapshot file that is being written.
 struct Output {
-    file: File,
+    file: Box<dyn DiskFile>,
     salt: Salt,
     offset: u64,
     flushed: u64,
@@ -112,12 +116,13 @@ struct Output {
 }
 
 impl Output {
-    fn create(path: &Path, header: &FileHeader) -> io::Result<Self> {
-        let mut file = File::create(path)?;
+    fn create(disk: &dyn Disk, path: &Path, header: &FileHeader) -> io::Result<Self> {
+        let file = disk.open(path)?;
+        file.set_length(0)?;
         let mut block = vec![0; DATA_START as usize];
         let bytes = header.encode();
         block[..bytes.len()].copy_from_slice(&bytes);
-        file.write_all(&block)?;
+        file.write(&block, 0)?;
         Ok(Self { file, salt: header.salt(), offset: DATA_START, flushed: 0, sequence: 0, buffer: Vec::new() })
     }
 
@@ -130,10 +135,10 @@ impl Output {
     fn end(&mut self) -> io::Result<()> {
         self.sequence += 1;
         frame::seal(&mut self.buffer, 0, self.salt, self.offset, self.sequence);
-        self.file.write_all(&self.buffer)?;
+        self.file.write(&self.buffer, self.offset)?;
         self.offset += self.buffer.len() as u64;
         if self.offset - self.flushed >= FLUSH_BYTES {
-            self.file.sync_data()?;
+            self.file.flush()?;
             self.flushed = self.offset;
         }
         Ok(())
@@ -141,8 +146,8 @@ impl Output {
 }
 
 /// Reads a snapshot. `now` is the monotonic time at which its leases begin anew.
-pub(crate) fn load(path: &Path, now: Duration) -> Result<Loaded, StoreError> {
-    let mut input = Input::open(path)?;
+pub(crate) fn load(disk: &dyn Disk, path: &Path, now: Duration) -> Result<Loaded, StoreError> {
+    let mut input = Input::open(disk, path)?;
     let [sequence, revision, count] = input.header.numbers;
     let mut loaded = Loaded { store: input.header.store, sequence, state: State::default(), leases: Leases::default() };
     loaded.state.head = Revision(revision);
@@ -180,7 +185,7 @@ fn load_entries(loaded: &mut Loaded, reader: &mut Reader<'_>) -> Option<()> {
 /// A snapshot file that is being read, a frame at a time.
 struct Input<'a> {
     path: &'a Path,
-    file: BufReader<File>,
+    file: Box<dyn Read>,
     length: u64,
     header: FileHeader,
     offset: u64,
@@ -190,10 +195,8 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn open(path: &'a Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(failed("open the snapshot", path))?;
-        let length = file.metadata().map_err(failed("inspect the snapshot", path))?.len();
-        let mut file = BufReader::new(file);
+    fn open(disk: &dyn Disk, path: &'a Path) -> Result<Self, StoreError> {
+        let (length, mut file) = disk.read(path).map_err(failed("open the snapshot", path))?;
         let mut block = Vec::new();
         file.by_ref().take(DATA_START).read_to_end(&mut block).map_err(failed("read the snapshot", path))?;
         let header = FileHeader::decode(&block, MAGIC, path)?;

@@ -1,7 +1,7 @@
 //! Writes snapshots on a thread of its own, one at a time, and removes those that are no longer needed.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    disk::numbered_path,
+    Surroundings,
+    disk::{Disk, numbered_path},
     log::describe,
     snapshot::{SNAPSHOT, Snapshot},
 };
@@ -22,6 +23,7 @@ use crate::StoreError;
 const KEPT: usize = 2;
 
 pub(crate) struct Snapshotter {
+    surroundings: Surroundings,
     folder: PathBuf,
     /// The log positions of the kept snapshots, rising.
     kept: Vec<u64>,
@@ -29,7 +31,8 @@ pub(crate) struct Snapshotter {
 }
 
 struct Running {
-    thread: JoinHandle<()>,
+    /// `None` if there was no need for one.
+    thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     outcome: mpsc::Receiver<Outcome>,
 }
@@ -38,8 +41,8 @@ struct Running {
 type Outcome = Result<Option<u64>, StoreError>;
 
 impl Snapshotter {
-    pub(crate) fn new(folder: PathBuf, kept: Vec<u64>) -> Self {
-        Self { folder, kept, running: None }
+    pub(crate) fn new(surroundings: &Surroundings, folder: PathBuf, kept: Vec<u64>) -> Self {
+        Self { surroundings: surroundings.clone(), folder, kept, running: None }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -53,9 +56,17 @@ impl Snapshotter {
         let folder = self.folder.clone();
         let kept = self.kept.clone();
         let stopped = stop.clone();
-        let thread = thread::Builder::new().name("store-snapshot".into()).spawn(move || {
-            let _ = report.send(write(&snapshot, &folder, &kept, &stopped));
-        })?;
+        let disk = self.surroundings.disk.clone();
+        let work = move || {
+            let _ = report.send(write(&snapshot, &*disk, &folder, &kept, &stopped));
+        };
+        let thread = match self.surroundings.snapshot_aside {
+            true => Some(thread::Builder::new().name("store-snapshot".into()).spawn(work)?),
+            false => {
+                work();
+                None
+            }
+        };
         self.running = Some(Running { thread, stop, outcome });
         Ok(())
     }
@@ -85,19 +96,19 @@ impl Snapshotter {
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop.store(true, Relaxed);
-            let _ = running.thread.join();
+            let _ = running.thread.map(JoinHandle::join);
         }
     }
 }
 
 /// Writes the snapshot; with it, all but the newest of `kept` are no longer needed.
-fn write(snapshot: &Snapshot, folder: &Path, kept: &[u64], stop: &AtomicBool) -> Outcome {
-    if snapshot.write(folder, stop)?.is_none() {
+fn write(snapshot: &Snapshot, disk: &dyn Disk, folder: &Path, kept: &[u64], stop: &AtomicBool) -> Outcome {
+    if snapshot.write(disk, folder, stop)?.is_none() {
         return Ok(None);
     }
     for sequence in kept.iter().rev().skip(KEPT - 1) {
         let path = numbered_path(folder, SNAPSHOT, *sequence);
-        if let Err(error) = fs::remove_file(&path) {
+        if let Err(error) = disk.remove(&path) {
             tracing::warn!(%error, path = %path.display(), "an old snapshot cannot be deleted");
         }
     }

@@ -6,7 +6,7 @@ mod power;
 
 use std::{path::Path, sync::Arc};
 
-use super::{Embedded, EmbeddedOptions};
+use super::{Embedded, EmbeddedOptions, Surroundings, disk::DiskFile};
 use crate::{Digest, Revision, Store, StoreError, Transaction, contract::Clock};
 
 /// Segments and snapshots as small as they get.
@@ -16,6 +16,13 @@ fn small() -> EmbeddedOptions {
 
 fn open(folder: &Path, options: EmbeddedOptions) -> Result<Arc<Embedded>, StoreError> {
     Embedded::open(folder, Clock::new().env(), options)
+}
+
+fn open_flushing(
+    folder: &Path,
+    flush: Arc<impl Fn(&dyn DiskFile) -> std::io::Result<()> + Send + Sync + 'static>,
+) -> Result<Arc<Embedded>, StoreError> {
+    Embedded::open_on(&Surroundings { flush, ..Surroundings::native() }, folder, Clock::new().env(), &small())
 }
 
 async fn put(store: &Embedded, key: &str, value: impl Into<bytes::Bytes>) -> Revision {

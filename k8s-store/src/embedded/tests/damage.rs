@@ -9,7 +9,7 @@ use super::{fingerprint, open, put, small};
 use crate::{
     Digest, EmbeddedOptions, Op, Revision, Store, StoreError, Transaction,
     embedded::{
-        disk::numbered,
+        disk::{Native, numbered},
         frame::{self, DATA_START, FileHeader},
         log::{LOG, LOG_MAGIC},
         snapshot::SNAPSHOT,
@@ -48,7 +48,7 @@ async fn sample() -> Sample {
         states.push(fingerprint(&store).await);
     }
     drop(store);
-    let log = numbered(folder.path(), LOG).expect("the folder can be read").remove(0).1;
+    let log = numbered(&Native, folder.path(), LOG).expect("the folder can be read").remove(0).1;
     let bytes = fs::read(&log).expect("the log can be read");
     let bounds = frame_bounds(&bytes);
     assert_eq!(bounds.len(), states.len(), "every commit has its frame");
@@ -141,8 +141,11 @@ async fn segmented() -> (tempfile::TempDir, Vec<PathBuf>, (Revision, Digest)) {
     }
     let complete = fingerprint(&store).await;
     drop(store);
-    let segments: Vec<_> =
-        numbered(folder.path(), LOG).expect("the folder can be read").into_iter().map(|(_, path)| path).collect();
+    let segments: Vec<_> = numbered(&Native, folder.path(), LOG)
+        .expect("the folder can be read")
+        .into_iter()
+        .map(|(_, path)| path)
+        .collect();
     assert!(segments.len() > 3, "there are only {} segments", segments.len());
     (folder, segments, complete)
 }
@@ -217,7 +220,7 @@ async fn a_damaged_snapshot_is_replaced_by_the_other() {
     }
     let complete = fingerprint(&store).await;
     drop(store);
-    let snapshots = numbered(folder.path(), SNAPSHOT).expect("the folder can be read");
+    let snapshots = numbered(&Native, folder.path(), SNAPSHOT).expect("the folder can be read");
     let [(_, older), (_, newer)] = &snapshots[..] else { panic!("two snapshots are kept, not {snapshots:?}") };
     let whole = fs::read(older).expect("the snapshot can be read");
     for offset in (0..64).chain((DATA_START as usize..whole.len()).step_by(101)) {

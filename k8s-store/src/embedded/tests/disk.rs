@@ -13,15 +13,17 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
-use super::{fingerprint, open, put, small};
+use super::{fingerprint, open, open_flushing, put, small};
 use crate::{
     Embedded, EmbeddedOptions, Key, Op, Page, Retention, Revision, Store, StoreError, Transaction, WatchItem,
     contract::Clock,
     embedded::{
-        disk::{fdatasync, numbered, numbered_path},
+        Surroundings,
+        disk::{DiskFile, Native, flush, numbered, numbered_path},
         frame::FileHeader,
         log::{FREE, LOG, LOG_MAGIC, LogContext, Segment},
         queue::Queue,
+        simulated::Simulated,
     },
     plan::Command,
 };
@@ -32,12 +34,12 @@ async fn nothing_is_visible_before_it_is_durable() {
     let (flushing, flushes) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let gate = parking_lot::Mutex::new((flushing, released));
-    let flush = Arc::new(move |_: &std::fs::File| {
+    let flush = Arc::new(move |_: &dyn DiskFile| {
         let gate = gate.lock();
         gate.0.send(()).expect("the test goes on");
         gate.1.recv().map_err(io::Error::other)
     });
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     // Dropped before the store, so that a failing test does not wait for a flush that waits for the test.
     let release = release;
     let mut watch = store.watch("", Revision::ZERO).await.expect("it can be watched");
@@ -62,11 +64,11 @@ async fn a_failed_flush_is_never_tried_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let tried = Arc::new(AtomicUsize::new(0));
     let counted = tried.clone();
-    let flush = Arc::new(move |file: &std::fs::File| match counted.fetch_add(1, SeqCst) {
-        0 => file.sync_data(),
+    let flush = Arc::new(move |file: &dyn DiskFile| match counted.fetch_add(1, SeqCst) {
+        0 => file.flush(),
         _ => Err(io::Error::other("the disk is on fire")),
     });
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     put(&store, "a", "1").await;
     let before = fingerprint(&store).await;
     let mut watch = store.watch("", Revision(1)).await.expect("it can be watched");
@@ -90,8 +92,8 @@ async fn a_failed_flush_is_never_tried_again() {
 #[tokio::test]
 async fn a_committer_that_panics_leaves_nobody_waiting() {
     let folder = tempfile::tempdir().expect("a folder");
-    let flush = Arc::new(|_: &std::fs::File| panic!("a defect"));
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let flush = Arc::new(|_: &dyn DiskFile| panic!("a defect"));
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     let mut outcome = store.commit(Transaction::new().put("a", "1")).await;
     assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
     // The panic is still unwinding when its first victim learns of it.
@@ -238,14 +240,15 @@ async fn an_empty_segment_that_is_too_small_grows() {
 
 /// What a crash leaves between beginning a segment and writing its first frame.
 fn begin_segment(folder: &std::path::Path) {
-    let (last, path) = numbered(folder, LOG).expect("the folder can be read").pop().expect("there is a log");
+    let (last, path) = numbered(&Native, folder, LOG).expect("the folder can be read").pop().expect("there is a log");
     let bytes = std::fs::read(&path).expect("the log can be read");
     let store = FileHeader::decode(&bytes, LOG_MAGIC, &path).expect("a whole header").store;
     let context = LogContext {
         folder: folder.to_owned(),
         store,
         segment_bytes: small().segment_bytes,
-        flush: fdatasync(),
+        disk: Arc::new(Native),
+        flush: flush(),
         counters: Arc::default(),
     };
     let free = numbered_path(folder, FREE, last + 1);
@@ -305,13 +308,58 @@ async fn what_waits_for_the_committer_is_bounded() {
     assert!(submissions.iter_mut().all(|submission| submission.now_or_never().is_none()));
     let mut taken = 0;
     for _ in 0..15 {
-        taken += queue.take().expect("it is open").len();
+        taken += queue.take().expect("it is open").requests.len();
     }
     assert_eq!(taken, 15, "64 MiB of these fit, one to a batch");
     assert!(submissions.iter_mut().skip(15).all(|submission| submission.now_or_never().is_none()));
     queue.close();
     while let Some(batch) = queue.take() {
-        taken += batch.len();
+        taken += batch.requests.len();
     }
     assert_eq!(taken, 20, "the others were let in when there was room");
+}
+
+#[tokio::test]
+async fn recovery_is_bounded_by_two_snapshots_of_log() {
+    let disk = Simulated::default();
+    let options = EmbeddedOptions { segment_bytes: 32 << 10, snapshot_after_bytes: 64 << 10, ..small() };
+    let surroundings = Surroundings::on(Arc::new(disk.clone()));
+    let open = || Embedded::open_on(&surroundings, std::path::Path::new("/store"), Clock::new().env(), &options);
+    let store = open().expect("it opens");
+    let mut largest = 0;
+    for round in 0..3000_u32 {
+        put(&store, &format!("k/{}", round % 50), round.to_le_bytes().repeat(250)).await;
+        let statistics = store.statistics().await.expect("statistics");
+        let due = statistics.bytes.max(options.snapshot_after_bytes);
+        let files = disk.lengths();
+        let log = files.iter().filter(|(path, _)| path.to_string_lossy().contains(LOG));
+        let log: u64 = log.map(|(_, length)| *length as u64).sum();
+        // An eighth of a segment is its header. Besides, there are the segments in which the older snapshot and the
+        // newest frame are, and the last frame before each snapshot.
+        assert!(log <= 2 * due * 8 / 7 + 4 * options.segment_bytes, "{log} bytes of log in round {round}");
+        largest = largest.max(log);
+    }
+    assert!(largest > options.snapshot_after_bytes, "the log was never longer than {largest}");
+    drop(store);
+    let store = open().expect("it opens");
+    let replayed = store.statistics().await.expect("statistics").disk.expect("it has a disk").replayed;
+    assert!(replayed <= largest / 1000, "{replayed} records of 1000 bytes were replayed");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_writes_can_be_backed_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tried = AtomicUsize::new(0);
+    let flush = Arc::new(move |file: &dyn DiskFile| match tried.fetch_add(1, SeqCst) {
+        0 => file.flush(),
+        _ => Err(io::Error::other("the disk is on fire")),
+    });
+    let store = open_flushing(folder.path(), flush).expect("it opens");
+    put(&store, "a", "1").await;
+    let before = fingerprint(&store).await;
+    store.commit(Transaction::new().put("a", "2")).await.expect_err("the flush fails");
+    let (file, restored) = (folder.path().join("backup"), folder.path().join("restored"));
+    assert_eq!(store.backup(&file).expect("another disk may work"), before.0);
+    Embedded::restore(&file, &restored, &Clock::new().env()).expect("it is whole");
+    assert_eq!(fingerprint(&open(&restored, small()).expect("it opens")).await.1, before.1);
 }

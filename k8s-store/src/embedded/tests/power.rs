@@ -12,12 +12,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{fingerprint, open, small};
+use super::{fingerprint, open, open_flushing, small};
 use crate::{
-    Embedded, Store, Transaction,
+    Store, Transaction,
     contract::Clock,
     embedded::{
-        disk::numbered,
+        disk::{DiskFile, Native, numbered},
         frame::{self, DATA_START, FileHeader},
         log::{LOG, LOG_MAGIC},
     },
@@ -39,11 +39,11 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
     let crashes: Arc<Mutex<Vec<Crash>>> = Arc::default();
     let chance = Clock::new().env();
     let (source, copies) = (folder.path().to_owned(), crashes.clone());
-    let flush = Arc::new(move |file: &fs::File| {
+    let flush = Arc::new(move |file: &dyn DiskFile| {
         copies.lock().extend((0..VARIANTS).map(|variant| crash(&source, variant, chance.random())));
-        file.sync_data()
+        file.flush()
     });
-    let store = Embedded::open_flushing(folder.path(), Clock::new().env(), &small(), flush).expect("it opens");
+    let store = open_flushing(folder.path(), flush).expect("it opens");
     let mut before = fingerprint(&store).await;
     let mut torn = 0;
     for round in 0..40_u8 {
@@ -61,7 +61,7 @@ async fn a_loss_of_power_takes_nothing_that_was_acknowledged() {
         before = after;
     }
     assert!(torn > 40 * (VARIANTS - 2), "only {torn} frames were torn");
-    let segments = numbered(folder.path(), LOG).expect("the folder can be read").len();
+    let segments = numbered(&Native, folder.path(), LOG).expect("the folder can be read").len();
     assert!(segments > 5, "the losses met only {segments} segments");
 }
 
@@ -91,7 +91,7 @@ fn crash(source: &Path, variant: u64, chance: u64) -> Crash {
 }
 
 fn last_frame(folder: &Path) -> (PathBuf, Vec<u8>, Range<usize>) {
-    let log = numbered(folder, LOG).expect("the folder can be read").pop().expect("there is a log").1;
+    let log = numbered(&Native, folder, LOG).expect("the folder can be read").pop().expect("there is a log").1;
     let bytes = fs::read(&log).expect("the log can be read");
     let salt = FileHeader::decode(&bytes, LOG_MAGIC, &log).expect("a whole header").salt();
     let mut last = DATA_START..DATA_START;
