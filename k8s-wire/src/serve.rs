@@ -15,7 +15,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -24,7 +24,10 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_core::env::{self, Env};
+use k8s_core::{
+    env::{self, Env},
+    request::Caller,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::{
@@ -66,6 +69,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The client's certificate chain, leaf first, verified; empty if it presented none.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// Whom the service took the certificate to stand for, once it has looked.
+    pub caller: OnceLock<Caller>,
 }
 
 /// What a client may do before anyone knows who it is, and how long the end may take.

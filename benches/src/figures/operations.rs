@@ -15,7 +15,7 @@ use k8s::{
     core::{
         api::api::{coordination::v1::Lease, core::v1::Pod},
         doc::Doc,
-        request::{ApiRequest, Options, PatchKind, RequestBody, Target, Verb},
+        request::{ApiRequest, ApiResponse, Options, PatchKind, RequestBody, Target, Verb},
         resource::Resource,
     },
     reconcile::Client,
@@ -141,24 +141,40 @@ fn status_patch(number: usize) -> RequestBody {
     RequestBody::Patch(PatchKind::Strategic, Doc::from_serialize(&patch).expect("a document"))
 }
 
-/// Leases that are renewed by a PUT of the whole, as nodes do.
+/// Leases that are renewed by a PUT of the whole, each by its holder, as nodes do.
 async fn leases(server: &Server, client: &Client, round: usize) -> f64 {
-    let lease = |verb: Verb, number: usize, second: usize| {
-        let name = format!("lease-{round}-{number}");
+    let create = |number: usize| {
         let doc = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"holderIdentity": "figures", "leaseDurationSeconds": 40,
-                "renewTime": format!("2026-01-01T00:00:{second:02}.000000Z")},
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": format!("lease-{round}-{number}"), "namespace": "default"},
+            "spec": {"holderIdentity": "figures", "leaseDurationSeconds": 40, "renewTime": renewal(0)},
         });
-        let target = match verb {
-            Verb::Create => Target::all(Lease::resource(), "default"),
-            _ => Target::one(Lease::resource(), "default", name),
-        };
         let body = RequestBody::Doc(Doc::from_serialize(&doc).expect("a document"));
-        ApiRequest { verb, target, body, ..Default::default() }
+        ApiRequest { verb: Verb::Create, target: Target::all(Lease::resource(), "default"), body, ..Default::default() }
     };
-    many(client, LEASES, |number| lease(Verb::Create, number, 0)).await;
-    per(server, OBJECTS, many(client, OBJECTS, |n| lease(Verb::Update, n % LEASES, 1 + n / LEASES))).await
+    let created: Vec<Doc> = stream::iter(0..LEASES)
+        .then(async |number| object(client.call(create(number)).await.expect("a lease")))
+        .collect()
+        .await;
+    let holders = created.into_iter().map(|mut lease| async move {
+        for second in 1..=OBJECTS / LEASES {
+            lease.set_at(&["spec", "renewTime"], renewal(second).into());
+            let target = Target::one(Lease::resource(), "default", lease.str_at(&["metadata", "name"]));
+            let body = RequestBody::Doc(lease);
+            let request = ApiRequest { verb: Verb::Update, target, body, ..Default::default() };
+            lease = object(client.call(request).await.expect("a renewed lease"));
+        }
+    });
+    per(server, OBJECTS, stream::iter(holders).buffer_unordered(CONCURRENCY).collect::<()>()).await
+}
+
+fn renewal(second: usize) -> String {
+    format!("2026-01-01T00:00:{second:02}.000000Z")
+}
+
+fn object(response: ApiResponse) -> Doc {
+    let object = response.into_object().expect("an object");
+    Doc::parse(&object.to_json()).expect("JSON")
 }
 
 /// Sends `count` requests, some at a time. Each must succeed.
