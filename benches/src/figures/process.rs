@@ -121,8 +121,13 @@ impl Server {
         Prober { http: http.build().expect("an HTTP client"), url: format!("{}/readyz", config.server) }
     }
 
+    /// The administrator's configuration, which is written when the server is ready, or a moment later.
     fn config(&self) -> Config {
-        Config::from_kubeconfig(&self.folder.path().join("admin.kubeconfig"), None).expect("a kubeconfig")
+        let path = self.folder.path().join("admin.kubeconfig");
+        while !path.exists() && self.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Config::from_kubeconfig(&path, None).expect("a kubeconfig")
     }
 
     /// User and system time of the process so far.

@@ -29,8 +29,7 @@ impl Frames {
     /// The line that tells `word` of an object in a shape, which must be one that looks the same to everybody;
     /// `write` makes it if nobody has.
     pub fn get(&self, object: &Arc<Object>, word: &'static str, shape: Shape, write: impl FnOnce() -> Bytes) -> Bytes {
-        let is_it =
-            |frame: &&Frame| Arc::ptr_eq(&frame.object, object) && frame.word == word && frame.shape == shape;
+        let is_it = |frame: &&Frame| Arc::ptr_eq(&frame.object, object) && frame.word == word && frame.shape == shape;
         if let Some(frame) = self.0.lock().iter().find(is_it) {
             return frame.line.clone();
         }
