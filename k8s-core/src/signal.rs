@@ -110,7 +110,7 @@ mod tests {
     fn waiters_are_woken_in_the_order_in_which_they_came() {
         let (signal, woken) = (Signal::new(0), Arc::new(Mutex::new(Vec::new())));
         let mut waits: Vec<_> = (0..4).map(|_| signal.wait_for(|value| *value == 2)).collect();
-        let mut poll_all = |waits: &mut Vec<WaitFor<'_, i32, _>>| {
+        let poll_all = |waits: &mut Vec<WaitFor<'_, i32, _>>| {
             waits.iter_mut().enumerate().rev().for_each(|(number, wait)| {
                 let waker = Waker::from(Arc::new(Note(number as u32, woken.clone())));
                 assert!(wait.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
