@@ -30,6 +30,9 @@ pub struct Credentials {
 }
 
 /// One way to tell who asks. `Ok(None)` passes the question on; an error refuses outright.
+///
+/// Credentials with a token are asked about with every request. Who a certificate without a token is found to be, that
+/// the connection stays.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
     /// Tells who presents these credentials.

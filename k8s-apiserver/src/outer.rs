@@ -9,6 +9,7 @@ mod connect;
 mod credentials;
 mod decode;
 mod encode;
+mod frames;
 mod metrics;
 mod negotiate;
 mod paths;
@@ -29,7 +30,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use http::{HeaderValue, Request, Response, request::Parts as Head};
+use http::{HeaderValue, Request, Response, header, request::Parts as Head};
 use k8s_core::{
     env::{self, BoxFuture, Env},
     path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
@@ -51,6 +52,7 @@ pub use self::{
 };
 use self::{
     encode::View,
+    frames::Frames,
     metrics::{InFlight, Requests},
     paths::Paths,
 };
@@ -105,6 +107,7 @@ struct Shared {
     authorizer: Arc<dyn Authorizer>,
     schemas: Schemas,
     requests: Arc<Requests>,
+    frames: Arc<Frames>,
     paths: Paths,
 }
 
@@ -115,7 +118,8 @@ impl Outer {
         let requests = Arc::new(Requests::default());
         let paths = Paths::new(catalog.clone(), answers, requests.clone());
         let schemas = Schemas::builtin();
-        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, schemas, requests, paths }))
+        let frames = Arc::default();
+        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, schemas, requests, frames, paths }))
     }
 }
 
@@ -158,15 +162,29 @@ impl Shared {
         let (mut head, body) = request.into_parts();
         check_limits(&head)?;
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
-        let credentials = credentials::credentials(&mut head.headers, peer.as_ref());
-        let found = self.authenticator.authenticate(&credentials).await?;
-        let caller = credentials::caller(found, &credentials, &head.headers)?;
+        let caller = self.caller(&mut head, peer.as_deref()).await?;
         let acting_as = credentials::impersonated(&mut head.headers)?;
         let method = Method::parse(head.method.as_str())?;
         match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
             RequestInfo::Path(path) => self.path(&path, &head, caller, acting_as).await,
             RequestInfo::Resource(asked) => self.resource(*asked, head, body, caller, acting_as).await,
         }
+    }
+
+    /// Who asks. A token is looked at with every request, a connection's certificate once.
+    async fn caller(&self, head: &mut Head, peer: Option<&Peer>) -> ApiResult<Caller> {
+        let by_certificate = !head.headers.contains_key(header::AUTHORIZATION);
+        let peer_alone = peer.filter(|peer| by_certificate && !peer.certificates.is_empty());
+        if let Some(known) = peer_alone.and_then(|peer| peer.caller.get()) {
+            return Ok(credentials::with_agent(known.clone(), &head.headers));
+        }
+        let credentials = credentials::credentials(&mut head.headers, peer);
+        let found = self.authenticator.authenticate(&credentials).await?;
+        if let (Some(peer), Some(found)) = (peer_alone, &found) {
+            // Another request of the connection may have been faster; both found the same.
+            drop(peer.caller.set(found.clone()));
+        }
+        credentials::caller(found, &credentials, &head.headers)
     }
 
     async fn path(
@@ -223,7 +241,7 @@ impl Shared {
         let (view, verb) = (self.view(&request, form, &head)?, request.verb);
         decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         match self.ask(caller, request).await {
-            Ok(response) => encoded(view, response, kept),
+            Ok(response) => encoded(view, response, kept, self.frames.clone()),
             Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&error)),
             Err(error) => Err(error),
         }
@@ -320,13 +338,13 @@ impl Shared {
     }
 }
 
-fn encoded(view: View, answered: ApiResponse, kept: InFlight) -> ApiResult<Response<Body>> {
+fn encoded(view: View, answered: ApiResponse, kept: InFlight, frames: Arc<Frames>) -> ApiResult<Response<Body>> {
     let ApiResponse { code, warnings, body } = answered;
     let mut response = match body {
         ResponseBody::Object(object) => view.object(code, &object)?,
         ResponseBody::Doc(doc) => view.document(code, &doc)?,
         ResponseBody::List(list) => view.list(code, list)?,
-        ResponseBody::Watch(events) => watch::stream(view, events, kept)?,
+        ResponseBody::Watch(events) => watch::stream(view, events, kept, frames)?,
         ResponseBody::Status(status) => view.finished(code, status.to_json())?,
         ResponseBody::Connection(_) => {
             return Err(ApiError::internal("the server answered a connection where none was asked for"));

@@ -4,6 +4,8 @@
 //! served, the metadata that everyone needs, and a typed form made on demand. Nobody who reads one decodes it again,
 //! and nobody who sends one encodes it again.
 
+mod part;
+
 use std::{
     any::Any,
     fmt,

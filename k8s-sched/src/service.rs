@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use k8s_core::{
     api::api::core::v1::{Node, Pod},
-    doc::Doc,
+    doc::{Doc, Text},
     env::Task,
     object::{Object, ObjectKey},
     request::{ApiRequest, PatchKind, RequestBody, Target, Verb},
@@ -226,6 +226,9 @@ impl Loop {
             self.snapshot.remove_pod(&key);
             return self.queue.wake(ClusterChange::PodRemoved, now);
         };
+        if self.is_foreign(object) {
+            return;
+        }
         let Ok(pod) = object.typed::<Pod>() else { return };
         let pod = PodInfo::new(&pod);
         if !pod.node_name.is_empty() || pod.is_finished {
@@ -244,6 +247,13 @@ impl Loop {
             self.objects.insert(key, object.clone());
             self.queue.set(pod);
         }
+    }
+
+    /// Whether a pod is another scheduler's and on no node: nothing here depends on it, so it is not even decoded.
+    /// The name of a pod's scheduler never changes.
+    fn is_foreign(&self, object: &Object) -> bool {
+        let name = || object.part::<Text>(&["spec", "schedulerName"]);
+        object.meta.node_name.is_empty() && name().is_some_and(|name| *name != *self.profile.scheduler_name)
     }
 
     fn attempt(&mut self, attempt: Attempt) {

@@ -4,6 +4,8 @@
 //! of the server's end among the request's extensions. It also serves single byte streams, so that a whole server can
 //! be reached without opening a port.
 
+mod gather;
+
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +15,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,7 +24,10 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_core::env::{self, Env};
+use k8s_core::{
+    env::{self, Env},
+    request::Caller,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::{
@@ -35,6 +40,7 @@ pub use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use self::gather::Gathering;
 use crate::body::{self, Body};
 
 /// What answers requests. Errors are answers, so the service itself never fails.
@@ -63,6 +69,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The client's certificate chain, leaf first, verified; empty if it presented none.
     pub certificates: Vec<CertificateDer<'static>>,
+    /// Whom the service took the certificate to stand for, once it has looked.
+    pub caller: OnceLock<Caller>,
 }
 
 /// What a client may do before anyone knows who it is, and how long the end may take.
@@ -194,15 +202,15 @@ impl<S: Service> Server<S> {
     {
         let began = Arc::new(AtomicBool::new(false));
         let service = self.connection_service(Arc::new(peer), began.clone(), stop.clone());
-        let io = TokioIo::new(io);
         match protocol {
             Protocol::Http1 => {
-                let connection = self.http1().serve_connection(io, service).with_upgrades();
+                let connection = self.http1().serve_connection(TokioIo::new(io), service).with_upgrades();
                 self.drive(connection, |connection| connection.graceful_shutdown(), &began, stop).await;
             }
             Protocol::Http2 => {
-                let connection = self.http2().serve_connection(io, service);
-                self.drive(connection, |connection| connection.graceful_shutdown(), &began, stop).await;
+                let start = |io| self.http2().serve_connection(TokioIo::new(io), service);
+                let connection = Gathering::new(io, start, |connection| connection.graceful_shutdown());
+                self.drive(connection, Gathering::finish, &began, stop).await;
             }
         }
     }
@@ -252,9 +260,10 @@ impl<S: Service> Server<S> {
     }
 
     /// Runs a connection. One that has not asked anything in time is closed: HTTP/2 has no such timer of its own.
-    async fn drive<C>(&self, connection: C, finish: fn(Pin<&mut C>), began: &AtomicBool, stop: CancellationToken)
+    async fn drive<C, E>(&self, connection: C, finish: fn(Pin<&mut C>), began: &AtomicBool, stop: CancellationToken)
     where
-        C: Future<Output = hyper::Result<()>>,
+        C: Future<Output = Result<(), E>>,
+        E: std::fmt::Display,
     {
         tokio::pin!(connection);
         let first = async {

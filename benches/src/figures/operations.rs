@@ -13,9 +13,9 @@ use std::{
 use futures::{StreamExt, stream};
 use k8s::{
     core::{
-        api::api::core::v1::Pod,
+        api::api::{coordination::v1::Lease, core::v1::Pod},
         doc::Doc,
-        request::{ApiRequest, Options, PatchKind, RequestBody, Target, Verb},
+        request::{ApiRequest, ApiResponse, Options, PatchKind, RequestBody, Target, Verb},
         resource::Resource,
     },
     reconcile::Client,
@@ -27,19 +27,23 @@ use super::{process::Server, report::Report};
 /// Objects per round, and rounds.
 const OBJECTS: usize = 1000;
 const ROUNDS: usize = 3;
+/// Leases that are renewed again and again.
+const LEASES: usize = 50;
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
 /// Watchers for the cost of an event, and changes that each of them sees.
 const WATCHERS: usize = 200;
 const CHANGES: usize = 100;
 
-/// Measures create, get, list, patch, delete and delivered watch events on pods that nobody schedules.
+/// Measures create, get, list, patch, status patch, delete and delivered watch events on pods that nobody schedules,
+/// renewals of leases, and what a request costs that does nothing.
 pub async fn measure(program: &Path, report: &mut Report) {
     let server = Server::start(program, &["--nodes", "hollow:1"], |_| ());
     server.ready().await;
     let client = server.client();
     wait_for_service_account(&client).await;
-    let mut samples: [Vec<f64>; 5] = Default::default();
+    let mut samples: [Vec<f64>; 8] = Default::default();
+    let probe = server.prober();
     for round in 0..ROUNDS {
         let name = |number: usize| format!("pod-{round}-{number}");
         let create = |number: usize| request(Verb::Create, None, RequestBody::Doc(pod(&name(number))));
@@ -48,6 +52,11 @@ pub async fn measure(program: &Path, report: &mut Report) {
             let patch = json!({"metadata": {"labels": {"round": format!("{number}")}}});
             let patch = Doc::from_serialize(&patch).expect("a document");
             request(Verb::Patch, Some(name(number)), RequestBody::Patch(PatchKind::Merge, patch))
+        };
+        let report_status = |number: usize| {
+            let mut request = request(Verb::Patch, Some(name(number)), status_patch(number));
+            request.target.subresource = "status".into();
+            request
         };
         let delete = |number: usize| {
             let mut request = request(Verb::Delete, Some(name(number)), RequestBody::None);
@@ -61,11 +70,24 @@ pub async fn measure(program: &Path, report: &mut Report) {
             per(&server, lists * OBJECTS, many(&client, lists, |_| request(Verb::List, None, RequestBody::None))).await,
         );
         samples[3].push(per(&server, OBJECTS, many(&client, OBJECTS, change)).await);
-        samples[4].push(per(&server, OBJECTS, many(&client, OBJECTS, delete)).await);
+        samples[4].push(per(&server, OBJECTS, many(&client, OBJECTS, report_status)).await);
+        samples[5].push(per(&server, OBJECTS, many(&client, OBJECTS, delete)).await);
+        samples[6].push(leases(&server, &client, round).await);
+        samples[7].push(per(&server, OBJECTS, probe.many(OBJECTS, CONCURRENCY)).await);
     }
-    let rows = [("create", 60.0), ("get", 15.0), ("list, per pod", 2.0), ("patch", 60.0), ("delete", 60.0)];
+    let rows = [
+        ("create", Some(60.0)),
+        ("get", Some(15.0)),
+        ("list, per pod", Some(2.0)),
+        ("patch", Some(60.0)),
+        ("status patch", Some(60.0)),
+        ("delete", Some(60.0)),
+        ("renewal of a lease", Some(25.0)),
+        // TLS, HTTP and the task switches alone: what no request can cost less than.
+        ("GET /readyz", None),
+    ];
     for ((name, aim), samples) in rows.into_iter().zip(samples) {
-        report.add(format!("CPU per {name}"), "us", Some(aim), samples);
+        report.add(format!("CPU per {name}"), "us", aim, samples);
     }
     watch_events(&server, &client, report).await;
 }
@@ -108,6 +130,51 @@ fn pod(name: &str) -> Doc {
         }]},
     });
     Doc::from_serialize(&value).expect("a document")
+}
+
+fn status_patch(number: usize) -> RequestBody {
+    let patch = json!({"status": {"phase": "Running", "podIP": format!("10.0.{}.{}", number / 250, number % 250),
+        "conditions": [
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+    ]}});
+    RequestBody::Patch(PatchKind::Strategic, Doc::from_serialize(&patch).expect("a document"))
+}
+
+/// Leases that are renewed by a PUT of the whole, each by its holder, as nodes do.
+async fn leases(server: &Server, client: &Client, round: usize) -> f64 {
+    let create = |number: usize| {
+        let doc = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": format!("lease-{round}-{number}"), "namespace": "default"},
+            "spec": {"holderIdentity": "figures", "leaseDurationSeconds": 40, "renewTime": renewal(0)},
+        });
+        let body = RequestBody::Doc(Doc::from_serialize(&doc).expect("a document"));
+        ApiRequest { verb: Verb::Create, target: Target::all(Lease::resource(), "default"), body, ..Default::default() }
+    };
+    let created: Vec<Doc> = stream::iter(0..LEASES)
+        .then(async |number| object(client.call(create(number)).await.expect("a lease")))
+        .collect()
+        .await;
+    let holders = created.into_iter().map(|mut lease| async move {
+        for second in 1..=OBJECTS / LEASES {
+            lease.set_at(&["spec", "renewTime"], renewal(second).into());
+            let target = Target::one(Lease::resource(), "default", lease.str_at(&["metadata", "name"]));
+            let body = RequestBody::Doc(lease);
+            let request = ApiRequest { verb: Verb::Update, target, body, ..Default::default() };
+            lease = object(client.call(request).await.expect("a renewed lease"));
+        }
+    });
+    per(server, OBJECTS, stream::iter(holders).buffer_unordered(CONCURRENCY).collect::<()>()).await
+}
+
+fn renewal(second: usize) -> String {
+    format!("2026-01-01T00:00:{second:02}.000000Z")
+}
+
+fn object(response: ApiResponse) -> Doc {
+    let object = response.into_object().expect("an object");
+    Doc::parse(&object.to_json()).expect("JSON")
 }
 
 /// Sends `count` requests, some at a time. Each must succeed.

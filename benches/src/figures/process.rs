@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{StreamExt, stream};
 use k8s::{
     core::env::Env,
     reconcile::Client,
@@ -17,7 +18,7 @@ use k8s::{
         client::{Config, HttpTransport},
         env::System,
         http1,
-        tls::ServerTrust,
+        tls::{self, API_PROTOCOLS, ServerTrust},
     },
 };
 use tempfile::TempDir;
@@ -31,6 +32,23 @@ pub fn release_program() -> PathBuf {
     assert!(status.is_ok_and(|status| status.success()), "the release program builds");
     assert!(program.exists(), "{} is there", program.display());
     program
+}
+
+/// Asks for `/readyz`, as often as told.
+pub struct Prober {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Prober {
+    /// Sends `count` requests, `at_once` of them at a time. Each must succeed.
+    pub async fn many(&self, count: usize, at_once: usize) {
+        let asks = (0..count).map(|_| async {
+            let answer = self.http.get(&self.url).send().await.and_then(reqwest::Response::error_for_status);
+            answer.expect("an answer").bytes().await.expect("its body");
+        });
+        stream::iter(asks).buffer_unordered(at_once).collect::<()>().await;
+    }
 }
 
 /// One running `k8s up`.
@@ -92,9 +110,25 @@ impl Server {
 
     /// A client as the administrator, over TLS.
     pub fn client(&self) -> Client {
-        let config = Config::from_kubeconfig(&self.folder.path().join("admin.kubeconfig"), None).expect("a kubeconfig");
         let env = System::current();
-        Client::new(Arc::new(HttpTransport::new(config, env.clone()).expect("a transport")), env)
+        Client::new(Arc::new(HttpTransport::new(self.config(), env.clone()).expect("a transport")), env)
+    }
+
+    /// A plain HTTP client as the administrator, over TLS, for paths that are no resource.
+    pub fn prober(&self) -> Prober {
+        let config = self.config();
+        let tls = tls::client(&System::current(), ServerTrust::Anyone, config.identity.as_ref(), API_PROTOCOLS);
+        let http = reqwest::Client::builder().tls_backend_preconfigured(tls.expect("a TLS configuration")).no_proxy();
+        Prober { http: http.build().expect("an HTTP client"), url: format!("{}/readyz", config.server) }
+    }
+
+    /// The administrator's configuration, which is written when the server is ready, or a moment later.
+    fn config(&self) -> Config {
+        let path = self.folder.path().join("admin.kubeconfig");
+        while !path.exists() && self.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Config::from_kubeconfig(&path, None).expect("a kubeconfig")
     }
 
     /// User and system time of the process so far.

@@ -4,7 +4,7 @@
 //! compiled and change with the feed, before the write that changed them is acknowledged to other readers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -32,11 +32,15 @@ pub struct Rbac {
 struct Rules {
     cluster_roles: BTreeMap<String, Arc<[PolicyRule]>>,
     roles: BTreeMap<ObjectKey, Arc<[PolicyRule]>>,
-    /// By subject, then by binding. The namespace of a binding is its scope; empty is the whole cluster.
-    grants: BTreeMap<Who, BTreeMap<ObjectKey, RoleName>>,
+    /// By the name of the subject.
+    users: BTreeMap<String, Grants>,
+    groups: BTreeMap<String, Grants>,
     /// The subjects of each binding, so that a change can take the old ones out.
     bound: BTreeMap<ObjectKey, BTreeSet<Who>>,
 }
+
+/// What a subject is granted, by binding. The namespace of a binding is its scope; empty is the whole cluster.
+type Grants = BTreeMap<ObjectKey, RoleName>;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
@@ -94,10 +98,11 @@ fn set<N: Ord>(roles: &mut BTreeMap<N, Arc<[PolicyRule]>>, name: N, rules: Optio
 impl Rules {
     fn bind(&mut self, binding: &ObjectKey, new: Option<(&RoleRef, &[Bound])>) {
         for who in self.bound.remove(binding).unwrap_or_default() {
-            if let Some(grants) = self.grants.get_mut(&who) {
-                grants.remove(binding);
-                if grants.is_empty() {
-                    self.grants.remove(&who);
+            let (all, name) = self.granted(who);
+            if let Entry::Occupied(mut grants) = all.entry(name) {
+                grants.get_mut().remove(binding);
+                if grants.get().is_empty() {
+                    grants.remove();
                 }
             }
         }
@@ -111,9 +116,18 @@ impl Rules {
         };
         let everyone: BTreeSet<Who> = subjects.iter().filter_map(|subject| who(subject, binding)).collect();
         for who in &everyone {
-            self.grants.entry(who.clone()).or_default().insert(binding.clone(), role.clone());
+            let (all, name) = self.granted(who.clone());
+            all.entry(name).or_default().insert(binding.clone(), role.clone());
         }
         self.bound.insert(binding.clone(), everyone);
+    }
+
+    /// Where the grants of a subject are.
+    fn granted(&mut self, who: Who) -> (&mut BTreeMap<String, Grants>, String) {
+        match who {
+            Who::User(name) => (&mut self.users, name),
+            Who::Group(name) => (&mut self.groups, name),
+        }
     }
 
     fn of_role(&self, role: &RoleName) -> Option<&Arc<[PolicyRule]>> {
@@ -125,10 +139,10 @@ impl Rules {
 
     /// Visits every rule that holds for a caller in a namespace (empty: cluster-wide ones only).
     fn visit(&self, caller: &Caller, namespace: &str, mut visit: impl FnMut(&PolicyRule) -> bool) -> bool {
-        let user = std::iter::once(Who::User(caller.name.to_string()));
-        let groups = caller.groups.iter().map(|group| Who::Group(group.to_string()));
-        for who in user.chain(groups) {
-            for (binding, role) in self.grants.get(&who).into_iter().flatten() {
+        let user = self.users.get(caller.name.as_str());
+        let groups = caller.groups.iter().map(|group| self.groups.get(group.as_str()));
+        for grants in std::iter::once(user).chain(groups).flatten() {
+            for (binding, role) in grants {
                 let in_scope = binding.namespace.is_empty() || binding.namespace == namespace;
                 let rules = if in_scope { self.of_role(role) } else { None };
                 if rules.is_some_and(|rules| rules.iter().any(&mut visit)) {

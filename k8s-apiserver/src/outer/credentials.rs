@@ -1,7 +1,5 @@
 //! What a request says of who asks: certificate, token, user agent, and whom to act as.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderName, header};
 use k8s_core::{
     doc::Text,
@@ -24,7 +22,7 @@ const IMPERSONATE_EXTRA: &str = "impersonate-extra-";
 /// Reads certificate and token. The token's header is taken out, so that it can go nowhere else.
 ///
 /// `X-Remote-*` headers are not read: there is no front proxy.
-pub fn credentials(headers: &mut HeaderMap, peer: Option<&Arc<Peer>>) -> Credentials {
+pub fn credentials(headers: &mut HeaderMap, peer: Option<&Peer>) -> Credentials {
     let certificates = peer.map(|peer| peer.certificates.iter().map(|c| c.to_vec()).collect()).unwrap_or_default();
     let authorization = headers.remove(header::AUTHORIZATION);
     let bearer = authorization.as_ref().and_then(|value| value.to_str().ok()).and_then(|value| {
@@ -45,8 +43,13 @@ pub fn caller(found: Option<Caller>, credentials: &Credentials, headers: &Header
         None if presented => return Err(ApiError::unauthorized()),
         None => Caller::anonymous(),
     };
+    Ok(with_agent(caller, headers))
+}
+
+/// The same caller with the program that speaks for them.
+pub fn with_agent(caller: Caller, headers: &HeaderMap) -> Caller {
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("");
-    Ok(caller.with_agent(agent.chars().take(MAX_AGENT_CHARS).collect::<Text>()))
+    caller.with_agent(agent.chars().take(MAX_AGENT_CHARS).collect::<Text>())
 }
 
 /// Whom the `Impersonate-*` headers say to act as. The headers are taken out.

@@ -1,12 +1,13 @@
 //! The endpoint slice plan as a running controller.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_core::{
     api::api::{
         core::v1::{Node, Pod, Service},
         discovery::v1::EndpointSlice,
     },
+    doc::Text,
     object::{Object, ObjectKey},
     resource::Stored,
     selector::{LabelSelector, Labels},
@@ -33,20 +34,18 @@ pub fn controller() -> Controller<EndpointSlices> {
 
 /// Services whose selector matches the pod as it was or as it is, if anything that shows in a slice changed.
 fn services_of_pod(delta: &Delta, services: &DynamicInformer) -> Vec<ObjectKey> {
-    if let (Some(old), Some(new)) = (&delta.old, &delta.new)
-        && shown(old) == shown(new)
-    {
-        return Vec::new();
-    }
-    let namespace = &delta.object().meta.namespace;
-    let matched = |service: &Arc<Object>| {
-        let service = service.typed::<Service>().ok()?;
-        let selector = service.spec.as_ref()?.selector.clone().filter(|selector| !selector.is_empty())?;
-        let matches = |object: &Arc<Object>| selector.iter().all(|(k, v)| object.meta.label(k) == Some(v));
-        delta.old.iter().chain(&delta.new).any(matches).then_some(())
+    let selects = |service: &Arc<Object>| {
+        let selector = service.part::<BTreeMap<Text, Text>>(&["spec", "selector"]).unwrap_or_default();
+        let matches = |pod: &Arc<Object>| selector.iter().all(|(k, v)| pod.meta.label(k) == Some(v));
+        !selector.is_empty() && delta.old.iter().chain(&delta.new).any(matches)
     };
-    let services = services.list_in(namespace).into_iter().filter(|service| matched(service).is_some());
-    services.map(|service| service.meta.key()).collect()
+    let services = services.list_in(&delta.object().meta.namespace).into_iter().filter(selects);
+    let services: Vec<ObjectKey> = services.map(|service| service.meta.key()).collect();
+    // Most pods are behind no service: only those that are get decoded.
+    match (&delta.old, &delta.new) {
+        (Some(old), Some(new)) if !services.is_empty() && shown(old) == shown(new) => Vec::new(),
+        _ => services,
+    }
 }
 
 /// What of a pod shows in a slice, cheaply compared.
