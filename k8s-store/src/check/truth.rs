@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::history::Tick;
-use crate::{Change, ChangeEvent, Digest, Entry, Guard, Key, Op, Revision, Transaction, state};
+use crate::{Change, ChangeEvent, Digest, Entry, Guard, Key, Op, Revision, Transaction};
 
 /// What happened, in the order in which it happened. Begins with an empty store at revision zero.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ impl Truth {
 
     /// The digest of everything at a revision.
     pub(crate) fn digest(&self, revision: Revision) -> Digest {
-        crate::Digest::of(self.list("", None, revision))
+        Digest::of(self.list("", None, revision))
     }
 
     /// The first guard that does not hold at a revision, and what is there instead.

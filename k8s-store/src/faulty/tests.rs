@@ -19,6 +19,7 @@ fn name(error: &StoreError) -> &'static str {
         StoreError::TooLarge { .. } => "TooLarge",
         StoreError::Invalid { .. } => "Invalid",
         StoreError::LeaseNotFound { .. } => "LeaseNotFound",
+        StoreError::Unreadable { .. } => "Unreadable",
         StoreError::Unavailable(_) => "Unavailable",
         StoreError::ReadOnly { .. } => "ReadOnly",
         StoreError::Full { .. } => "Full",
@@ -29,7 +30,7 @@ fn name(error: &StoreError) -> &'static str {
     }
 }
 
-const ALL: usize = 13;
+const ALL: usize = 14;
 
 fn faulty() -> Faulty {
     Faulty::new(Arc::new(Memory::new(Clock::new().env())))
@@ -76,6 +77,10 @@ async fn planned() -> Vec<StoreError> {
         assert_eq!(store.head().await.expect("reads go on"), Revision::ZERO, "nothing happened");
         store.commit(put()).await.expect("once is enough");
     }
+    let store = faulty();
+    let unreadable = StoreError::Unreadable { key: "a".into(), reason: reason() };
+    store.fail(Calls::Reads, Failure::Refuse(unreadable), 1);
+    errors.push(store.get(&"a".into()).await.expect_err("it is to fail"));
     errors
 }
 
