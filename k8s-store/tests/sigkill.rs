@@ -95,7 +95,7 @@ async fn write_forever(store: Arc<Embedded>, writer: u64) {
         n += 1;
         let revision = store.commit(transaction(writer, n)).await.expect("a plain commit succeeds").revision;
         report(&format!("ack {writer} {n} {revision}"));
-        if writer == 0 && n.is_multiple_of(50) {
+        if writer == 0 && n.is_multiple_of(10) {
             store.compact(Revision(revision.0.saturating_sub(100))).await.expect("compacts");
             let disk = store.statistics().await.expect("statistics").disk.expect("it has a disk");
             report(&format!("disk {} {} {}", disk.snapshots, disk.segments_recycled, disk.segments_begun));

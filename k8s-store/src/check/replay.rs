@@ -215,7 +215,11 @@ impl<'a> Replay<'a> {
             if let Err(contradiction) = self.step() {
                 let contradiction = first.get_or_insert(contradiction.amid(self.evidence.history, &self.truth));
                 if !self.take_back() {
-                    return Err(contradiction.clone());
+                    let mut contradiction = contradiction.clone();
+                    if self.steps > PATIENCE {
+                        contradiction.what += " (there were too many unknown outcomes to try every order)";
+                    }
+                    return Err(contradiction);
                 }
             }
         }
