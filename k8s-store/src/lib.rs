@@ -10,6 +10,8 @@ mod embedded;
 mod engine;
 mod entry;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod history;
 mod key;
 mod lease;
@@ -24,6 +26,8 @@ pub use change::{Change, ChangeEvent, WatchItem, WatchStream};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use entry::{Attachment, Entry};
 pub use error::StoreError;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use history::Retention;
 pub use key::{Key, LeaseId, Revision};
 pub use memory::Memory;
