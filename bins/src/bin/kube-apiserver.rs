@@ -1,4 +1,4 @@
-//! The API server as a program of its own, on the embedded store.
+//! The API server as a program of its own, on the embedded store or on an etcd.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,6 +11,7 @@ use bins::{
     data_dir,
     program::{self, Failure, stop_signal},
     progress::Progress,
+    storage::{EtcdArguments, Storage},
 };
 use clap::Parser;
 use k8s::{
@@ -19,7 +20,6 @@ use k8s::{
     core::registry::Registry,
     credentials::identity,
     machine,
-    store::{Embedded, EmbeddedOptions, StoreError},
     wire::{env::System, pki::write_private},
 };
 
@@ -39,9 +39,8 @@ struct Arguments {
     /// The address that pods reach this server at [default: this machine's]
     #[arg(long, value_name = "IP")]
     advertise_address: Option<IpAddr>,
-    /// Not supported yet: this build has the embedded store only
-    #[arg(long, value_name = "URLS")]
-    etcd_servers: Option<String>,
+    #[command(flatten)]
+    etcd: EtcdArguments,
 }
 
 fn main() -> ExitCode {
@@ -50,24 +49,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.etcd_servers.is_some() {
-        return Err(
-            "--etcd-servers: this build has no etcd backend yet; leave the flag out to use the embedded store".into()
-        );
-    }
     let progress = Progress::default();
     let folder = data_dir::prepare(arguments.data_dir)?;
     let env = System::current();
-    let store = match Embedded::open(&folder.join("store"), env.clone(), EmbeddedOptions::default()) {
-        Err(StoreError::Locked { .. }) => {
-            return Err(format!("--data-dir {}: in use by another process", folder.display()).into());
-        }
-        opened => opened?,
-    };
+    let storage = Storage::open(arguments.etcd, &folder, &env).await?;
     let credentials = Arc::new(Credentials::load_or_generate(&folder.join("pki"), &env)?);
     let control_plane = ControlPlane::start(ControlPlaneOptions {
         env: env.clone(),
-        store: store.clone(),
+        store: storage.store.clone(),
         credentials: credentials.clone(),
         registry: Registry::builtin(),
         admission: Vec::new(),
@@ -91,7 +80,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     progress.done(format_args!("API server ready on {server}"));
     stop_signal().await?;
     control_plane.stop().await;
-    store.close();
+    storage.close();
     progress.done("API server stopped");
     Ok(())
 }
