@@ -18,8 +18,9 @@ pub(super) async fn grant(connection: &Connection, ttl: Duration) -> Result<Leas
 pub(super) async fn keep_alive(connection: &Connection, lease: LeaseId) -> Result<Duration, StoreError> {
     let mut leases = connection.leases();
     let kept = async {
-        // Asks once by itself.
-        let (_keeper, mut answers) = leases.keep_alive(id(lease)).await?;
+        // The library keeps the answer to its first question to itself.
+        let (mut keeper, mut answers) = leases.keep_alive(id(lease)).await?;
+        keeper.keep_alive().await?;
         answers.message().await
     };
     let seconds = match connection.once(kept).await {
