@@ -9,4 +9,5 @@ pub mod kubeconfig;
 pub mod program;
 pub mod progress;
 pub mod reset;
+pub mod storage;
 pub mod up;

@@ -19,10 +19,11 @@ mod clock;
 mod compaction;
 mod leases;
 mod reads;
+mod rebased;
 mod watches;
 mod writes;
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{any::Any, collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_core::env::{BoxFuture, Env};
@@ -36,14 +37,51 @@ pub struct Subject {
     pub store: Arc<dyn Store>,
     /// Whether the store hands attachments back, as backends do whose change feed is the commit itself.
     pub hands_back_attachments: bool,
+    /// Whose time leases run on.
+    pub lease_time: LeaseTime,
     /// Dropped after the store: its folder, its server.
     pub surroundings: Box<dyn Any + Send + Sync>,
+}
+
+/// Whose time a store's leases run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseTime {
+    /// The environment's; the tests advance it.
+    Environment,
+    /// Another machine's; the tests wait, and grant leases of a few seconds.
+    Real,
+}
+
+impl LeaseTime {
+    /// How long the tests' leases live.
+    fn ttl(self) -> Duration {
+        match self {
+            Self::Environment => Duration::from_secs(10),
+            Self::Real => Duration::from_secs(2),
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the time of a server that no environment controls")]
+    async fn pass(self, clock: &Clock, duration: Duration) {
+        match self {
+            Self::Environment => clock.advance(duration),
+            Self::Real => tokio::time::sleep(duration).await,
+        }
+    }
 }
 
 impl Subject {
     /// A store that needs nothing else and hands attachments back.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, hands_back_attachments: true, surroundings: Box::new(()) }
+        Self { store, hands_back_attachments: true, lease_time: LeaseTime::Environment, surroundings: Box::new(()) }
+    }
+
+    /// Counts from `base`, the head of the empty store: for a backend whose counter does not begin at zero.
+    ///
+    /// Nobody but the test may write, or revisions are not dense.
+    pub fn counting_from(mut self, base: Revision) -> Self {
+        self.store = Arc::new(rebased::Rebased { inner: self.store, base: base.0 });
+        self
     }
 
     /// Keeps `surroundings` for as long as the store is tested.

@@ -11,6 +11,8 @@ mod embedded;
 mod engine;
 mod entry;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod faulty;
 mod history;
 mod key;
@@ -26,6 +28,8 @@ pub use change::{Change, ChangeEvent, WatchItem, WatchStream};
 pub use embedded::{Embedded, EmbeddedOptions, REVISIONS_SKIPPED};
 pub use entry::{Attachment, Entry};
 pub use error::StoreError;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use faulty::{Calls, Failure, Faulty};
 pub use history::Retention;
 pub use key::{Key, LeaseId, Revision};

@@ -16,7 +16,8 @@ use crate::{Committed, Entry, Key, LeaseId, Revision, StoreError, Transaction, W
 /// - **Linearizable.** [`commit`](Self::commit), [`get`](Self::get), [`head`](Self::head) and a
 ///   [`list`](Self::list) without `at` take effect at one moment between call and return.
 /// - **Durable.** What a backend that has a disk acknowledged is there after a crash.
-/// - **Dense.** Every commit that changes something takes the next [`Revision`]; nothing else does.
+/// - **Dense.** Every commit that changes something takes the next [`Revision`]; nothing else does. On a server that
+///   others write to as well, their commits count, too: then a store's own revisions rise, with gaps.
 /// - **One change feed.** A watch is *ordered* (revisions rise), *unique* (no revision twice), *atomic* (all of a
 ///   commit in one item), *reliable* (nothing under the prefix is left out), *resumable* (from any kept revision)
 ///   and *bookmarkable* (a [`Progress`](crate::WatchItem::Progress) never overtakes a change).
@@ -139,7 +140,7 @@ pub struct Statistics {
     pub oldest: Revision,
     /// How many keys there are.
     pub entries: u64,
-    /// The bytes of all keys and values.
+    /// The bytes of all keys and values; zero on a backend that does not count them.
     pub bytes: u64,
     /// An estimate of the memory that the kept history holds, in bytes.
     pub history_bytes: u64,

@@ -1,4 +1,4 @@
-//! The API server as a program of its own, on the embedded store.
+//! The API server as a program of its own, on the embedded store or on an etcd.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,6 +11,7 @@ use bins::{
     data_dir,
     program::{self, Failure, stop_signal},
     progress::Progress,
+    storage::{EtcdArguments, Storage},
 };
 use clap::Parser;
 use k8s::{
@@ -20,7 +21,6 @@ use k8s::{
     core::registry::Registry,
     credentials::{KeyFiles, identity},
     machine,
-    store::{Embedded, EmbeddedOptions, StoreError},
     wire::{env::System, pki::write_private},
 };
 
@@ -42,10 +42,10 @@ struct Arguments {
     advertise_address: Option<IpAddr>,
     /// The keys that encrypt Secrets in the store, a line each: a name, a space, 32 bytes in base64. The first one
     /// encrypts, all of them decrypt [default: pki/encryption.key in the data folder, made when it is not there]
-    #[arg(long, value_name = "FILE", conflicts_with = "encryption_provider_config")]
+    #[arg(long, value_name = "FILE", group = "encryption")]
     encryption_key_file: Option<PathBuf>,
     /// What is encrypted in the store: an EncryptionConfiguration with the providers aesgcm and identity
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "encryption")]
     encryption_provider_config: Option<PathBuf>,
     /// The key that signs service account tokens (P-256, PKCS#8) [default: pki/sa.key in the data folder]
     #[arg(long, value_name = "FILE")]
@@ -56,9 +56,8 @@ struct Arguments {
     /// The key of that authority [default: pki/ca.key in the data folder]
     #[arg(long, value_name = "FILE", requires = "ca_cert_file")]
     ca_key_file: Option<PathBuf>,
-    /// Not supported yet: this build has the embedded store only
-    #[arg(long, value_name = "URLS")]
-    etcd_servers: Option<String>,
+    #[command(flatten)]
+    etcd: EtcdArguments,
 }
 
 fn main() -> ExitCode {
@@ -67,20 +66,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.etcd_servers.is_some() {
-        return Err(
-            "--etcd-servers: this build has no etcd backend yet; leave the flag out to use the embedded store".into()
-        );
-    }
     let progress = Progress::default();
     let folder = data_dir::prepare(arguments.data_dir)?;
     let env = System::current();
-    let store = match Embedded::open(&folder.join("store"), env.clone(), EmbeddedOptions::default()) {
-        Err(StoreError::Locked { .. }) => {
-            return Err(format!("--data-dir {}: in use by another process", folder.display()).into());
-        }
-        opened => opened?,
-    };
+    let storage = Storage::open(arguments.etcd, &folder, &env).await?;
     let given = KeyFiles {
         ca_certificate: arguments.ca_cert_file,
         ca_key: arguments.ca_key_file,
@@ -91,7 +80,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let encryption = arguments.encryption_provider_config.as_deref().map(provider_config).transpose()?;
     let control_plane = ControlPlane::start(ControlPlaneOptions {
         env: env.clone(),
-        store: store.clone(),
+        store: storage.store.clone(),
         credentials: credentials.clone(),
         registry: Registry::builtin(),
         admission: Vec::new(),
@@ -116,7 +105,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     progress.done(format_args!("API server ready on {server}"));
     stop_signal().await?;
     control_plane.stop().await;
-    store.close();
+    storage.close();
     progress.done("API server stopped");
     Ok(())
 }

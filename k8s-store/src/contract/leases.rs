@@ -1,13 +1,9 @@
 //! Promises about leases.
 
-use std::time::Duration;
-
 use k8s_core::env::Env;
 
 use super::{Subject, all, get, make, next_change, put, watch};
 use crate::{LeaseId, Op, Revision, Store, StoreError, Transaction};
-
-const TTL: Duration = Duration::from_secs(10);
 
 async fn put_leased(store: &dyn Store, key: &str, lease: LeaseId) -> Revision {
     let op = Op::Put { key: key.into(), value: "leased".into(), lease: Some(lease), attachment: None };
@@ -18,8 +14,9 @@ async fn put_leased(store: &dyn Store, key: &str, lease: LeaseId) -> Revision {
 pub async fn leases_end_with_their_keys(new: impl AsyncFn(Env) -> Subject) {
     let (subject, clock) = make(new).await;
     let store = &*subject.store;
-    let lease = store.grant(TTL).await.expect("grants");
-    let other = store.grant(10 * TTL).await.expect("grants");
+    let (time, ttl) = (subject.lease_time, subject.lease_time.ttl());
+    let lease = store.grant(ttl).await.expect("grants");
+    let other = store.grant(10 * ttl).await.expect("grants");
     assert_ne!(lease, other);
     assert_eq!(store.head().await.expect("a head"), Revision::ZERO, "a lease is no change");
     put_leased(store, "mine/a", lease).await;
@@ -28,7 +25,7 @@ pub async fn leases_end_with_their_keys(new: impl AsyncFn(Env) -> Subject) {
     let last = put(store, "free", "v").await;
     assert_eq!(get(store, "mine/a").await.expect("it is there").lease, Some(lease));
     let mut watch = watch(store, "", last).await;
-    clock.advance(TTL);
+    time.pass(&clock, ttl).await;
     let change = next_change(&mut watch).await;
     assert_eq!(change.revision, last.next());
     let deleted: Vec<_> = change.events.iter().map(|event| (event.key.as_str(), event.entry.is_none())).collect();
@@ -43,18 +40,19 @@ pub async fn leases_end_with_their_keys(new: impl AsyncFn(Env) -> Subject) {
 pub async fn leases_live_while_kept_alive(new: impl AsyncFn(Env) -> Subject) {
     let (subject, clock) = make(new).await;
     let store = &*subject.store;
-    let kept = store.grant(TTL).await.expect("grants");
-    let left = store.grant(TTL).await.expect("grants");
+    let (time, ttl) = (subject.lease_time, subject.lease_time.ttl());
+    let kept = store.grant(ttl).await.expect("grants");
+    let left = store.grant(ttl).await.expect("grants");
     put_leased(store, "kept", kept).await;
     let last = put_leased(store, "left", left).await;
-    clock.advance(TTL / 2);
-    assert_eq!(store.keep_alive(kept).await.expect("it lives"), TTL);
+    time.pass(&clock, ttl / 2).await;
+    assert_eq!(store.keep_alive(kept).await.expect("it lives"), ttl);
     let mut watch = watch(store, "", last).await;
-    clock.advance(TTL / 2);
+    time.pass(&clock, ttl / 2).await;
     // The end of the other lease shows that the expiry has run, and passed this one over.
     assert_eq!(next_change(&mut watch).await.events[0].key.as_str(), "left");
     assert!(get(store, "kept").await.is_some());
-    clock.advance(TTL / 2);
+    time.pass(&clock, ttl / 2).await;
     assert_eq!(next_change(&mut watch).await.events[0].key.as_str(), "kept");
 }
 
@@ -62,7 +60,8 @@ pub async fn leases_live_while_kept_alive(new: impl AsyncFn(Env) -> Subject) {
 pub async fn leases_can_be_revoked(new: impl AsyncFn(Env) -> Subject) {
     let (subject, _clock) = make(new).await;
     let store = &*subject.store;
-    let (used, unused) = (store.grant(TTL).await.expect("grants"), store.grant(TTL).await.expect("grants"));
+    let ttl = subject.lease_time.ttl();
+    let (used, unused) = (store.grant(ttl).await.expect("grants"), store.grant(ttl).await.expect("grants"));
     put_leased(store, "a", used).await;
     put_leased(store, "b", used).await;
     store.revoke(used).await.expect("it lives");
@@ -73,7 +72,7 @@ pub async fn leases_can_be_revoked(new: impl AsyncFn(Env) -> Subject) {
     for lease in [used, unused] {
         assert!(matches!(store.revoke(lease).await, Err(StoreError::LeaseNotFound { lease: said }) if said == lease));
     }
-    let next = store.grant(TTL).await.expect("grants");
+    let next = store.grant(ttl).await.expect("grants");
     assert!(next != used && next != unused, "a lease's name is not given twice");
 }
 
@@ -81,7 +80,8 @@ pub async fn leases_can_be_revoked(new: impl AsyncFn(Env) -> Subject) {
 pub async fn keys_leave_their_lease(new: impl AsyncFn(Env) -> Subject) {
     let (subject, _clock) = make(new).await;
     let store = &*subject.store;
-    let (one, other) = (store.grant(TTL).await.expect("grants"), store.grant(TTL).await.expect("grants"));
+    let ttl = subject.lease_time.ttl();
+    let (one, other) = (store.grant(ttl).await.expect("grants"), store.grant(ttl).await.expect("grants"));
     for key in ["freed", "moved", "deleted", "stays"] {
         put_leased(store, key, one).await;
     }
@@ -100,7 +100,8 @@ pub async fn keys_leave_their_lease(new: impl AsyncFn(Env) -> Subject) {
 pub async fn unknown_leases_are_refused(new: impl AsyncFn(Env) -> Subject) {
     let (subject, _clock) = make(new).await;
     let store = &*subject.store;
-    let lease = store.grant(TTL).await.expect("grants");
+    let ttl = subject.lease_time.ttl();
+    let lease = store.grant(ttl).await.expect("grants");
     store.revoke(lease).await.expect("it lives");
     let op = Op::Put { key: "a".into(), value: "v".into(), lease: Some(lease), attachment: None };
     let outcome = store.commit(Transaction::new().put("b", "v").op(op)).await;

@@ -1,0 +1,46 @@
+//! The oldest revision that can be read. etcd says only whether a given one can, so it is searched for.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use etcd_client::GetOptions;
+
+use super::{Shared, keyspace};
+use crate::{Revision, StoreError};
+
+/// What is known already. It never falls.
+#[derive(Default)]
+pub(super) struct Oldest(AtomicU64);
+
+impl Oldest {
+    /// Searches from `least`. One request if nothing was compacted since the last search; otherwise as many as the
+    /// head has binary digits.
+    pub(super) async fn find(&self, shared: &Shared, least: Revision) -> Result<Revision, StoreError> {
+        let known = Revision(self.0.load(Relaxed)).max(least);
+        if is_kept(shared, known).await? {
+            return Ok(known);
+        }
+        // Invariant: `low` is compacted, `high` is kept or was when this began.
+        let (mut low, mut high) = (known, shared.head().await?);
+        while high.0 > low.0 + 1 {
+            let middle = Revision(low.0 + (high.0 - low.0) / 2);
+            if is_kept(shared, middle).await? {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        self.0.fetch_max(high.0, Relaxed);
+        Ok(high)
+    }
+}
+
+async fn is_kept(shared: &Shared, revision: Revision) -> Result<bool, StoreError> {
+    let revision = keyspace::number(revision.max(Revision(1)));
+    let options = GetOptions::new().with_count_only().with_revision(revision);
+    match shared.connection.get(vec![0], options).await {
+        // A revision to come is no compacted one.
+        Ok(_) | Err(StoreError::Future { .. }) => Ok(true),
+        Err(StoreError::Compacted { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,129 @@
+//! One process of etcd, which ends with the test's process however that ends.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The shell ends etcd when the pipe from the test closes, so that none is left behind.
+const WRAPPER: &str = r#"etcd "$@" >>"$LOG" 2>&1 & echo $!; read -r _; kill -9 $!; wait"#;
+
+pub struct Member {
+    pub client: u16,
+    pub peer: u16,
+    name: String,
+    folder: TempDir,
+    arguments: Vec<String>,
+    running: Option<(Child, Pid)>,
+}
+
+impl Member {
+    /// A member that serves alone.
+    pub fn alone() -> Self {
+        let mut member = Self::new("alone", &[]);
+        let cluster = member.in_cluster();
+        member.start(&cluster);
+        member.wait_until_it_listens();
+        member
+    }
+
+    /// A member with free ports, not running. `arguments` are added to the usual ones.
+    pub fn new(name: &str, arguments: &[&str]) -> Self {
+        let available = Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(available.is_ok_and(|status| status.success()), "no program etcd: run ./test.sh setup");
+        let folder = tempfile::tempdir().expect("a folder");
+        let [client, peer] = free_ports();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self { client, peer, name: name.into(), folder, arguments, running: None }
+    }
+
+    /// Three members of one cluster, running.
+    pub fn three() -> [Self; 3] {
+        let mut members = ["one", "two", "three"].map(|name| Self::new(name, &[]));
+        let cluster = members.each_ref().map(Self::in_cluster).join(",");
+        for member in &mut members {
+            member.start(&cluster);
+        }
+        members.iter().for_each(Self::wait_until_it_listens);
+        members
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client)
+    }
+
+    /// How the member is named among the initial ones.
+    pub fn in_cluster(&self) -> String {
+        format!("{}=http://127.0.0.1:{}", self.name, self.peer)
+    }
+
+    pub fn start(&mut self, cluster: &str) {
+        let scheme = if self.arguments.iter().any(|argument| argument == "--cert-file") { "https" } else { "http" };
+        let (client, peer) =
+            (format!("{scheme}://127.0.0.1:{}", self.client), format!("http://127.0.0.1:{}", self.peer));
+        let mut command = Command::new("sh");
+        command.env("LOG", self.log()).args(["-c", WRAPPER, "etcd", "--name", &self.name, "--data-dir"]);
+        command.arg(self.folder.path().join("data"));
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", cluster, "--heartbeat-interval", "50", "--election-timeout", "500"]);
+        command.args(&self.arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("a shell");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the shell says the number");
+        let pid = line.trim().parse().ok().and_then(Pid::from_raw).expect("a process number");
+        self.running = Some((child, pid));
+    }
+
+    /// Ends the process as a power cut would.
+    pub fn kill(&mut self) {
+        let Some((mut child, pid)) = self.running.take() else { return };
+        let _ = kill_process(pid, Signal::KILL);
+        drop(child.stdin.take());
+        child.wait().expect("the shell ends");
+    }
+
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let (_, pid) = self.running.as_ref().expect("it runs");
+        kill_process(*pid, signal).expect("it runs");
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    pub fn wait_until_it_listens(&self) {
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.client)).is_err() {
+            let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
+            assert!(began.elapsed() < Duration::from_secs(20), "etcd does not listen:\n{}", log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
