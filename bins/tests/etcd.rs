@@ -65,6 +65,12 @@ const KEYS: [(&str, &str); 4] = [
     ("--ca-key-file", "ca.key"),
 ];
 
+fn make_keys(folder: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    Credentials::load_or_generate(folder, &System::current()).unwrap();
+}
+
 fn keys(etcd: &str) -> Vec<String> {
     let mut command = Command::new("etcdctl");
     command.env("ETCDCTL_API", "3").args(["--endpoints", etcd, "get", "/registry/", "--prefix", "--keys-only"]);
@@ -85,7 +91,7 @@ fn objects_lie_in_etcd_and_stay_there() {
         health.env("ETCDCTL_API", "3").args(["--endpoints", &endpoint, "endpoint", "health"]);
         health.output().map_err(|error| error.to_string()).and_then(|output| succeeded(&output))
     });
-    Credentials::load_or_generate(&folder.path().join("keys"), &System::current()).unwrap();
+    make_keys(&folder.path().join("keys"));
     let kubeconfig = folder.path().join("data/admin.kubeconfig");
     let server = api_server(folder.path(), &endpoint);
     eventually("the API server is ready", || ready(&kubeconfig));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_store::{Etcd, EtcdOptions, Page, Revision, Store, StoreError, Transaction, WatchItem};
+use k8s_store::{Entry, Etcd, EtcdOptions, Page, Revision, Store, StoreError, Transaction, WatchItem};
 
 use super::{member::Member, time};
 
@@ -25,8 +25,9 @@ fn options(members: &[Member]) -> EtcdOptions {
     }
 }
 
-/// What writers know to have happened: each key's last acknowledged number.
-type Acknowledged = BTreeMap<String, u64>;
+/// What writers know to have happened: which key got which number at a revision. A write without an answer is not in it,
+/// and may happen late: after others that were acknowledged.
+type Acknowledged = BTreeMap<Revision, (String, u64)>;
 
 /// Writes rising numbers under a key of its own until told to stop.
 async fn write(store: Arc<Etcd>, key: String, running: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Acknowledged {
@@ -37,7 +38,7 @@ async fn write(store: Arc<Etcd>, key: String, running: Arc<AtomicBool>, done: Ar
             Ok(committed) => {
                 assert!(committed.revision > last, "revisions rise");
                 last = committed.revision;
-                acknowledged.insert(key.clone(), number);
+                acknowledged.insert(last, (key.clone(), number));
                 done.fetch_add(1, SeqCst);
             }
             Err(error) => assert!(error.outcome_unknown(), "a healthy majority refuses nothing: {error}"),
@@ -86,24 +87,30 @@ async fn survive() {
         acknowledged.extend(writer.await.expect("a writer does not panic"));
     }
     let listing = listed(&store).await;
-    let stored: BTreeMap<_, u64> = listing
-        .entries
-        .iter()
-        .map(|entry| (entry.key.to_string(), std::str::from_utf8(&entry.value).unwrap().parse().unwrap()))
-        .collect();
-    for (key, number) in &acknowledged {
-        assert!(stored[key] >= *number, "{key} had {number} acknowledged, and is {}", stored[key]);
-    }
-    let mut seen = start;
+    let (mut seen, mut current) = (start, BTreeMap::new());
     while seen < listing.revision {
         match watch.next().await.expect("the watch goes on").expect("without an error") {
             WatchItem::Change(change) => {
                 assert_eq!(change.revision, seen.next(), "every revision once, in order");
                 seen = change.revision;
+                let [event] = &change.events[..] else { panic!("a writer puts one key at a time: {change:?}") };
+                let entry = event.entry.as_ref().expect("writers delete nothing");
+                let written = (entry.key.to_string(), number(entry));
+                if let Some(promised) = acknowledged.remove(&seen) {
+                    assert_eq!(written, promised, "what was acknowledged at {seen}");
+                }
+                current.insert(written.0, written.1);
             }
             WatchItem::Progress(at) => assert_eq!(at, seen),
         }
     }
+    assert!(acknowledged.is_empty(), "acknowledged, and not in the history: {acknowledged:?}");
+    let stored: BTreeMap<_, _> = listing.entries.iter().map(|entry| (entry.key.to_string(), number(entry))).collect();
+    assert_eq!(stored, current, "the list is what the history leads to");
+}
+
+fn number(entry: &Entry) -> u64 {
+    std::str::from_utf8(&entry.value).expect("text").parse().expect("a number")
 }
 
 /// A list after faults: the members may still be choosing a leader.
