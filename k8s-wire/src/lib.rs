@@ -14,6 +14,7 @@ pub mod health;
 pub mod http1;
 pub mod pki;
 pub mod port_forward;
+pub mod remote_command;
 pub mod serve;
 pub mod spdy;
 pub mod tls;

@@ -79,11 +79,11 @@ async fn streams(env: &Env, mut session: Session, dial: Dial) {
     let mut waiting: BTreeMap<String, Stream> = BTreeMap::new();
     let mut connections = Connections::default();
     while let Some(stream) = session.accept().await {
-        let id = header(&stream, "requestid").to_owned();
-        match (header(&stream, "streamtype"), waiting.remove(&id)) {
+        let id = stream.header("requestid").to_owned();
+        match (stream.header("streamtype"), waiting.remove(&id)) {
             ("error", None) => drop(waiting.insert(id, stream)),
             ("data", Some(errors)) => {
-                let port = header(&stream, "port").parse().unwrap_or(0);
+                let port = stream.header("port").parse().unwrap_or(0);
                 let forwarding = forward_stream(port, stream, errors.sender, dial.clone());
                 connections.add(env.spawn("port-forward", Box::pin(forwarding)));
             }
@@ -93,10 +93,6 @@ async fn streams(env: &Env, mut session: Session, dial: Dial) {
             }
         }
     }
-}
-
-fn header<'a>(stream: &'a Stream, name: &str) -> &'a str {
-    stream.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
 }
 
 async fn forward_stream(port: u16, stream: Stream, errors: StreamSender, dial: Dial) {

@@ -1,9 +1,10 @@
 //! SPDY/3.1, as upstream's clients and nodes still speak it inside upgraded connections: many streams on one.
 //!
-//! Only the server's side, and only what port-forwarding uses: streams opened by the client, data both ways, ends and
-//! resets, pings. Upstream's implementation has no flow control, so there is none here either: a stream that is not
+//! Only the server's side, and only what exec, attach and port-forwarding use: streams opened by the client, data both
+//! ways, ends and resets, pings. Upstream's implementation has no flow control, so there is none here either: a stream that is not
 //! read holds the whole session back, and nothing is buffered without bound.
 
+mod accept;
 mod frame;
 mod headers;
 
@@ -20,6 +21,7 @@ use k8s_core::{
 };
 use tokio::sync::mpsc;
 
+pub use self::accept::{Opening, accept, is_upgrade};
 use self::{
     frame::{Control, Frame, MAX_FRAME_BYTES},
     headers::{HeaderReader, HeaderWriter, Headers},
@@ -37,8 +39,8 @@ const MAX_SEND_BYTES: usize = 32 * 1024;
 /// A session that a client began. Dropping it closes the connection.
 pub struct Session {
     opened: mpsc::Receiver<Stream>,
-    _reading: Task,
-    _writing: Task,
+    reading: Task,
+    writing: Task,
 }
 
 /// A stream that the client opened. Dropping it leaves it half open; call [`StreamSender::finish`].
@@ -99,12 +101,28 @@ impl Session {
                 }
             }),
         );
-        Self { opened, _reading: reading, _writing: writing }
+        Self { opened, reading, writing }
     }
 
     /// The next stream that the client opens; `None` once the session has ended. Cancel-safe.
     pub async fn accept(&mut self) -> Option<Stream> {
         self.opened.recv().await
+    }
+
+    /// Resolves when everything that was sent is written, and the connection closed. Drop the streams first; what the
+    /// client still sends is not read.
+    pub async fn close(self) {
+        drop(self.opened);
+        self.reading.stop().await;
+        // A panic was reported where it happened.
+        let _ = self.writing.join().await;
+    }
+}
+
+impl Stream {
+    /// The value of a header, whose name is in lower case; empty if the client did not send it.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
     }
 }
 

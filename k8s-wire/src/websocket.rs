@@ -100,7 +100,7 @@ pub enum Frame {
 /// The connection broke, or the other side broke the protocol. Nothing more can be sent or received.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("WebSocket: {0}")]
-pub struct StreamError(String);
+pub struct StreamError(pub(crate) String);
 
 type Socket = WebSocketStream<Compat<Box<dyn ByteStream>>>;
 

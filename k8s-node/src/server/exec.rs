@@ -1,4 +1,4 @@
-//! `exec` and `attach` over a WebSocket with channels, and how a command's end is told.
+//! `exec` and `attach`: a session carried over a client's streams, and how a command's end is told.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -9,7 +9,8 @@ use k8s_core::{
 };
 use k8s_wire::{
     body::Body,
-    websocket::{self, CHANNELS, Channels, ERROR, Frame, RESIZE, Receiver, STDERR, STDIN, STDOUT, Sender},
+    remote_command::{self, Receiver, Sender, Wanted},
+    websocket::{ERROR, Frame, RESIZE, STDERR, STDIN, STDOUT},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -59,7 +60,7 @@ pub(super) async fn exec(
         let Some(exec) = runtime.exec() else { return Err(unsupported("exec")) };
         exec.exec(spec).await
     };
-    upgrade(&shared, &mut request, begin)
+    upgrade(&shared, &mut request, wanted(query), begin)
 }
 
 /// Joins the streams of a running container.
@@ -85,41 +86,48 @@ pub(super) async fn attach(
         let Some(attach) = runtime.attach() else { return Err(unsupported("attach")) };
         attach.attach(spec).await
     };
-    upgrade(&shared, &mut request, begin)
+    upgrade(&shared, &mut request, wanted(query), begin)
 }
 
 fn unsupported(what: &str) -> RuntimeError {
     RuntimeError::Unsupported { runtime: "container", what: what.to_owned() }
 }
 
-/// Accepts the WebSocket and carries the session over it in a task of its own.
+fn wanted(query: &Query) -> Wanted {
+    let tty = query.flag("tty");
+    Wanted { stdin: query.flag("input"), stdout: query.flag("output"), stderr: query.flag("error") && !tty, tty }
+}
+
+/// Accepts the client's streams and carries the session over it in a task of its own.
 fn upgrade(
     shared: &Arc<Shared>,
     request: &mut Request<Body>,
+    wanted: Wanted,
     begin: impl Future<Output = Result<Session, RuntimeError>> + Send + 'static,
 ) -> ApiResult<Response<Body>> {
-    let (response, opening) = match websocket::accept(request, CHANNELS) {
+    let (response, opening) = match remote_command::accept(request, wanted) {
         Ok(accepted) => accepted,
         Err(refused) => return Ok(refused.response()),
     };
     let env = shared.env.clone();
     let work = async move {
-        let Ok(channels) = opening.channels().await else { return };
+        let Ok((sender, mut receiver)) = opening.streams(&env).await else { return };
         match begin.await {
-            Ok(session) => carry(&*env, session, channels).await,
-            Err(error) => end(&channels.sender, &failed(&error)).await,
+            Ok(session) => carry(&*env, session, &sender, &mut receiver).await,
+            Err(error) => end(&sender, &failed(&error)).await,
         }
+        drop(sender);
+        receiver.close(&env).await;
     };
     shared.env.spawn("exec session", Box::pin(work)).detach();
     Ok(response)
 }
 
 /// Carries a session to its end, or until the client leaves; then the session is dropped, which ends its command.
-async fn carry(env: &dyn env::Environment, session: Session, channels: Channels) {
+async fn carry(env: &dyn env::Environment, session: Session, sender: &Sender, receiver: &mut Receiver) {
     let Session { stdin, stdout, stderr, terminal, exit } = session;
-    let Channels { sender, receiver } = channels;
     let output = async {
-        futures::join!(copy_out(stdout, STDOUT, &sender), copy_out(stderr, STDERR, &sender));
+        futures::join!(copy_out(stdout, STDOUT, sender), copy_out(stderr, STDERR, sender));
     };
     let work = async {
         let mut output = std::pin::pin!(output);
@@ -133,7 +141,7 @@ async fn carry(env: &dyn env::Environment, session: Session, channels: Channels)
                 code
             }
         };
-        end(&sender, &code.map_or_else(|error| failed(&error), ended)).await;
+        end(sender, &code.map_or_else(|error| failed(&error), ended)).await;
     };
     let input = copy_in(receiver, stdin, terminal);
     tokio::select! {
@@ -156,11 +164,11 @@ async fn copy_out(stream: Option<Pin<Box<dyn AsyncRead + Send>>>, channel: u8, s
 
 /// Passes input and terminal sizes on. Ends only when the client has left.
 async fn copy_in(
-    mut receiver: Receiver,
+    receiver: &mut Receiver,
     mut stdin: Option<Pin<Box<dyn tokio::io::AsyncWrite + Send>>>,
     terminal: Option<Box<dyn Terminal>>,
 ) {
-    while let Some(Ok(frame)) = receiver.next().await {
+    while let Some(frame) = receiver.next().await {
         match frame {
             Frame::Data { channel: STDIN, bytes } => {
                 // A command that no longer reads gets nothing more; that is its own affair.

@@ -1,7 +1,7 @@
 //! A session whose client writes frames by hand.
 
 use futures::io::{ReadHalf, WriteHalf};
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::*;
 use crate::env::System;
@@ -10,12 +10,16 @@ use crate::env::System;
 pub(crate) struct Client {
     headers: HeaderWriter,
     replies: HeaderReader,
-    read: ReadHalf<Compat<tokio::io::DuplexStream>>,
-    write: WriteHalf<Compat<tokio::io::DuplexStream>>,
+    read: ReadHalf<Box<dyn ByteStream>>,
+    write: WriteHalf<Box<dyn ByteStream>>,
 }
 
 pub(crate) fn client(connection: tokio::io::DuplexStream) -> Client {
-    let (read, write) = AsyncReadExt::split(connection.compat());
+    client_on(Box::new(connection.compat()))
+}
+
+pub(crate) fn client_on(connection: Box<dyn ByteStream>) -> Client {
+    let (read, write) = AsyncReadExt::split(connection);
     Client { headers: HeaderWriter::new(), replies: HeaderReader::new(), read, write }
 }
 

@@ -35,10 +35,6 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
 /// Answer the request with the response, and await [`Opening::channels`] in a task of its own.
 pub fn accept(request: &mut Request<Body>, offered: &[Subprotocol]) -> Result<(Response<Body>, Opening), Refused> {
     let headers = request.headers();
-    if has_token(headers, header::UPGRADE, "spdy/3.1") {
-        let message = "SPDY/3.1 streams are not served; use a WebSocket (kubectl 1.31 and later do by themselves)";
-        return Err(Refused { code: 403, message: message.into() });
-    }
     if request.method() != Method::GET || !is_upgrade(headers) || !has_token(headers, header::UPGRADE, "websocket") {
         return Err(bad("this path is opened by a GET that upgrades to a WebSocket"));
     }

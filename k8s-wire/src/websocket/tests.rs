@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, header};
+use http::{Request, header};
 use k8s_core::env::Env;
 
 use super::*;
@@ -137,14 +137,4 @@ async fn what_cannot_be_opened_says_why() {
     assert!(code == 400 && text.contains("v5.channel.k8s.io"), "{code} {text}");
     let (code, text) = refusal(|request| *request.method_mut() = http::Method::POST, CHANNELS).await;
     assert!(code == 400 && text.contains("GET"), "{code} {text}");
-}
-
-#[test]
-fn spdy_is_refused_by_name() {
-    let mut asked = Request::post("/exec").header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "SPDY/3.1");
-    asked = asked.header("x-stream-protocol-version", "v4.channel.k8s.io");
-    let refused = accept(&mut asked.body(body::empty()).unwrap(), CHANNELS).err().unwrap();
-    assert_eq!(refused.code, 403);
-    assert!(refused.message.contains("WebSocket"), "{}", refused.message);
-    let _: Response<Body> = refused.response();
 }
