@@ -22,7 +22,7 @@ use e2e::{
 fn all_in_one() {
     let machine = Machine::claim();
     let mut cluster = Cluster::all_in_one(&machine);
-    for version in ["1.37", "1.32"] {
+    for version in ["1.37", "1.32", "1.20"] {
         Scenario::new(Kubectl::new(version, &cluster.admin_kubeconfig())).run(version);
     }
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
