@@ -75,6 +75,24 @@ PYTHON
     rm -rf "$work"
 }
 
+# Every test that a document names in its tables has run and passed.
+named_tests_ran() {
+    python3 - "$1" target/nextest/default/junit.xml <<'PYTHON'
+import re, sys, xml.etree.ElementTree as xml
+document, report = sys.argv[1:]
+passed = {
+    f"{case.get('classname')} {case.get('name')}"
+    for case in xml.parse(report).iter("testcase") if case.find("failure") is None and case.find("error") is None
+}
+lines = [line for line in open(document) if line.startswith("|")]
+named = {name for line in lines for name in re.findall(r"`(k8s\S* [\w:]+|bins\S* [\w:]+)`", line)}
+missing = sorted(named - passed)
+if missing or not named:
+    sys.exit(f"{document} names tests that did not run:\n" + "\n".join(missing))
+print(f"{document}: all of the {len(named)} tests that it names have passed")
+PYTHON
+}
+
 checks() {
     local features=(--features k8s-store/etcd,k8s/etcd,bins/etcd)
     cargo fmt --check
@@ -82,6 +100,7 @@ checks() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps "${features[@]}" --quiet
     cargo build --workspace --bins --examples "${features[@]}" --quiet
     cargo nextest run --workspace "${features[@]}"
+    named_tests_ran docs/bad-input.md
     cargo test --workspace --doc "${features[@]}" --quiet
     cargo run --release --quiet --bin figures
 }

@@ -402,12 +402,15 @@ async fn what_cannot_be_is_told() {
     let agent = test.agent();
     let claim = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]);
     test.pod("claim", "true", json!({}), json!({"volumes": claim}));
+    let git = json!([{"name": "v", "gitRepo": {"repository": "https://example.com/x"}}]);
+    test.pod("git", "true", json!({}), json!({"volumes": git}));
     test.pod("command", "true", json!({"command": ["nonsense"]}), json!({}));
     test.pod("image", "true", json!({"image": "not/here:1"}), json!({}));
     test.pod("config", "true", json!({"envFrom": [{"configMapRef": {"name": "none"}}]}), json!({}));
     test.pod("network", "true", json!({}), json!({"hostNetwork": false}));
     let expected = [
         "FailedMount MountVolume.SetUp failed for volume \"v\" : volumes of kind persistentVolumeClaim are not supported",
+        "FailedMount MountVolume.SetUp failed for volume \"v\" : volumes of kind gitRepo are not supported",
         "Failed Error: exec: \"nonsense\"",
         "Failed Failed to pull image \"not/here:1\"",
         "Failed Error: configmap \"none\" not found",
@@ -419,7 +422,7 @@ async fn what_cannot_be_is_told() {
             panic!("never told: {text}\n{:#?}", test.cluster.events());
         }
     }
-    for name in ["claim", "command", "image", "config"] {
+    for name in ["claim", "git", "command", "image", "config"] {
         test.cluster.delete(name, 1);
         test.cluster.until("gone", |cluster| cluster.pod(name).is_none()).await;
     }

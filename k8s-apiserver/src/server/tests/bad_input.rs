@@ -169,3 +169,22 @@ async fn an_object_that_only_the_store_cannot_take_is_too_large() {
     let error = api.refused(create("podtemplates", template)).await;
     assert_eq!(error.code(), 413, "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn numbers_are_exact_or_refused() {
+    let api = server().await;
+    let replicas = |number: &str| {
+        let mut body = example("deployments");
+        body.set_at(&["metadata", "name"], "x".into());
+        body.set_at(&["spec", "replicas"], 424_242.into());
+        let text = body.to_string().replace("424242", number);
+        create("deployments", Doc::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}")))
+    };
+    let long = "9".repeat(100_000);
+    for number in ["1e400", "9223372036854775808", "9007199254740993", "2147483648", "1.5", long.as_str()] {
+        let error = api.refused(replicas(number)).await;
+        assert_eq!(error.code(), 400, "{}: {error}", number.len());
+    }
+    let kept = api.ask(replicas("-0")).await.unwrap().into_doc().unwrap();
+    assert_eq!(kept.at(&["spec", "replicas"]).and_then(Doc::as_i64), Some(0));
+}
