@@ -157,8 +157,13 @@ impl Cluster {
         plural: &str,
         key: &ObjectKey,
     ) -> ApiResult<Option<Arc<Object>>> {
-        self.cache.wait_for_head().await?;
+        self.caught_up().await?;
         Ok(self.get(group, version, plural, key))
+    }
+
+    /// Resolves when the cache shows everything that was written before.
+    pub async fn caught_up(&self) -> ApiResult<()> {
+        self.cache.wait_for_head().await
     }
 
     /// Every object of a kind.

@@ -13,6 +13,7 @@ mod eviction;
 mod finalize;
 mod operation;
 mod patch;
+mod proxy;
 mod reviews;
 mod scale;
 mod services;

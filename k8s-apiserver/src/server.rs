@@ -16,7 +16,10 @@ use k8s_core::{
     env::{Env, Task},
     registry::{Registry, ResourceInfo},
     request::{ApiRequest, ApiResponse, Caller, ObjectList, RequestBody, ResponseBody, Verb},
-    seam::{node::NodeDialer, transport::Transport},
+    seam::{
+        node::{NodeDialer, PodDialer},
+        transport::Transport,
+    },
     status::{ApiError, ApiResult},
 };
 use k8s_store::Store;
@@ -59,6 +62,8 @@ pub struct Inner {
     pub cluster: Cluster,
     /// Reaches nodes; `None` where there are none.
     pub dialer: Option<Arc<dyn NodeDialer>>,
+    /// How pods are reached.
+    pub pod_dialer: Option<Arc<dyn PodDialer>>,
     /// Issues and reviews tokens; `None` where there are none.
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// The rules, for reviews and against escalation.

@@ -12,6 +12,6 @@ mod tests;
 
 pub use self::{
     config::{Config, ConfigError, Token},
-    dial::{Dialer, HttpNodeDialer},
+    dial::{Dialer, HttpNodeDialer, HttpPodDialer},
     transport::HttpTransport,
 };

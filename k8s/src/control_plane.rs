@@ -19,7 +19,7 @@ use k8s_core::{
 use k8s_node::server::InProcessDialer;
 use k8s_store::Store;
 use k8s_wire::{
-    client::{Dialer, HttpNodeDialer},
+    client::{Dialer, HttpNodeDialer, HttpPodDialer},
     health::Health,
     pki,
     serve::{CancellationToken, Server},
@@ -88,7 +88,8 @@ impl ControlPlane {
         let mut builder = ApiServer::builder(store, env.clone())
             .registry(registry)
             .tokens(tokens.clone())
-            .node_dialer(Arc::new(nodes.clone()));
+            .node_dialer(Arc::new(nodes.clone()))
+            .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?));
         let by_default = || credentials.encryption_keys().cloned().map(Encryption::of_secrets);
         if let Some(encryption) = options.encryption.or_else(by_default) {
             builder = builder.encryption(encryption);

@@ -24,6 +24,9 @@ const POD_PATHS: [&str; 6] = ["/exec", "/run", "/attach", "/portforward", "/cri"
 impl Operation<'_> {
     /// Opens the connection that the request asks for.
     pub async fn connect(&mut self) -> ApiResult<ApiResponse> {
+        if self.target().subresource == "proxy" && self.info.plural != "nodes" {
+            return self.proxy().await;
+        }
         let base = Base::new(self.existing().await?)?;
         let target = self.target().clone();
         let cluster = &self.server.cluster;
@@ -31,9 +34,6 @@ impl Operation<'_> {
         self.server.admission.validate(&request.with(Some(&base.doc), None)).await?;
         let (node, path_and_query) = match (self.info.plural.as_str(), target.subresource.as_str()) {
             ("nodes", "proxy") => (target.name.to_string(), self.node_path()?),
-            ("pods", "proxy") | ("services", "proxy") => {
-                return Err(ApiError::not_implemented(format!("{}/proxy", self.info.plural)));
-            }
             ("pods", subresource) => {
                 let node = base.object.meta.node_name.to_string();
                 if node.is_empty() {
@@ -56,15 +56,14 @@ impl Operation<'_> {
     }
 
     fn node_path(&self) -> ApiResult<String> {
-        let (path, query) = (&self.options().connect_path, &self.options().connect_query);
+        let path = &self.options().connect_path;
         // However it is written: the node decodes and cleans paths, too.
         let plain = k8s_core::path::percent_decode(path).unwrap_or_else(|| path.clone()).to_lowercase();
         let suspicious = plain.contains("/../") || plain.contains("//") || plain.contains("/./");
         if suspicious || POD_PATHS.iter().any(|pods| plain.starts_with(pods)) {
             return Err(self.forbidden("what a node does to pods is reached through the pods"));
         }
-        let path = if path.is_empty() { "/" } else { path };
-        Ok(if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
+        Ok(self.path_behind_the_proxy())
     }
 
     fn pod_path(&self, subresource: &str, pod: &Doc) -> ApiResult<String> {

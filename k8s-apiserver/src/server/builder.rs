@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use k8s_core::{
     env::Env,
     registry::Registry,
-    seam::node::NodeDialer,
+    seam::node::{NodeDialer, PodDialer},
     status::{ApiError, ApiResult},
 };
 use k8s_store::Store;
@@ -35,6 +35,7 @@ pub struct ApiServerBuilder {
     followers: Vec<Arc<dyn Follower>>,
     admission: Vec<Arc<dyn Admission>>,
     dialer: Option<Arc<dyn NodeDialer>>,
+    pod_dialer: Option<Arc<dyn PodDialer>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
@@ -53,6 +54,7 @@ impl ApiServerBuilder {
             followers: Vec::new(),
             admission: Vec::new(),
             dialer: None,
+            pod_dialer: None,
             tokens: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
@@ -90,6 +92,12 @@ impl ApiServerBuilder {
     /// How nodes are reached, for logs, exec and the like. Without it, these answer 503.
     pub fn node_dialer(mut self, dialer: Arc<dyn NodeDialer>) -> Self {
         self.dialer = Some(dialer);
+        self
+    }
+
+    /// How pods are reached, for the proxy to them and to services. Without it, that answers 503.
+    pub fn pod_dialer(mut self, dialer: Arc<dyn PodDialer>) -> Self {
+        self.pod_dialer = Some(dialer);
         self
     }
 
@@ -162,6 +170,7 @@ impl ApiServerBuilder {
             authorizer: Arc::new(Union(authorizers)),
             admission: Chain::new(admission::builtin(&self.env, rbac.clone()), self.admission),
             dialer: self.dialer,
+            pod_dialer: self.pod_dialer,
             tokens: self.tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },

@@ -1,4 +1,6 @@
-//! How the API server reaches a node's own server (logs, exec, attach, port-forward).
+//! How the API server reaches a node's own server (logs, exec, attach, port-forward), and pods.
+
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -16,6 +18,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for S {}
 pub trait NodeDialer: Send + Sync + 'static {
     /// Connects to a node. 503 when it cannot be reached, with the address in the message.
     async fn dial(&self, node: &NodeAddress) -> ApiResult<Box<dyn ByteStream>>;
+}
+
+/// Opens connections to what runs in pods. HTTP/1.1 is spoken on them.
+#[async_trait]
+pub trait PodDialer: Send + Sync + 'static {
+    /// Connects to an address, by TLS if asked for; the pod's certificate is not verified, and none is shown to it. 503
+    /// when it cannot be reached, with the address in the message.
+    async fn dial(&self, address: SocketAddr, tls: bool) -> ApiResult<Box<dyn ByteStream>>;
 }
 
 /// Where a node listens.

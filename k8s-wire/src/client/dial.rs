@@ -1,11 +1,11 @@
-//! TLS connections that we speak HTTP/1.1 on: to nodes, and to API servers for upgrades.
+//! Connections that we speak HTTP/1.1 on: to nodes, to pods, and to API servers for upgrades.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_core::{
     env::{self, Env},
-    seam::node::{ByteStream, NodeAddress, NodeDialer},
+    seam::node::{ByteStream, NodeAddress, NodeDialer, PodDialer},
     status::{ApiError, ApiResult},
 };
 use rustls::ClientConfig;
@@ -60,5 +60,32 @@ pub struct HttpNodeDialer(pub Dialer);
 impl NodeDialer for HttpNodeDialer {
     async fn dial(&self, node: &NodeAddress) -> ApiResult<Box<dyn ByteStream>> {
         self.0.dial(&node.host, node.port, &node.host).await
+    }
+}
+
+/// Reaches pods over the network, as a stranger to them.
+pub struct HttpPodDialer(Dialer);
+
+impl HttpPodDialer {
+    /// A dialer that has no identity and trusts anyone.
+    pub fn new(env: Env) -> Result<Self, TlsError> {
+        Dialer::new(env, ServerTrust::Anyone, None).map(Self)
+    }
+}
+
+#[async_trait]
+impl PodDialer for HttpPodDialer {
+    async fn dial(&self, address: SocketAddr, tls: bool) -> ApiResult<Box<dyn ByteStream>> {
+        let host = address.ip().to_string();
+        if tls {
+            return self.0.dial(&host, address.port(), &host).await;
+        }
+        let unreachable =
+            |why: &dyn std::fmt::Display| ApiError::unavailable(format!("error dialing {address}: {why}"));
+        match env::timeout(&*self.0.env, CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Some(Ok(stream)) => Ok(Box::new(stream.compat())),
+            Some(Err(why)) => Err(unreachable(&why)),
+            None => Err(unreachable(&format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
     }
 }

@@ -180,7 +180,7 @@ async fn a_refused_upgrade_closes_the_connection() {
     *asked.method_mut() = http::Method::POST;
     let answer = k8s_wire::http1::exchange(&env, stream, asked).await.unwrap();
     let k8s_wire::http1::Answer::Response(response) = answer else { panic!("upgraded") };
-    assert_eq!(response.status(), 403);
+    assert_eq!(response.status(), 400);
     assert_eq!(response.headers().get("connection").unwrap(), "close");
     let said = response.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&said).contains("WebSocket"));

@@ -1,6 +1,6 @@
 //! What a node's identity may write, and connections to nodes.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use futures::io::Cursor;
@@ -8,7 +8,7 @@ use k8s_core::{
     doc,
     doc::Doc,
     request::{ApiRequest, Caller, Options, PatchKind, RequestBody, ResponseBody, Verb},
-    seam::node::{ByteStream, NodeAddress, NodeDialer},
+    seam::node::{ByteStream, NodeAddress, NodeDialer, PodDialer},
     status::ApiResult,
 };
 use parking_lot::Mutex;
@@ -142,7 +142,7 @@ impl NodeDialer for Dialer {
 }
 
 async fn connect(api: &Fixture, path: &str, query: &str, rest: &str) -> Result<String, (u16, String)> {
-    let namespace = if path.starts_with("pods") { "default" } else { "" };
+    let namespace = if path.starts_with("nodes") { "" } else { "default" };
     let options = Options { connect_query: query.into(), connect_path: rest.into(), ..Options::default() };
     match api.call(Verb::Connect, path, namespace, options, RequestBody::None).await {
         Ok(answer) => match answer.body {
@@ -183,7 +183,6 @@ async fn connections_lead_to_the_node_in_its_own_words() {
         ("nodes/n1/proxy", "", "/exec/default/p/c", 403, "through the pods"),
         ("nodes/n1/proxy", "", "/%65xec/default/p/c", 403, "through the pods"),
         ("nodes/n1/proxy", "", "/x/../run/default/p/c", 403, "through the pods"),
-        ("pods/p/proxy", "", "/", 501, "pods/proxy"),
     ];
     for (path, query, rest, code, why) in refused {
         let (found, message) = connect(&api, path, query, rest).await.unwrap_err();
@@ -191,4 +190,81 @@ async fn connections_lead_to_the_node_in_its_own_words() {
         assert!(message.contains(why), "{message}");
     }
     assert_eq!(dialer.0.lock().len(), cases.len(), "what is refused connects nowhere");
+}
+
+/// Remembers where it was asked to connect, and whether by TLS.
+#[derive(Default)]
+struct Pods(Mutex<Vec<(SocketAddr, bool)>>);
+
+#[async_trait]
+impl PodDialer for Pods {
+    async fn dial(&self, address: SocketAddr, tls: bool) -> ApiResult<Box<dyn ByteStream>> {
+        self.0.lock().push((address, tls));
+        Ok(Box::new(Cursor::new(Vec::new())))
+    }
+}
+
+async fn pod_with_address(api: &Fixture, name: &str, ip: &str) {
+    pod_on(api, name, "n1").await;
+    let status = doc!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
+    api.patch(&format!("pods/{name}/status"), "default", PatchKind::Merge, status).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_proxy_leads_to_pods_and_to_nothing_else() {
+    let dialer = Arc::new(Pods::default());
+    let api = built(|builder| builder.pod_dialer(dialer.clone())).await;
+    pod_with_address(&api, "web", "10.0.0.1").await;
+    pod_with_address(&api, "loopback", "127.0.0.1").await;
+    pod_with_address(&api, "metadata", "169.254.169.254").await;
+    pod_on(&api, "young", "n1").await;
+    let service = |name: &str| {
+        doc!({"metadata": {"name": name}, "spec": {"ports": [
+            {"name": "http", "port": 80, "targetPort": 8080}, {"name": "admin", "port": 81, "targetPort": 8081}]}})
+    };
+    let endpoint = |pod: &str, ip: &str, ready: bool| doc!({"addresses": [ip], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}});
+    let slice = |service: &str, endpoints: Doc| {
+        doc!({
+            "metadata": {"name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{"name": "http", "port": 8080}, {"name": "admin", "port": 8081}]
+        })
+    };
+    for (name, endpoints) in [
+        ("web", doc!([endpoint("web", "10.0.0.1", true), endpoint("young", "10.0.0.9", false)])),
+        // Nobody who may write a slice leads the server anywhere but to pods.
+        ("forged", doc!([endpoint("web", "10.0.0.2", true), endpoint("none", "10.0.0.3", true)])),
+    ] {
+        api.create("services", "default", service(name)).await.unwrap();
+        api.create("endpointslices", "default", slice(name, endpoints)).await.unwrap();
+    }
+    let reached = [
+        ("pods/web/proxy", "10.0.0.1:80", false),
+        ("pods/web:8080/proxy", "10.0.0.1:8080", false),
+        ("pods/https:web:/proxy", "10.0.0.1:443", true),
+        ("services/web:http/proxy", "10.0.0.1:8080", false),
+        ("services/web:81/proxy", "10.0.0.1:8081", false),
+        ("services/https:web:admin/proxy", "10.0.0.1:8081", true),
+    ];
+    for (path, address, tls) in reached {
+        assert_eq!(connect(&api, path, "a=b", "/x%20y").await, Ok(format!("{address} /x%20y?a=b")), "{path}");
+        assert_eq!(dialer.0.lock().pop(), Some((address.parse().unwrap(), tls)), "{path}");
+    }
+    let refused = [
+        ("pods/loopback/proxy", 403, "not the address of a pod"),
+        ("pods/metadata:80/proxy", 403, "not the address of a pod"),
+        ("pods/young/proxy", 503, "no address"),
+        ("pods/web:http/proxy", 400, "no port"),
+        ("pods/none:80/proxy", 404, "\"none\" not found"),
+        ("pods/ftp:web:80/proxy", 400, "[scheme:]name[:port]"),
+        ("services/web:82/proxy", 503, "no service port"),
+        ("services/web/proxy", 503, "no endpoints"),
+        ("services/forged:http/proxy", 503, "no endpoints"),
+    ];
+    for (path, code, why) in refused {
+        let (found, message) = connect(&api, path, "", "/").await.unwrap_err();
+        assert_eq!(found, code, "{path}: {message}");
+        assert!(message.contains(why), "{path}: {message}");
+    }
+    assert_eq!(*dialer.0.lock(), [], "what is refused connects nowhere");
 }
