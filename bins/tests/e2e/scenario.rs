@@ -143,6 +143,10 @@ impl Scenario {
         assert_eq!(from_pod, pods, "all three answer from a pod too, the asking one included");
         assert_eq!(http_get(&address, "/greeting").unwrap().trim(), "hello from the config map");
         assert_eq!(http_get(&address, "/color").unwrap().trim(), "blue");
+        let through = |what: &str| format!("/api/v1/namespaces/{namespace}/{what}/proxy/");
+        let said = self.kubectl.run(&["get", "--raw", &through("services/web:80")]);
+        assert!(pods.contains(said.trim()), "the API server leads to the service: {said}");
+        assert_eq!(self.kubectl.run(&["get", "--raw", &through(&format!("pods/{pod}:8080"))]).trim(), pod);
     }
 
     fn change(&self, namespace: &str) {
