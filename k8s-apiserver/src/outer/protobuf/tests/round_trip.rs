@@ -11,9 +11,103 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use super::*;
 
-/// Fields whose numbers are not known yet: what Kubernetes 1.37 added behind gates that are off by default. They are
-/// left out of messages. A struct stands here alone if none of its fields has a number.
-const UNNUMBERED: &[&str] = &[];
+/// Fields whose numbers are not known yet, all new in Kubernetes 1.36 and 1.37. They are left out of messages, as
+/// `docs/not-yet.md` says.
+const UNNUMBERED: &str = "
+    api.authentication.v1.TokenRequestSpec.attestations
+    api.autoscaling.v2.HorizontalPodAutoscalerCondition.observedGeneration
+    api.batch.v1.JobSchedulingConfiguration.disruptionMode
+    api.batch.v1.JobSchedulingConfiguration.resourceClaims
+    api.batch.v1.JobSchedulingConfiguration.schedulingConstraints
+    api.batch.v1.JobSchedulingConfiguration.schedulingPolicy
+    api.batch.v1.JobSpec.scheduling
+    api.certificates.v1.PodCertificateRequestSpec.stubPKCS10Request
+    api.core.v1.ClusterTrustBundleProjection.user
+    api.core.v1.ConfigMapVolumeSource.defaultUser
+    api.core.v1.DownwardAPIVolumeFile.user
+    api.core.v1.DownwardAPIVolumeSource.defaultUser
+    api.core.v1.EmptyDirVolumeSource.mode
+    api.core.v1.EvictionResponder.name
+    api.core.v1.EvictionResponder.priority
+    api.core.v1.GRPCAction.mode
+    api.core.v1.HTTPGetAction.protocol
+    api.core.v1.KeyToPath.user
+    api.core.v1.NodeAllocatableMappedResources.name
+    api.core.v1.NodeAllocatableMappedResources.quantity
+    api.core.v1.NodeAllocatableOverheadResources.name
+    api.core.v1.NodeAllocatableOverheadResources.perContainer
+    api.core.v1.NodeAllocatableOverheadResources.perPod
+    api.core.v1.NodeAllocatableResourceClaimStatus.containers
+    api.core.v1.NodeAllocatableResourceClaimStatus.mapping
+    api.core.v1.NodeAllocatableResourceClaimStatus.overhead
+    api.core.v1.NodeAllocatableResourceClaimStatus.resourceClaimName
+    api.core.v1.NodePodPreemptionPolicy.disableResizePreemption
+    api.core.v1.NodeSpec.podPreemptionPolicy
+    api.core.v1.NodeSystemInfo.runningInUserNamespace
+    api.core.v1.PersistentVolumeClaimStatus.healthStatus
+    api.core.v1.PodCertificateProjection.user
+    api.core.v1.PodSchedulingGroup.podGroupName
+    api.core.v1.PodSpec.evictionResponders
+    api.core.v1.PodSpec.schedulingGroup
+    api.core.v1.PodStatus.nodeAllocatableResourceClaimStatuses
+    api.core.v1.PodStatus.volumeHealth
+    api.core.v1.PodVolumeHealth.healthConditions
+    api.core.v1.PodVolumeHealth.lastTransitionTime
+    api.core.v1.PodVolumeHealth.name
+    api.core.v1.ProjectedVolumeSource.defaultUser
+    api.core.v1.ResourceHealth.message
+    api.core.v1.SecretVolumeSource.defaultUser
+    api.core.v1.ServiceAccountTokenProjection.user
+    api.core.v1.VolumeHealthCondition.message
+    api.core.v1.VolumeHealthCondition.reason
+    api.core.v1.VolumeHealthCondition.status
+    api.core.v1.VolumeHealthStatus.healthConditions
+    api.core.v1.VolumeHealthStatus.lastTransitionTime
+    api.core.v1.VolumeMount.bindMountOptions
+    api.resource.v1.Device.nodeAllocatableResources
+    api.resource.v1.DeviceAttribute.bools
+    api.resource.v1.DeviceAttribute.ints
+    api.resource.v1.DeviceAttribute.strings
+    api.resource.v1.DeviceAttribute.versions
+    api.resource.v1.DeviceCounterConsumption.compatibilityGroups
+    api.resource.v1.DeviceDerivedAttribute.expression
+    api.resource.v1.DeviceDerivedAttribute.name
+    api.resource.v1.DeviceRequestAllocationResult.skipNodeOperations
+    api.resource.v1.DeviceSubRequest.derivedAttributes
+    api.resource.v1.ExactDeviceRequest.derivedAttributes
+    api.resource.v1.NodeAllocatableMapping.capacityKey
+    api.resource.v1.NodeAllocatableMapping.capacityMultiplier
+    api.resource.v1.NodeAllocatableMapping.deviceMultiplier
+    api.resource.v1.NodeAllocatableOverhead.perContainer
+    api.resource.v1.NodeAllocatableOverhead.perPod
+    api.resource.v1.NodeAllocatableResource.mapping
+    api.resource.v1.NodeAllocatableResource.overhead
+    api.resource.v1.ResourceSliceSpec.partitionTypeAttribute
+    api.resource.v1.ResourceSliceSpec.skipNodeOperations
+    api.scheduling.v1alpha3.TopologyConstraint.key
+    api.scheduling.v1alpha3.WorkloadPodGroupDisruptionMode.all
+    api.scheduling.v1alpha3.WorkloadPodGroupDisruptionMode.single
+    api.scheduling.v1alpha3.WorkloadPodGroupGangSchedulingPolicy.minCount
+    api.scheduling.v1alpha3.WorkloadPodGroupResourceClaim.name
+    api.scheduling.v1alpha3.WorkloadPodGroupResourceClaim.resourceClaimName
+    api.scheduling.v1alpha3.WorkloadPodGroupResourceClaim.resourceClaimTemplateName
+    api.scheduling.v1alpha3.WorkloadPodGroupSchedulingConstraints.topology
+    api.scheduling.v1alpha3.WorkloadPodGroupSchedulingPolicy.basic
+    api.scheduling.v1alpha3.WorkloadPodGroupSchedulingPolicy.gang
+    api.storage.v1.CSIDriverSpec.preventPodSchedulingIfMissing
+    api.storage.v1.CSINode.status
+    api.storage.v1.CSINodeStatus.storageHealth
+    api.storage.v1.StorageHealth.healthConditions
+    api.storage.v1.StorageHealth.name
+    api.storage.v1.StorageHealthCondition.accessMode
+    api.storage.v1.StorageHealthCondition.lastTransitionTime
+    api.storage.v1.StorageHealthCondition.message
+    api.storage.v1.StorageHealthCondition.reason
+    api.storage.v1.StorageHealthCondition.status
+    api.storage.v1.StorageHealthCondition.volumeMode
+    apimachinery.pkg.apis.meta.v1.ListMeta.shardInfo
+    apimachinery.pkg.apis.meta.v1.ShardInfo.selector
+";
 
 /// A document that comes back as it is: what Go holds by value is there, and nothing is there that says nothing.
 fn grow(of: Struct<'_>, depth: usize, choose: &mut impl FnMut(u32) -> u32) -> Doc {
@@ -174,15 +268,16 @@ fn every_field_has_a_number() {
     for (api_version, kind) in kinds() {
         let schema = schema_of(&schemas, &api_version, &kind);
         every_struct(schema.root(), &mut seen, &mut |of, field| {
-            let is_type = matches!(field.name(), "apiVersion" | "kind") && of.field("metadata").is_some();
+            // The envelope has them.
+            let is_type = matches!(field.name(), "apiVersion" | "kind");
             if field.proto() > 0 {
                 numbered += 1;
-            } else if !is_type && !of.short_name().starts_with("API") {
+            } else if !is_type {
                 missing.insert(format!("{}.{}", of.name().trim_start_matches("io.k8s."), field.name()));
             }
         });
     }
     assert!(numbered > 1500, "{numbered}");
-    let known: BTreeSet<String> = UNNUMBERED.iter().map(|name| (*name).to_owned()).collect();
+    let known: BTreeSet<String> = UNNUMBERED.split_whitespace().map(str::to_owned).collect();
     assert_eq!(missing, known);
 }
