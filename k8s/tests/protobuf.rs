@@ -89,7 +89,8 @@ impl Asker {
     }
 
     async fn post(&self, path: &str, json: serde_json::Value) -> Vec<u8> {
-        let post = self.https.post(self.url(path)).header("accept", PROTOBUF).header("content-type", "application/json");
+        let post =
+            self.https.post(self.url(path)).header("accept", PROTOBUF).header("content-type", "application/json");
         let response = post.body(json.to_string()).send().await.unwrap();
         assert_eq!(response.headers()["content-type"], PROTOBUF);
         response.bytes().await.unwrap().to_vec()
@@ -111,9 +112,9 @@ impl Asker {
         assert_eq!(response.headers()["content-type"], accept.as_str());
         let (mut chunks, mut kept, mut events) = (response.bytes_stream(), Vec::new(), Vec::new());
         while events.len() < count {
-            let framed = kept.split_first_chunk::<4>().map(|(head, rest): (&[u8; 4], &[u8])| {
-                (u32::from_be_bytes(*head) as usize, rest)
-            });
+            let framed = kept
+                .split_first_chunk::<4>()
+                .map(|(head, rest): (&[u8; 4], &[u8])| (u32::from_be_bytes(*head) as usize, rest));
             match framed {
                 Some((length, rest)) if rest.len() >= length => {
                     let frame = &rest[..length];
@@ -129,8 +130,7 @@ impl Asker {
 }
 
 async fn with_pods() -> Asker {
-    let cluster =
-        Cluster::builder().hollow_nodes(1).listen("127.0.0.1:0".parse().unwrap()).start().await.unwrap();
+    let cluster = Cluster::builder().hollow_nodes(1).listen("127.0.0.1:0".parse().unwrap()).start().await.unwrap();
     cluster.client().namespaced::<Deployment>("default").create(web()).await.unwrap();
     let pods = cluster.client().informer::<Pod>(InformerScope::all());
     let is_running = |pod: &Stored<Pod>| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
@@ -157,7 +157,8 @@ async fn protoc_reads_what_a_cluster_says() {
         let unknown = text.lines().find(|line| line.trim_start().starts_with("contentType"));
         assert_eq!(unknown, Some("contentType: \"\""), "the envelope ends as upstream's");
     }
-    let scale = read("ScaleEnvelope", &asker.over_https("/apis/apps/v1/namespaces/default/deployments/web/scale").await);
+    let scale =
+        read("ScaleEnvelope", &asker.over_https("/apis/apps/v1/namespaces/default/deployments/web/scale").await);
     assert_says(&scale, &["kind: \"Scale\"", "replicas: 2", "selector: \"app=web\""]);
     let missing = read("StatusEnvelope", &asker.inside(&format!("{PODS}/none")).await);
     assert_says(&missing, &["reason: \"NotFound\"", "code: 404"]);

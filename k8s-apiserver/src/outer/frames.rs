@@ -46,7 +46,10 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::negotiate::{Encoding, Shape}, *};
+    use super::{
+        super::negotiate::{Encoding, Shape},
+        *,
+    };
 
     fn object(revision: u64) -> Arc<Object> {
         let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#;

@@ -233,7 +233,10 @@ mod tests {
             ("application/vnd.kubernetes.protobuf,application/json", protobuf(Shape::Whole)),
             ("application/vnd.kubernetes.protobuf;q=0.5,application/json", json(Shape::Whole)),
             ("application/vnd.kubernetes.protobuf;stream=watch", protobuf(Shape::Whole)),
-            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", protobuf(Shape::Metadata)),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                protobuf(Shape::Metadata),
+            ),
             ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", None),
             ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json", json(Shape::Whole)),
             ("application/cbor,application/vnd.kubernetes.protobuf", protobuf(Shape::Whole)),

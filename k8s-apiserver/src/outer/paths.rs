@@ -109,12 +109,7 @@ pub(super) async fn authorize(
 }
 
 impl Paths {
-    pub(super) fn new(
-        catalog: Arc<dyn Catalog>,
-        answers: Answers,
-        requests: Arc<Requests>,
-        schemas: Schemas,
-    ) -> Self {
+    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers, requests: Arc<Requests>, schemas: Schemas) -> Self {
         let openapi = OpenApi::new(catalog.clone(), answers.version.git_version.clone());
         Self { catalog, answers, openapi, requests, schemas, aggregated: Mutex::new(Vec::new()) }
     }

@@ -56,13 +56,8 @@ fn columns(line: &str) -> Result<(&str, &str, &str), String> {
 
 fn field(line: &str) -> Result<Field, String> {
     let (name, written, words) = columns(line)?;
-    let mut field = Field {
-        name: name.into(),
-        node: node(written)?,
-        required: false,
-        proto: 0,
-        proto_inside: Box::default(),
-    };
+    let mut field =
+        Field { name: name.into(), node: node(written)?, required: false, proto: 0, proto_inside: Box::default() };
     let mut rules = field.node.rules.take().map_or_else(Rules::default, |rules| *rules);
     for word in words.split_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));

@@ -3,11 +3,7 @@
 mod golden;
 mod round_trip;
 
-use k8s_core::{
-    doc,
-    doc::Doc,
-    schema::Schemas,
-};
+use k8s_core::{doc, doc::Doc, schema::Schemas};
 
 use super::*;
 

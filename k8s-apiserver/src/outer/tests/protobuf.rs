@@ -189,7 +189,8 @@ fn events(body: Body) -> impl futures::Stream<Item = (String, Bytes)> + Unpin {
             if let Some((head, rest)) = kept.split_first_chunk::<4>() {
                 let length = u32::from_be_bytes(*head) as usize;
                 if rest.len() >= length {
-                    let event = (String::from_utf8(at(&rest[..length], &[1]).to_vec()).unwrap(), at(&rest[..length], &[2, 1]));
+                    let event =
+                        (String::from_utf8(at(&rest[..length], &[1]).to_vec()).unwrap(), at(&rest[..length], &[2, 1]));
                     kept.drain(..4 + length);
                     return Some((event, (chunks, kept)));
                 }
@@ -203,7 +204,8 @@ fn events(body: Body) -> impl futures::Stream<Item = (String, Bytes)> + Unpin {
 async fn a_watch_is_framed() {
     let (outer, _) = outer();
     send(&outer, "POST", CONFIG_MAPS, JSON, config_map("a")).await;
-    let watch = request("GET", &format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"));
+    let watch =
+        request("GET", &format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"));
     let watch = watch.header("accept", "application/vnd.kubernetes.protobuf;stream=watch,application/json");
     let response = outer.clone().oneshot(watch.body(body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
@@ -246,7 +248,8 @@ async fn discovery_of_old() {
     }
     let (kind, versions) = opened(&asked(&outer, "GET", "/api", PROTOBUF).await.2);
     assert_eq!((kind.as_str(), at(&versions, &[1])), ("v1 APIVersions", "v1".into()));
-    const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/vnd.kubernetes.protobuf";
+    const AGGREGATED: &str =
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/vnd.kubernetes.protobuf";
     let (_, media_type, _) = asked(&outer, "GET", "/apis", AGGREGATED).await;
     assert!(media_type.starts_with("application/json;g=apidiscovery"), "{media_type}");
 }

@@ -66,17 +66,14 @@ fn a_service_with_ports_by_number_and_by_name() {
     let by_number = [varint_field(1, 0), vec![2 << 3, 0xfb, 0x41], bytes(3, b"")].concat();
     // 30000 is 0x7530.
     let first = [bytes(1, b""), bytes(2, b"TCP"), varint_field(3, 80), bytes(4, &by_name), varint_field(5, 0)].concat();
-    let second = [
-        bytes(1, b""),
-        bytes(2, b""),
-        vec![3 << 3, 0xbb, 0x03],
-        bytes(4, &by_number),
-        vec![5 << 3, 0xb0, 0xea, 0x01],
-    ].concat();
+    let second =
+        [bytes(1, b""), bytes(2, b""), vec![3 << 3, 0xbb, 0x03], bytes(4, &by_number), vec![5 << 3, 0xb0, 0xea, 0x01]]
+            .concat();
     // clusterIP, type, sessionAffinity, loadBalancerIP, externalName, externalTrafficPolicy, healthCheckNodePort and
     // publishNotReadyAddresses are held by value; sessionAffinityConfig, ipFamilyPolicy, allocateLoadBalancerNodePorts,
     // loadBalancerClass, internalTrafficPolicy and trafficDistribution are pointers.
-    let empty = [(3, b""), (4, b""), (7, b""), (8, b""), (10, b""), (11, b"")].map(|(number, text)| bytes(number, text));
+    let empty =
+        [(3, b""), (4, b""), (7, b""), (8, b""), (10, b""), (11, b"")].map(|(number, text)| bytes(number, text));
     let numbers = [varint_field(12, 0), varint_field(13, 0)].concat();
     let spec = [bytes(1, &first), bytes(1, &second), empty.concat(), numbers].concat();
     let status = bytes(1, b"");
@@ -127,7 +124,8 @@ fn a_container_with_quantities_and_a_probe() {
         varint_field(17, 0),
         varint_field(18, 0),
         bytes(20, b""),
-    ].concat();
+    ]
+    .concat();
     let volume = [bytes(1, b"v"), bytes(2, &bytes(2, &bytes(1, b"")))].concat();
     let spec_head = [bytes(1, &volume), bytes(2, &container)].concat();
     let got = written("v1", "PodTemplate", object);

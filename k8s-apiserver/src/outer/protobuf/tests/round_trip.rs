@@ -46,16 +46,13 @@ const UNNUMBERED: &str = "
     api.core.v1.NodeSystemInfo.runningInUserNamespace
     api.core.v1.PersistentVolumeClaimStatus.healthStatus
     api.core.v1.PodCertificateProjection.user
-    api.core.v1.PodSchedulingGroup.podGroupName
     api.core.v1.PodSpec.evictionResponders
-    api.core.v1.PodSpec.schedulingGroup
     api.core.v1.PodStatus.nodeAllocatableResourceClaimStatuses
     api.core.v1.PodStatus.volumeHealth
     api.core.v1.PodVolumeHealth.healthConditions
     api.core.v1.PodVolumeHealth.lastTransitionTime
     api.core.v1.PodVolumeHealth.name
     api.core.v1.ProjectedVolumeSource.defaultUser
-    api.core.v1.ResourceHealth.message
     api.core.v1.SecretVolumeSource.defaultUser
     api.core.v1.ServiceAccountTokenProjection.user
     api.core.v1.VolumeHealthCondition.message
@@ -179,9 +176,10 @@ fn kinds() -> BTreeSet<(String, String)> {
         (api_version, kind.to_string())
     });
     let mut all: BTreeSet<_> = own.chain(bodies).collect();
-    all.extend(["Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList"].map(|kind| {
-        ("v1".to_owned(), kind.to_owned())
-    }));
+    all.extend(
+        ["Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList"]
+            .map(|kind| ("v1".to_owned(), kind.to_owned())),
+    );
     all
 }
 
