@@ -175,7 +175,10 @@ fn leaf(name: &str) -> Option<&'static str> {
         "Time" => "time",
         "MicroTime" => "microTime",
         "FieldsV1" | "RawExtension" => "object",
-        "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray" => "any",
+        "JSON" => "any",
+        "JSONSchemaPropsOrArray" => "schemaOrSchemas",
+        "JSONSchemaPropsOrBool" => "schemaOrBool",
+        "JSONSchemaPropsOrStringArray" => "schemaOrNames",
         _ => return None,
     })
 }

@@ -3,7 +3,7 @@
 //! In this order: a guard against panics, limits on the head, who asks, what is asked (one parser for every path),
 //! the body, the question to the inner service, and the answer in the form that was negotiated. What a caller may do
 //! is decided behind the inner service's door; only paths that are no resource are authorized here. Every failure is
-//! a JSON `Status`.
+//! a `Status`, in JSON unless the client likes protobuf best.
 
 mod connect;
 mod credentials;
@@ -34,6 +34,7 @@ use http::{HeaderValue, Request, Response, header, request::Parts as Head};
 use k8s_core::{
     env::{self, BoxFuture, Env},
     path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
+    registry::ResourceInfo,
     request::{ApiRequest, ApiResponse, Caller, ResponseBody, Verb},
     schema::Schemas,
     status::{ApiError, ApiResult},
@@ -47,14 +48,15 @@ use k8s_wire::{
 pub(crate) use self::paths::tagged;
 pub use self::{
     decode::MAX_BODY_BYTES,
-    negotiate::{Accepted, Conversion, Encoding, Form, Shape},
+    negotiate::{Accepted, Conversion, Encoding, Form, Offer, Shape},
     paths::{Answers, Version},
 };
 use self::{
-    encode::View,
+    encode::{Messages, View},
     frames::Frames,
     metrics::{InFlight, Requests},
     paths::Paths,
+    protobuf::Message,
 };
 use crate::{
     auth::{Attributes, Authenticator, Authorizer, Decision},
@@ -106,6 +108,8 @@ struct Shared {
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn Authorizer>,
     schemas: Schemas,
+    /// How the metadata of any kind is written.
+    metadata: Message,
     requests: Arc<Requests>,
     frames: Arc<Frames>,
     paths: Paths,
@@ -116,10 +120,12 @@ impl Outer {
     pub fn new(parts: Parts) -> Self {
         let Parts { env, inner, catalog, authenticator, authorizer, answers } = parts;
         let requests = Arc::new(Requests::default());
-        let paths = Paths::new(catalog.clone(), answers, requests.clone());
         let schemas = Schemas::builtin();
-        let frames = Arc::default();
-        Self(Arc::new(Shared { env, inner, catalog, authenticator, authorizer, schemas, requests, frames, paths }))
+        let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());
+        let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
+        let shared =
+            Shared { env, inner, catalog, authenticator, authorizer, schemas, metadata, requests, frames, paths };
+        Self(Arc::new(shared))
     }
 }
 
@@ -143,6 +149,7 @@ impl Shared {
     async fn guarded(&self, request: Request<Body>) -> Response<Body> {
         let head_only = request.method() == http::Method::HEAD;
         let uri = request.uri().path().to_owned();
+        let failures_as = Accepted::read(request.headers()).failure_encoding();
         let answer = match AssertUnwindSafe(self.answer(request)).catch_unwind().await {
             Ok(answer) => answer,
             Err(payload) => {
@@ -151,7 +158,7 @@ impl Shared {
                 Err(ApiError::internal("the request could not be handled; the server's log has the details"))
             }
         };
-        let mut response = answer.unwrap_or_else(|error| encode::failure(&error));
+        let mut response = answer.unwrap_or_else(|error| encode::failure(&error, failures_as, &self.schemas));
         if head_only {
             *response.body_mut() = body::empty();
         }
@@ -237,12 +244,11 @@ impl Shared {
         if request.verb == Verb::Connect {
             return self.connect(request, head, body, caller, kept).await;
         }
-        let form = Accepted::read(&head.headers).resource_form()?;
-        let (view, verb) = (self.view(&request, form, &head)?, request.verb);
+        let (view, verb) = (self.view(&request, &head)?, request.verb);
         decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         match self.ask(caller, request).await {
             Ok(response) => encoded(view, response, kept, self.frames.clone()),
-            Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&error)),
+            Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&view, &error)),
             Err(error) => Err(error),
         }
     }
@@ -312,7 +318,7 @@ impl Shared {
 
     /// How the answer to `request` will be shown; 404 where nothing of that name is served at that place, 405 for a
     /// change of all namespaces at once.
-    fn view(&self, request: &ApiRequest, form: Form, head: &Head) -> ApiResult<View> {
+    fn view(&self, request: &ApiRequest, head: &Head) -> ApiResult<View> {
         let target = &request.target;
         let registry = self.catalog.registry();
         let info = registry.served(&target.resource, request.verb)?;
@@ -328,13 +334,27 @@ impl Shared {
         if everywhere && matches!(request.verb, Verb::Create | Verb::DeleteCollection) {
             return Err(ApiError::method_not_allowed(request.verb.as_str()));
         }
+        let offer = if info.schema.is_some() { Offer::Custom } else { Offer::BuiltIn };
+        let form = Accepted::read(&head.headers).resource_form(offer)?;
         let query = head.uri.query().unwrap_or("");
         let rows = match form.shape {
             Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, &info.group, &info.kind)?)),
             Shape::Whole | Shape::Metadata => None,
         };
         let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
-        Ok(View { form, pretty, kind: info.kind.clone(), api_version: info.api_version().into(), rows })
+        let messages = self.messages(form, info)?;
+        Ok(View { form, pretty, kind: info.kind.clone(), api_version: info.api_version().into(), rows, messages })
+    }
+
+    /// What messages are made with, if the form is protobuf.
+    fn messages(&self, form: Form, info: &ResourceInfo) -> ApiResult<Option<Arc<Messages>>> {
+        let object = match (form.encoding, form.shape) {
+            (Encoding::Protobuf, Shape::Metadata) => self.metadata.clone(),
+            (Encoding::Protobuf, _) => Message::builtin(&self.schemas, &info.api_version(), &info.kind)
+                .ok_or_else(|| ApiError::not_acceptable(Encoding::Json.media_type()))?,
+            _ => return Ok(None),
+        };
+        Ok(Some(Arc::new(Messages { object, schemas: self.schemas.clone() })))
     }
 }
 
@@ -345,7 +365,7 @@ fn encoded(view: View, answered: ApiResponse, kept: InFlight, frames: Arc<Frames
         ResponseBody::Doc(doc) => view.document(code, &doc)?,
         ResponseBody::List(list) => view.list(code, list)?,
         ResponseBody::Watch(events) => watch::stream(view, events, kept, frames)?,
-        ResponseBody::Status(status) => view.finished(code, status.to_json())?,
+        ResponseBody::Status(status) => view.status(code, &status)?,
         ResponseBody::Connection(_) => {
             return Err(ApiError::internal("the server answered a connection where none was asked for"));
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use arena::{Arena, ArenaBuilder, Field, NodeDef, Shape, StructDef, StructId};
 pub use builtin::Schemas;
 pub use definitions::{Definition, Gvk};
-pub use rules::{ListType, PatchStrategy, Rules};
+pub use rules::{ListType, PatchStrategy, Rules, SchemaOr};
 
 /// The schema of one kind. Cheap to clone.
 #[derive(Clone)]
@@ -238,6 +238,30 @@ impl<'a> Struct<'a> {
         self.def.fields.iter().map(move |field| FieldView { arena: self.arena, field })
     }
 
+    /// How many fields it has.
+    pub fn field_count(self) -> usize {
+        self.def.fields.len()
+    }
+
+    /// The place of the field `name` among [`Struct::fields`].
+    pub fn position(self, name: &str) -> Option<usize> {
+        self.def.position(name)
+    }
+
+    /// The field at a place.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn field_at(self, place: usize) -> FieldView<'a> {
+        FieldView { arena: self.arena, field: &self.def.fields[place] }
+    }
+
+    /// The places of the fields that have a number in protobuf, in the order in which it writes them: by number, those
+    /// inside of one message together.
+    pub fn proto_order(self) -> &'a [u16] {
+        &self.def.proto_order
+    }
+
     /// Whether server-side apply owns it as a whole, unless the place says otherwise; see [`Node::is_atomic`].
     pub fn is_atomic(self) -> bool {
         self.def.atomic
@@ -307,6 +331,16 @@ impl<'a> FieldView<'a> {
     /// The numbers of the messages in which protobuf nests what JSON has inline, outermost first; mostly none.
     pub fn proto_inside(self) -> &'a [u32] {
         &self.field.proto_inside
+    }
+
+    /// Whether protobuf writes it even where JSON leaves it out, as Go does with what it holds by value.
+    pub fn is_value(self) -> bool {
+        let rules = self.field.node.rules();
+        match self.field.node.shape {
+            Shape::List(_) | Shape::Map(_) | Shape::Bytes => false,
+            Shape::Struct(_) | Shape::Time | Shape::MicroTime | Shape::AnyObject | Shape::Any => rules.by_value,
+            _ => rules.by_value || rules.zero_is_absent || rules.keeps_empty,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers as bytes: objects, lists and documents, in the form that was negotiated.
 //!
-//! An object that is served as itself is copied from its stored bytes and never encoded again; a list is written
-//! piece by piece while it is sent.
+//! An object that is served as itself in JSON is copied from its stored bytes and never encoded again; a list in JSON is
+//! written piece by piece while it is sent. A list in protobuf is written before it is sent, as its length comes first.
 
 use std::sync::Arc;
 
@@ -11,12 +11,14 @@ use k8s_core::{
     doc::{Doc, Text},
     object::Object,
     request::ObjectList,
-    status::{ApiError, ApiResult},
+    schema::Schemas,
+    status::{ApiError, ApiResult, Status},
 };
 use k8s_wire::body::{self, Body};
 
 use super::{
     negotiate::{Encoding, Form, Shape},
+    protobuf::{self, Message},
     table::Rows,
 };
 
@@ -36,6 +38,16 @@ pub struct View {
     pub api_version: Text,
     /// The table's columns and rows; there if the form is a table.
     pub rows: Option<Arc<Rows>>,
+    /// How objects become messages; there if the form is protobuf.
+    pub messages: Option<Arc<Messages>>,
+}
+
+/// What answers in protobuf are made with.
+pub struct Messages {
+    /// The kind of one object, or its metadata alone.
+    pub object: Message,
+    /// The built-in kinds, for answers of another kind.
+    pub schemas: Schemas,
 }
 
 impl View {
@@ -100,11 +112,18 @@ impl View {
     pub fn object(&self, code: u16, object: &Object) -> ApiResult<Response<Body>> {
         let mut out = Vec::with_capacity(object.stored_json().len() + 64);
         self.write_object(object, true, &mut out);
-        self.finished(code, out)
+        match &self.messages {
+            Some(messages) => Ok(response(code, Encoding::Protobuf, body::full(messages.object.object(&out)?))),
+            None => self.finished(code, out),
+        }
     }
 
     /// A collection as an answer: at once if it is small, else in pieces as the client takes them.
     pub fn list(&self, code: u16, list: ObjectList) -> ApiResult<Response<Body>> {
+        if let Some(messages) = &self.messages {
+            let pieces = messages.object.list(&list, |item, out| self.write_item(item, out))?;
+            return Ok(response(code, Encoding::Protobuf, joined(pieces)));
+        }
         let size: usize = list.items.iter().map(|item| item.stored_json().len() + 40).sum();
         let writer = ListWriter { view: self.clone(), list, next: None };
         if self.pretty || self.form.encoding != Encoding::Json || size <= PIECE_BYTES {
@@ -119,18 +138,39 @@ impl View {
         if self.form.shape != Shape::Whole {
             return Err(ApiError::not_acceptable("application/json, application/yaml"));
         }
-        self.finished(code, doc.to_json())
+        let Some(messages) = &self.messages else { return self.finished(code, doc.to_json()) };
+        let message = Message::of(&messages.schemas, doc);
+        let message = message.ok_or_else(|| ApiError::not_acceptable("application/json, application/yaml"))?;
+        Ok(response(code, Encoding::Protobuf, body::full(message.object(&doc.to_json())?)))
     }
 
-    /// JSON that is complete, in the negotiated encoding.
-    pub fn finished(&self, code: u16, json: Vec<u8>) -> ApiResult<Response<Body>> {
+    /// How a request went, where there is nothing to show.
+    pub fn status(&self, code: u16, status: &Status) -> ApiResult<Response<Body>> {
+        match &self.messages {
+            Some(messages) => {
+                Ok(response(code, Encoding::Protobuf, body::full(protobuf::status(&messages.schemas, status)?)))
+            }
+            None => self.finished(code, status.to_json()),
+        }
+    }
+
+    /// JSON that is complete, as it is or as YAML.
+    fn finished(&self, code: u16, json: Vec<u8>) -> ApiResult<Response<Body>> {
         let text = match self.form.encoding {
-            Encoding::Json if !self.pretty => json,
-            Encoding::Json => pretty(&json)?,
             Encoding::Yaml => yaml(&json)?,
+            _ if self.pretty => pretty(&json)?,
+            _ => json,
         };
         Ok(response(code, self.form.encoding, body::full(text)))
     }
+}
+
+/// A list's pieces as one body. A short list has a length that the client sees.
+fn joined(pieces: Vec<Bytes>) -> Body {
+    if pieces.iter().map(Bytes::len).sum::<usize>() <= PIECE_BYTES {
+        return body::full(pieces.concat());
+    }
+    body::stream(futures::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>)))
 }
 
 /// Yields a list's text in pieces of at least [`PIECE_BYTES`], the last one excepted.
@@ -227,9 +267,17 @@ pub fn response(code: u16, encoding: Encoding, body: Body) -> Response<Body> {
     response
 }
 
-/// A failure. Always JSON, whatever was negotiated: every client reads it.
-pub fn failure(error: &ApiError) -> Response<Body> {
-    let mut response = response(error.code(), Encoding::Json, body::full(error.status().to_json()));
+/// A failure, in JSON or protobuf.
+pub fn failure(error: &ApiError, encoding: Encoding, schemas: &Schemas) -> Response<Body> {
+    let message = match encoding {
+        // Who is told that nothing fits may not read protobuf either.
+        Encoding::Protobuf if error.code() != 406 => protobuf::status(schemas, error.status()).ok(),
+        _ => None,
+    };
+    let mut response = match message {
+        Some(message) => response(error.code(), Encoding::Protobuf, body::full(message)),
+        None => response(error.code(), Encoding::Json, body::full(error.status().to_json())),
+    };
     let retry = error.status().details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));

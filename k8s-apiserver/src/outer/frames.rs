@@ -1,4 +1,4 @@
-//! The lines of the newest watch events, encoded once for all watchers of the same form.
+//! The newest watch events as they are sent, encoded once for all watchers of the same form.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use k8s_core::object::Object;
 use parking_lot::Mutex;
 
-use super::negotiate::Shape;
+use super::negotiate::Form;
 
 /// How many lines are remembered. Watchers of one change ask for its line at almost the same time.
 const MAX_FRAMES: usize = 32;
@@ -21,21 +21,21 @@ struct Frame {
     /// Held, so that no other object gets its address.
     object: Arc<Object>,
     word: &'static str,
-    shape: Shape,
+    form: Form,
     line: Bytes,
 }
 
 impl Frames {
-    /// The line that tells `word` of an object in a shape, which must be one that looks the same to everybody;
-    /// `write` makes it if nobody has.
-    pub fn get(&self, object: &Arc<Object>, word: &'static str, shape: Shape, write: impl FnOnce() -> Bytes) -> Bytes {
-        let is_it = |frame: &&Frame| Arc::ptr_eq(&frame.object, object) && frame.word == word && frame.shape == shape;
+    /// The line that tells `word` of an object in a form, which must be one that looks the same to everybody; `write`
+    /// makes it if nobody has.
+    pub fn get(&self, object: &Arc<Object>, word: &'static str, form: Form, write: impl FnOnce() -> Bytes) -> Bytes {
+        let is_it = |frame: &&Frame| Arc::ptr_eq(&frame.object, object) && frame.word == word && frame.form == form;
         if let Some(frame) = self.0.lock().iter().find(is_it) {
             return frame.line.clone();
         }
         let line = write();
         if line.len() <= MAX_BYTES {
-            let frame = Frame { object: object.clone(), word, shape, line: line.clone() };
+            let frame = Frame { object: object.clone(), word, form, line: line.clone() };
             let mut frames = self.0.lock();
             frames.truncate(MAX_FRAMES - 1);
             frames.push_front(frame);
@@ -46,7 +46,10 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::negotiate::{Encoding, Shape},
+        *,
+    };
 
     fn object(revision: u64) -> Arc<Object> {
         let json = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#;
@@ -57,18 +60,21 @@ mod tests {
     fn a_line_is_written_once_for_equal_askers() {
         let frames = Frames::default();
         let (one, two) = (object(1), object(2));
-        let ask = |object: &Arc<Object>, word, shape, line: &'static [u8]| {
-            frames.get(object, word, shape, || Bytes::from_static(line))
+        let metadata = Form { shape: Shape::Metadata, ..Form::JSON };
+        let protobuf = Form { encoding: Encoding::Protobuf, ..Form::JSON };
+        let ask = |object: &Arc<Object>, word, form, line: &'static [u8]| {
+            frames.get(object, word, form, || Bytes::from_static(line))
         };
-        assert_eq!(ask(&one, "ADDED", Shape::Whole, b"first"), "first");
-        assert_eq!(ask(&one, "ADDED", Shape::Whole, b"again"), "first");
-        assert_eq!(ask(&one, "MODIFIED", Shape::Whole, b"word"), "word");
-        assert_eq!(ask(&one, "ADDED", Shape::Metadata, b"shape"), "shape");
-        assert_eq!(ask(&two, "ADDED", Shape::Whole, b"object"), "object");
+        assert_eq!(ask(&one, "ADDED", Form::JSON, b"first"), "first");
+        assert_eq!(ask(&one, "ADDED", Form::JSON, b"again"), "first");
+        assert_eq!(ask(&one, "MODIFIED", Form::JSON, b"word"), "word");
+        assert_eq!(ask(&one, "ADDED", metadata, b"shape"), "shape");
+        assert_eq!(ask(&one, "ADDED", protobuf, b"bytes"), "bytes");
+        assert_eq!(ask(&two, "ADDED", Form::JSON, b"object"), "object");
         for _ in 0..MAX_FRAMES {
-            ask(&object(3), "ADDED", Shape::Whole, b"other");
+            ask(&object(3), "ADDED", Form::JSON, b"other");
         }
-        assert_eq!(ask(&one, "ADDED", Shape::Whole, b"anew"), "anew", "the oldest lines go");
+        assert_eq!(ask(&one, "ADDED", Form::JSON, b"anew"), "anew", "the oldest lines go");
         assert_eq!(frames.0.lock().len(), MAX_FRAMES);
     }
 }

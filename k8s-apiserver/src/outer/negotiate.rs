@@ -1,18 +1,21 @@
 //! Which form an answer takes: the `Accept` header against what is offered.
 //!
-//! Offered are JSON and YAML, each as the object itself, as a `Table`, or as metadata alone. Protobuf and CBOR are
-//! not: a client that also accepts JSON gets JSON.
+//! Offered are JSON and YAML, each as the object itself, as a `Table`, or as metadata alone, and protobuf as the object
+//! itself (of built-in kinds) or as metadata alone. What is not offered is passed over: a client that also accepts JSON
+//! gets JSON.
 
 use http::{HeaderMap, header};
 use k8s_core::status::{ApiError, ApiResult};
 
-/// The text of an answer.
+/// The bytes of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// `application/json`.
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 impl Encoding {
@@ -21,8 +24,26 @@ impl Encoding {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
+
+    /// The media type of a watch. There is none in YAML.
+    pub fn watch_media_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.media_type(),
+        }
+    }
+}
+
+/// What may be asked for of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Everything.
+    BuiltIn,
+    /// Everything but the object itself in protobuf: a custom kind has no numbers.
+    Custom,
 }
 
 /// What an object is shown as.
@@ -39,7 +60,7 @@ pub enum Shape {
 /// The form that an answer takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Form {
-    /// As which text.
+    /// As which bytes.
     pub encoding: Encoding,
     /// As which kind.
     pub shape: Shape,
@@ -77,8 +98,22 @@ impl<'a> Accepted<'a> {
     }
 
     /// The form of an answer about resources; 406 names what is offered.
-    pub fn resource_form(&self) -> ApiResult<Form> {
-        self.0.iter().find_map(Clause::resource_form).ok_or_else(|| ApiError::not_acceptable(RESOURCE_TYPES))
+    pub fn resource_form(&self, offer: Offer) -> ApiResult<Form> {
+        let form = self.0.iter().find_map(|clause| clause.resource_form(offer));
+        form.ok_or_else(|| ApiError::not_acceptable(RESOURCE_TYPES))
+    }
+
+    /// How a document is shown that has no other shape: JSON, or protobuf where it comes first; 406 else.
+    pub fn document_encoding(&self) -> ApiResult<Encoding> {
+        let plain = self.0.iter().filter(|clause| clause.get("as").is_none()).filter_map(Clause::encoding);
+        let found = plain.into_iter().find(|encoding| *encoding != Encoding::Yaml);
+        found.ok_or_else(|| ApiError::not_acceptable("application/json, application/vnd.kubernetes.protobuf"))
+    }
+
+    /// How a failure is told: in protobuf to who likes that best, else in JSON, which every client reads.
+    pub fn failure_encoding(&self) -> Encoding {
+        let best = self.0.iter().find_map(Clause::encoding);
+        best.filter(|encoding| *encoding == Encoding::Protobuf).unwrap_or(Encoding::Json)
     }
 
     /// Whether plain JSON is accepted; 406 else.
@@ -108,11 +143,6 @@ impl<'a> Accepted<'a> {
         }
         None
     }
-
-    /// Whether a media type is accepted before plain JSON is.
-    pub fn prefers(&self, media_type: &str) -> bool {
-        self.0.iter().find(|c| c.range == media_type || c.encoding().is_some()).is_some_and(|c| c.range == media_type)
-    }
 }
 
 /// Another kind that an answer can be converted to.
@@ -126,7 +156,8 @@ pub struct Conversion {
     pub version: &'static str,
 }
 
-const RESOURCE_TYPES: &str = "application/json, application/yaml, application/json;as=Table;v=v1;g=meta.k8s.io, \
+const RESOURCE_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, \
+                              application/json;as=Table;v=v1;g=meta.k8s.io, \
                               application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
 impl<'a> Clause<'a> {
@@ -153,11 +184,12 @@ impl<'a> Clause<'a> {
         match self.range {
             "application/json" | "application/*" | "*/*" => Some(Encoding::Json),
             "application/yaml" | "text/yaml" | "application/x-yaml" => Some(Encoding::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Encoding::Protobuf),
             _ => None,
         }
     }
 
-    fn resource_form(&self) -> Option<Form> {
+    fn resource_form(&self, offer: Offer) -> Option<Form> {
         let encoding = self.encoding()?;
         let of_meta = self.get("g") == Some("meta.k8s.io") && matches!(self.get("v"), Some("v1" | "v1beta1"));
         let shape = match self.get("as") {
@@ -166,7 +198,14 @@ impl<'a> Clause<'a> {
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") if of_meta => Shape::Metadata,
             Some(_) => return None,
         };
-        Some(Form { encoding, shape })
+        let is_offered = encoding != Encoding::Protobuf
+            || match shape {
+                Shape::Whole => offer == Offer::BuiltIn,
+                Shape::Metadata => true,
+                // Cells are of any type, which protobuf cannot say.
+                Shape::Table => false,
+            };
+        is_offered.then_some(Form { encoding, shape })
     }
 }
 
@@ -177,7 +216,7 @@ mod tests {
     fn form(accept: &str) -> Option<Form> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        Accepted::read(&headers).resource_form().ok()
+        Accepted::read(&headers).resource_form(Offer::BuiltIn).ok()
     }
 
     #[test]
@@ -185,13 +224,22 @@ mod tests {
         const KUBECTL: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         let json = |shape| Some(Form { encoding: Encoding::Json, shape });
         let yaml = |shape| Some(Form { encoding: Encoding::Yaml, shape });
+        let protobuf = |shape| Some(Form { encoding: Encoding::Protobuf, shape });
         let cases = [
             ("application/json", json(Shape::Whole)),
             ("*/*", json(Shape::Whole)),
             ("", json(Shape::Whole)),
             ("application/yaml", yaml(Shape::Whole)),
-            ("application/vnd.kubernetes.protobuf,application/json", json(Shape::Whole)),
-            ("application/vnd.kubernetes.protobuf", None),
+            ("application/vnd.kubernetes.protobuf,application/json", protobuf(Shape::Whole)),
+            ("application/vnd.kubernetes.protobuf;q=0.5,application/json", json(Shape::Whole)),
+            ("application/vnd.kubernetes.protobuf;stream=watch", protobuf(Shape::Whole)),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                protobuf(Shape::Metadata),
+            ),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", None),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json", json(Shape::Whole)),
+            ("application/cbor,application/vnd.kubernetes.protobuf", protobuf(Shape::Whole)),
             ("text/plain", None),
             (KUBECTL, json(Shape::Table)),
             ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", json(Shape::Metadata)),
@@ -205,6 +253,34 @@ mod tests {
         for (accept, expected) in cases {
             assert_eq!(form(accept), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn custom_kinds_have_no_protobuf_but_their_metadata_has() {
+        let form = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            Accepted::read(&headers).resource_form(Offer::Custom).ok()
+        };
+        const METADATA: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        assert_eq!(form("application/vnd.kubernetes.protobuf"), None);
+        assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), Some(Form::JSON));
+        let metadata = Form { encoding: Encoding::Protobuf, shape: Shape::Metadata };
+        assert_eq!(form(&format!("{METADATA},application/json")), Some(metadata));
+    }
+
+    #[test]
+    fn failures_are_told_in_what_the_client_likes_best() {
+        let told = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            Accepted::read(&headers).failure_encoding()
+        };
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        assert_eq!(told(&format!("{protobuf},application/json")), Encoding::Protobuf);
+        assert_eq!(told(&format!("application/json,{protobuf}")), Encoding::Json);
+        assert_eq!(told("application/yaml"), Encoding::Json);
+        assert_eq!(told("image/png"), Encoding::Json);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use k8s_core::{
     doc::Doc,
     registry::Registry,
     request::Caller,
+    schema::Schemas,
     status::{ApiError, ApiResult, Reason},
 };
 use k8s_wire::{
@@ -20,6 +21,7 @@ use super::{
     encode::response,
     metrics::Requests,
     negotiate::{Accepted, Conversion, Encoding},
+    protobuf::Message,
 };
 use crate::{
     auth::{Attributes, Authorizer, Decision, TokenIssuer},
@@ -72,6 +74,7 @@ pub(super) struct Paths {
     answers: Answers,
     openapi: OpenApi,
     requests: Arc<Requests>,
+    schemas: Schemas,
     /// The aggregated documents of `/api` and `/apis`, as last made.
     aggregated: Mutex<Vec<Aggregated>>,
 }
@@ -106,9 +109,9 @@ pub(super) async fn authorize(
 }
 
 impl Paths {
-    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers, requests: Arc<Requests>) -> Self {
+    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers, requests: Arc<Requests>, schemas: Schemas) -> Self {
         let openapi = OpenApi::new(catalog.clone(), answers.version.git_version.clone());
-        Self { catalog, answers, openapi, requests, aggregated: Mutex::new(Vec::new()) }
+        Self { catalog, answers, openapi, requests, schemas, aggregated: Mutex::new(Vec::new()) }
     }
 
     /// Answers a path; the caller may read it. 404 where nothing is, 405 for anything but reading.
@@ -131,7 +134,7 @@ impl Paths {
             ["api", version] => self.resources(head, "", version),
             ["apis", group] => {
                 let document = discovery::group(&self.catalog.registry(), group).ok_or_else(no_such_path)?;
-                json(head, &document)
+                self.discovered(head, &document)
             }
             ["apis", group, version] => self.resources(head, group, version),
             ["openapi", "v2"] => self.openapi.v2(head),
@@ -188,7 +191,16 @@ impl Paths {
 
     fn resources(&self, head: &Head, group: &str, version: &str) -> ApiResult<Response<Body>> {
         let document = discovery::resources(&self.catalog.registry(), group, version).ok_or_else(no_such_path)?;
-        json(head, &document)
+        self.discovered(head, &document)
+    }
+
+    /// A discovery document of old, in JSON or protobuf.
+    fn discovered(&self, head: &Head, document: &Doc) -> ApiResult<Response<Body>> {
+        if Accepted::read(&head.headers).document_encoding()? == Encoding::Json {
+            return json(head, document);
+        }
+        let message = Message::builtin(&self.schemas, "v1", document.str_at(&["kind"])).ok_or_else(no_such_path)?;
+        Ok(response(200, Encoding::Protobuf, body::full(message.object(&document.to_json())?)))
     }
 
     fn discovery(&self, head: &Head, core: bool) -> ApiResult<Response<Body>> {
@@ -196,7 +208,7 @@ impl Paths {
         let Some(conversion) = accepted.conversion(AGGREGATED) else {
             let registry = self.catalog.registry();
             let document = if core { discovery::core_versions(&registry) } else { discovery::groups(&registry) };
-            return json(head, &document);
+            return self.discovered(head, &document);
         };
         let document = self.aggregated(core, conversion.version);
         let media_type =

@@ -5,4 +5,5 @@ mod bad_input;
 mod connections;
 mod fake;
 mod kubectl;
+mod protobuf;
 mod transport;

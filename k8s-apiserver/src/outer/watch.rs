@@ -1,4 +1,4 @@
-//! Watches as lines of JSON, written as the changes come.
+//! Watches as lines of JSON or frames of protobuf, written as the changes come.
 
 use std::{
     future::Future,
@@ -9,9 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http::Response;
+use http::{HeaderValue, Response, header};
 use k8s_core::{
-    object::Object,
     request::{WatchEvent, WatchStream},
     status::{ApiError, ApiResult},
 };
@@ -23,20 +22,33 @@ use super::{
     frames::Frames,
     metrics::InFlight,
     negotiate::{Encoding, Shape},
+    protobuf,
 };
 
 /// A stream of changes as an answer. An error becomes an ERROR event and ends it. `kept` lives as long as the stream,
 /// and ends it when the server is to stop.
 pub fn stream(view: View, events: WatchStream, kept: InFlight, frames: Arc<Frames>) -> ApiResult<Response<Body>> {
-    if view.form.encoding != Encoding::Json {
-        return Err(ApiError::not_acceptable("application/json"));
+    let encoding = view.form.encoding;
+    if encoding == Encoding::Yaml {
+        return Err(ApiError::not_acceptable("application/json, application/vnd.kubernetes.protobuf"));
     }
     let stopped = Box::pin(kept.stop.clone().cancelled_owned());
     let lines = Lines { view, frames, events, is_first: true, has_ended: false, stopped, _kept: kept };
-    Ok(response(200, Encoding::Json, body::stream(lines)))
+    Ok(begun(encoding, body::stream(lines)))
 }
 
-/// The lines of a watch.
+/// A watch that failed before it began, told in the way of watches.
+pub fn failed(view: &View, error: &ApiError) -> Response<Body> {
+    begun(view.form.encoding, body::full(error_line(view, error)))
+}
+
+fn begun(encoding: Encoding, body: Body) -> Response<Body> {
+    let mut response = response(200, encoding, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(encoding.watch_media_type()));
+    response
+}
+
+/// The lines (or frames) of a watch.
 struct Lines {
     view: View,
     frames: Arc<Frames>,
@@ -67,46 +79,57 @@ impl Stream for Lines {
 
 impl Lines {
     fn line(&self, event: &ApiResult<WatchEvent>) -> Bytes {
-        let mut out = Vec::new();
         let (word, object) = match event {
             Ok(WatchEvent::Added(object)) => ("ADDED", object),
             Ok(WatchEvent::Modified(object)) => ("MODIFIED", object),
             Ok(WatchEvent::Deleted(object)) => ("DELETED", object),
             Ok(WatchEvent::Bookmark { revision, initial_events_end }) => {
-                write_bookmark(&self.view, *revision, *initial_events_end, &mut out);
-                return out.into();
+                let bookmark = bookmark(&self.view, *revision, *initial_events_end);
+                return line(&self.view, "BOOKMARK", bookmark.len(), |out| out.extend_from_slice(bookmark.as_bytes()));
             }
-            Err(error) => {
-                write_error(error, &mut out);
-                return out.into();
-            }
+            Err(error) => return error_line(&self.view, error),
         };
+        let size = object.stored_json().len() + 64;
+        let write = || line(&self.view, word, size, |out| self.view.write_object(object, self.is_first, out));
         // Tables show ages, and columns once: no two watchers' are the same.
         match self.view.form.shape {
-            Shape::Table => write_line(&self.view, word, object, self.is_first),
-            shape => self.frames.get(object, word, shape, || write_line(&self.view, word, object, self.is_first)),
+            Shape::Table => write(),
+            _ => self.frames.get(object, word, self.view.form, write),
         }
     }
 }
 
-fn write_line(view: &View, word: &'static str, object: &Object, is_first: bool) -> Bytes {
-    let mut out = Vec::with_capacity(object.stored_json().len() + 96);
+/// One event, of an object whose JSON `write` appends: about `size` bytes.
+fn line(view: &View, word: &str, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let Some(messages) = &view.messages else { return json_line(word, size, write) };
+    let mut json = Vec::with_capacity(size);
+    write(&mut json);
+    match messages.object.object(&json) {
+        Ok(object) => protobuf::watch_frame(word, &object),
+        Err(error) => error_line(view, &error),
+    }
+}
+
+fn json_line(word: &str, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(size + 32);
     out.extend_from_slice(br#"{"type":""#);
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(br#"","object":"#);
-    view.write_object(object, is_first, &mut out);
+    write(&mut out);
     out.extend_from_slice(b"}\n");
     out.into()
 }
 
-/// A watch that failed before it began, told in the way of watches.
-pub fn failed(error: &ApiError) -> Response<Body> {
-    let mut line = Vec::new();
-    write_error(error, &mut line);
-    response(200, Encoding::Json, body::full(line))
+fn error_line(view: &View, error: &ApiError) -> Bytes {
+    let message = view.messages.as_ref().and_then(|messages| protobuf::status(&messages.schemas, error.status()).ok());
+    match message {
+        Some(status) => protobuf::watch_frame("ERROR", &status),
+        None => json_line("ERROR", 256, |out| out.extend_from_slice(&error.status().to_json())),
+    }
 }
 
-fn write_bookmark(view: &View, revision: u64, initial_events_end: bool, out: &mut Vec<u8>) {
+/// The object of a bookmark: an empty one at a revision.
+fn bookmark(view: &View, revision: u64, initial_events_end: bool) -> String {
     let (kind, api_version) = match view.form.shape {
         Shape::Whole => (view.kind.as_str(), view.api_version.as_str()),
         Shape::Table => ("Table", "meta.k8s.io/v1"),
@@ -114,15 +137,8 @@ fn write_bookmark(view: &View, revision: u64, initial_events_end: bool, out: &mu
     };
     let annotations = if initial_events_end { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
     let rows = if view.form.shape == Shape::Table { r#","columnDefinitions":null,"rows":[]"# } else { "" };
-    let text = format!(
-        "{{\"type\":\"BOOKMARK\",\"object\":{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\
-         \"metadata\":{{\"resourceVersion\":\"{revision}\"{annotations}}}{rows}}}}}\n"
-    );
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn write_error(error: &ApiError, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#"{"type":"ERROR","object":"#);
-    out.extend_from_slice(&error.status().to_json());
-    out.extend_from_slice(b"}\n");
+    format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\
+         \"metadata\":{{\"resourceVersion\":\"{revision}\"{annotations}}}{rows}}}"
+    )
 }

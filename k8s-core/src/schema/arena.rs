@@ -86,12 +86,31 @@ pub struct StructDef {
     pub embedded_resource: bool,
     /// The schema of the fields that are not listed.
     pub additional: Option<NodeDef>,
+    /// The places of the fields that have a number in protobuf, in the order of these numbers (of the messages that
+    /// they are inside of, first). The arena sets it.
+    pub proto_order: Box<[u16]>,
 }
 
 impl StructDef {
+    /// Sets the order of the fields in protobuf, once they stand where they stay.
+    pub(super) fn number(&mut self) {
+        let numbered = (0u16..).zip(&self.fields).filter(|(_, field)| field.proto > 0);
+        let mut order: Vec<u16> = numbered.map(|(place, _)| place).collect();
+        order.sort_by_key(|place| {
+            let field = &self.fields[usize::from(*place)];
+            [&field.proto_inside[..], &[field.proto]].concat()
+        });
+        self.proto_order = order.into();
+    }
+
+    /// The place of the field `name`.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.fields.binary_search_by(|field| field.name.as_str().cmp(name)).ok()
+    }
+
     /// The field `name`.
     pub fn find(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|field| field.name.as_str().cmp(name)).ok().map(|at| &self.fields[at])
+        self.position(name).map(|at| &self.fields[at])
     }
 }
 
@@ -166,6 +185,7 @@ impl ArenaBuilder {
         def.fields.reverse();
         def.fields.sort_by(|a, b| a.name.cmp(&b.name));
         def.fields.dedup_by(|a, b| a.name == b.name);
+        def.number();
         self.structs.push(def);
         StructId(self.first + self.structs.len() as u32 - 1)
     }

@@ -47,6 +47,11 @@ pub struct Rules {
     pub patch: PatchStrategy,
     /// The field by which strategic merge patch identifies an item.
     pub merge_key: Option<Text>,
+    /// Whether Go holds it by value: protobuf then writes it even where JSON leaves it out. Text and numbers whose
+    /// zero value is dropped or kept are held by value without this; see [`super::FieldView::is_value`].
+    pub by_value: bool,
+    /// What may stand here instead of a schema, where protobuf tells the two apart and JSON does not.
+    pub schema_or: Option<SchemaOr>,
 }
 
 impl Rules {
@@ -73,7 +78,21 @@ impl Rules {
         keys: Vec::new(),
         patch: PatchStrategy { merge: false, replace: false, retain_keys: false },
         merge_key: None,
+        by_value: false,
+        schema_or: None,
     };
+}
+
+/// The places of a custom kind's schema that hold a schema or something else: in JSON any value, in protobuf a message
+/// of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaOr {
+    /// Or `true` or `false`: `additionalProperties`.
+    Bool,
+    /// Or a list of schemas: `items`.
+    Schemas,
+    /// Or a list of names: `dependencies`.
+    Names,
 }
 
 /// `x-kubernetes-list-type`.

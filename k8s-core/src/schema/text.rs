@@ -8,10 +8,12 @@
 //! | `[]SHAPE`, `{}SHAPE` | a list, a map |
 //! | `string`, `int32`, `int64`, `number`, `boolean`, `bytes`, `intOrString`, `quantity`, `time`, `microTime` | scalars |
 //! | `object`, `any` | any object, any value |
+//! | `schemaOrBool`, `schemaOrSchemas`, `schemaOrNames` | any value, which has a form of its own in protobuf |
 //!
 //! | Rule | Meaning |
 //! |---|---|
 //! | `N`, `N.M` | the number in protobuf; `N.M` is number M of the message that is field N, inline in JSON |
+//! | `value` | Go holds it by value: protobuf writes it even if it is absent (`zero` and `kept` text and numbers need no word) |
 //! | `required` | validation refuses an object without the field |
 //! | `default=JSON` | what defaulting sets (JSON without spaces) |
 //! | `enum=A,B` | the permitted strings |
@@ -24,7 +26,7 @@
 //! | `granular` | an object that is owned field by field here, although its struct is `atomic` |
 //! | `patch=merge,replace,retainKeys`, `key=A` | strategic merge patch |
 
-use super::{Field, IntFormat, ListType, NodeDef, Rules, Shape, StructDef, StructId};
+use super::{Field, IntFormat, ListType, NodeDef, Rules, SchemaOr, Shape, StructDef, StructId};
 use crate::doc::{Doc, Text};
 
 /// Reads one record.
@@ -40,6 +42,7 @@ pub(super) fn parse(record: &str) -> Result<StructDef, String> {
     }
     def.fields = lines.map(|line| field(line).map_err(|why| format!("{line}: {why}"))).collect::<Result<_, _>>()?;
     def.fields.sort_by(|a, b| a.name.cmp(&b.name));
+    def.number();
     Ok(def)
 }
 
@@ -53,14 +56,9 @@ fn columns(line: &str) -> Result<(&str, &str, &str), String> {
 
 fn field(line: &str) -> Result<Field, String> {
     let (name, written, words) = columns(line)?;
-    let mut field = Field {
-        name: name.into(),
-        node: shape(written)?.into(),
-        required: false,
-        proto: 0,
-        proto_inside: Box::default(),
-    };
-    let mut rules = Rules::default();
+    let mut field =
+        Field { name: name.into(), node: node(written)?, required: false, proto: 0, proto_inside: Box::default() };
+    let mut rules = field.node.rules.take().map_or_else(Rules::default, |rules| *rules);
     for word in words.split_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match (key, value) {
@@ -79,12 +77,25 @@ fn field(line: &str) -> Result<Field, String> {
     Ok(field)
 }
 
+/// A shape, with the rule that some shapes bring.
+fn node(written: &str) -> Result<NodeDef, String> {
+    let other = match written {
+        "schemaOrBool" => SchemaOr::Bool,
+        "schemaOrSchemas" => SchemaOr::Schemas,
+        "schemaOrNames" => SchemaOr::Names,
+        _ => return shape(written).map(NodeDef::from),
+    };
+    let mut any = NodeDef::from(Shape::Any);
+    any.rules_mut().schema_or = Some(other);
+    Ok(any)
+}
+
 fn shape(written: &str) -> Result<Shape, String> {
     if let Some(item) = written.strip_prefix("[]") {
-        return Ok(Shape::List(Box::new(NodeDef::from(shape(item)?))));
+        return Ok(Shape::List(Box::new(node(item)?)));
     }
     if let Some(value) = written.strip_prefix("{}") {
-        return Ok(Shape::Map(Box::new(NodeDef::from(shape(value)?))));
+        return Ok(Shape::Map(Box::new(node(value)?)));
     }
     if let Some(number) = written.strip_prefix('#') {
         return number.parse().map(|number| Shape::Struct(StructId(number))).map_err(|why| format!("{written}: {why}"));
@@ -120,6 +131,7 @@ fn rule(rules: &mut Rules, key: &str, value: &str) -> Result<(), String> {
         ("immutable", "") => rules.immutable = true,
         ("zero", "") => rules.zero_is_absent = true,
         ("kept", "") => rules.keeps_empty = true,
+        ("value", "") => rules.by_value = true,
         ("atomic", "") => rules.atomic = true,
         ("granular", "") => rules.granular = true,
         ("list", "atomic") => rules.list = ListType::Atomic,

@@ -1,26 +1,35 @@
 //! Messages written by hand, as upstream's encoder writes them.
 
-use k8s_core::doc;
+mod golden;
+mod round_trip;
+
+use k8s_core::{doc, doc::Doc, schema::Schemas};
 
 use super::*;
 
+/// A number in seven bits a byte.
+fn number(mut value: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value > 0x7f {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
 /// A length-delimited field.
-fn bytes(number: u8, value: &[u8]) -> Vec<u8> {
-    assert!(value.len() < 128);
-    [&[number << 3 | 2, value.len() as u8], value].concat()
+fn bytes(field: usize, value: &[u8]) -> Vec<u8> {
+    [number(field << 3 | 2), number(value.len()), value.to_vec()].concat()
 }
 
-fn long(number: u8, value: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, value.len() as u8 | 0x80, (value.len() >> 7) as u8], value].concat()
-}
-
-fn varint_field(number: u8, value: u8) -> Vec<u8> {
-    vec![number << 3, value]
+fn varint_field(field: usize, value: usize) -> Vec<u8> {
+    [number(field << 3), number(value)].concat()
 }
 
 fn enveloped(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
     let type_meta = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
-    [MAGIC.to_vec(), bytes(1, &type_meta), long(2, raw), bytes(3, b""), bytes(4, b"")].concat()
+    [MAGIC.to_vec(), bytes(1, &type_meta), bytes(2, raw), bytes(3, b""), bytes(4, b"")].concat()
 }
 
 fn decoded(api_version: &str, kind: &str, raw: &[u8]) -> Doc {
@@ -59,11 +68,11 @@ fn a_deployment_with_everything_that_is_written_in_its_own_way() {
     let container = [bytes(1, b"c"), bytes(2, b"i"), bytes(8, &bytes(2, &quantity)), bytes(10, &probe)].concat();
     let volume = [bytes(1, b"v"), bytes(2, &bytes(2, &bytes(1, b"Memory")))].concat();
     let pod = [bytes(1, &volume), bytes(2, &container)].concat();
-    let template = [bytes(1, &metadata("")), long(2, &pod)].concat();
+    let template = [bytes(1, &metadata("")), bytes(2, &pod)].concat();
     let update = [varint_field(1, 0), varint_field(2, 3)].concat();
     let strategy = [bytes(1, b"RollingUpdate"), bytes(2, &bytes(2, &update))].concat();
-    let spec = [varint_field(1, 2), long(3, &template), bytes(4, &strategy)].concat();
-    let raw = [bytes(1, &metadata("web")), long(2, &spec), bytes(3, &[])].concat();
+    let spec = [varint_field(1, 2), bytes(3, &template), bytes(4, &strategy)].concat();
+    let raw = [bytes(1, &metadata("web")), bytes(2, &spec), bytes(3, &[])].concat();
     let got = decoded("apps/v1", "Deployment", &raw);
     let container = doc!({
         "name": "c",
@@ -113,4 +122,65 @@ fn what_is_no_message_is_refused_and_nothing_panics() {
         }
     }
     assert!(refused > good.len(), "{refused} of the damaged messages were refused");
+}
+
+/// A message nested in itself: field `number` of field `number` of ...
+fn nested(path: &[usize], mut inner: Vec<u8>) -> Vec<u8> {
+    for field in path.iter().rev() {
+        inner = bytes(*field, &inner);
+    }
+    inner
+}
+
+#[test]
+fn nesting_has_an_end_however_it_is_made() {
+    let schemas = Schemas::builtin();
+    // spec, versions, schema, openAPIV3Schema; then `not`, which is a message, or `properties`, whose entries hold one.
+    let (start, not, property) = ([2, 7, 4, 1], [28].as_slice(), [29, 2].as_slice());
+    let mut refused = 0;
+    for first in [0, 1] {
+        for (step, depth) in [(not, 5), (not, 100), (property, 5), (property, 31), (property, 100), (property, 5000)] {
+            let mut path = start.to_vec();
+            path.extend(not.repeat(first));
+            path.extend(step.repeat(depth));
+            let raw = nested(&path, Vec::new());
+            let body = enveloped("apiextensions.k8s.io/v1", "CustomResourceDefinition", &raw);
+            match decode(&body, &schemas) {
+                Ok(_) => assert!(depth < 50),
+                Err(fault) => {
+                    assert_eq!(fault, Fault::Malformed("nested too deeply"));
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused >= 6, "{refused}");
+}
+
+#[test]
+fn a_field_number_of_zero_is_refused() {
+    let body = enveloped("v1", "ConfigMap", &[2, 1, b'x']);
+    assert!(matches!(decode(&body, &Schemas::builtin()), Err(Fault::Malformed(_))));
+}
+
+#[test]
+fn schemas_of_custom_kinds() {
+    let all = doc!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {}, "spec": {
+        "group": "g", "scope": "Cluster", "names": {"plural": "ws", "kind": "W"}, "versions": [{
+            "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "items": {"type": "string"},
+                "additionalProperties": true,
+                "properties": {"a": {"items": [{"type": "integer"}]}, "b": {"additionalProperties": {"type": "string"}}},
+                "dependencies": {"x": ["y", "z"], "y": {"type": "object"}},
+                "default": {"k": [1, null]},
+                "maximum": 1.5
+            }}
+        }]
+    }});
+    let schemas = Schemas::builtin();
+    let message = Message::of(&schemas, &all).unwrap();
+    let read = decode(&message.object(&all.to_json()).unwrap(), &schemas).unwrap();
+    let at = ["spec", "versions", "0", "schema", "openAPIV3Schema"];
+    let schema = |doc: &Doc| doc.at(&at).cloned().unwrap();
+    assert_eq!(schema(&read), schema(&all));
 }
