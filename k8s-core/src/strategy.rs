@@ -86,6 +86,7 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("", "Node") => &simple::Node,
         ("", "Endpoints") => &endpoints::Endpoints,
         ("", "ServiceAccount" | "LimitRange" | "PodTemplate") => &simple::Plain,
+        ("", "ReplicationController") => &workload::REPLICATION_CONTROLLER,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => &workload::REPLICA_SET,
         ("coordination.k8s.io", "Lease") => &simple::Lease,

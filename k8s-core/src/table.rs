@@ -54,7 +54,7 @@ pub fn table_for(group: &str, kind: &str) -> &'static Table {
     match (group, kind) {
         ("", "Pod") => &pod::POD,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
-        ("apps", "ReplicaSet") => &workload::REPLICA_SET,
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => &workload::REPLICA_SET,
         ("apps", "ControllerRevision") => &workload::CONTROLLER_REVISION,
         ("", "PodTemplate") => &workload::POD_TEMPLATE,
         ("", "Service") => &network::SERVICE,

@@ -372,6 +372,26 @@ fn workloads_are_checked() {
             ("spec.selector.matchLabels.a", r#""c""#, "spec.template.metadata.labels:Invalid spec.selector:Invalid"),
         ],
     );
+    let controller = r#"{"metadata":{"name":"x","namespace":"n"},"spec":{"replicas":1,"selector":{"a":"b"},
+        "template":{"metadata":{"labels":{"a":"b"}},"spec":{"restartPolicy":"Always","containers":[
+            {"name":"c","image":"i","imagePullPolicy":"Always","terminationMessagePolicy":"File"}]}}}}"#;
+    check_creation(
+        "",
+        "ReplicationController",
+        controller,
+        &[
+            ("spec.replicas", "-1", "spec.replicas:Invalid"),
+            ("spec.selector", "{}", "spec.selector:Required"),
+            ("spec.selector", r#"{"a":"c"}"#, "spec.template.metadata.labels:Invalid"),
+            ("spec.template.spec.restartPolicy", r#""Never""#, "spec.template.spec.restartPolicy:NotSupported"),
+        ],
+    );
+    check_change(
+        "",
+        "ReplicationController",
+        controller,
+        &[("spec.replicas", "2", ""), ("spec.selector", r#"{"a":"c"}"#, "spec.template.metadata.labels:Invalid")],
+    );
 }
 
 #[test]

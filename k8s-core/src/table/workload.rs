@@ -1,7 +1,7 @@
-//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` PodTemplate.
+//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` ReplicationController and PodTemplate.
 
 use super::{AGE, NAME, Table, age, int, items, name, number, or_none, pairs, pod, text, wide};
-use crate::{api::apimachinery::pkg::apis::meta::v1 as meta, doc::Doc, selector::LabelSelector};
+use crate::{doc::Doc, selector::LabelSelector};
 
 pub(super) static DEPLOYMENT: Table = Table {
     columns: &[
@@ -99,8 +99,5 @@ fn template(doc: &Doc) -> [Doc; 2] {
 }
 
 fn selector(doc: &Doc) -> Doc {
-    let selector =
-        doc.at(&["spec", "selector"]).and_then(|selector| selector.deserialize::<meta::LabelSelector>().ok());
-    let parsed = selector.and_then(|selector| LabelSelector::try_from(&selector).ok());
-    parsed.map_or_else(|| "<none>".into(), |parsed| super::or_none(&parsed.to_string()))
+    LabelSelector::of_workload(doc).map_or_else(|| "<none>".into(), |parsed| or_none(&parsed.to_string()))
 }
