@@ -43,11 +43,8 @@ pub async fn mark(cx: &Cx, pod: &Stored<Pod>, why: Why) -> Result<(), ApiError> 
 
 /// Removes a pod without waiting for a node that is not there. A pod that is gone is no error.
 pub async fn remove(cx: &Cx, pod: &Stored<Pod>) -> Result<(), ApiError> {
-    let options = Options {
-        grace_period_seconds: Some(0),
-        precondition_uid: Some(pod.uid().into()),
-        ..Options::default()
-    };
+    let options =
+        Options { grace_period_seconds: Some(0), precondition_uid: Some(pod.uid().into()), ..Options::default() };
     let target = Target::one(Pod::resource(), pod.namespace(), pod.name());
     match cx.client().delete_object(target, options).await {
         Err(error) if !error.is_not_found() => Err(error),

@@ -151,7 +151,7 @@ fn a_taint_drives_away_who_does_not_tolerate_it() {
                 "spec": {"tolerations": tolerations, "containers": [{"name": "c", "image": "c:1"}]}}))
             .unwrap()
         };
-        let limited = json!([{"key": "off", "operator": "Exists", "tolerationSeconds": 60}]);
+        let limited = json!([{"key": "off", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]);
         let api = world.client().namespaced::<Pod>("default");
         for (name, tolerations) in [("no", json!([])), ("some", limited), ("all", json!([{"operator": "Exists"}]))] {
             api.create(pod(name, tolerations)).await.unwrap();
@@ -246,7 +246,8 @@ fn a_replication_controller_keeps_its_pods_and_endpoints_name_them() {
         let controller = json!({"metadata": {"name": "rc"}, "spec": {"replicas": 3, "template": template()}});
         controllers.create(from_value(controller).unwrap()).await.unwrap();
         let services = world.client().namespaced::<Service>("default");
-        let service = json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+        let service =
+            json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
         services.create(from_value(service).unwrap()).await.unwrap();
         world.settle().await;
         let status = controllers.get("rc").await.unwrap().status.clone().unwrap();

@@ -10,11 +10,7 @@ use k8s_core::{
     selector::{LabelSelector, Labels},
     status::ApiError,
 };
-use k8s_reconcile::{
-    Controller, Cx, InformerScope, Next, Reconciler,
-    event::EventType,
-    informer::Delta,
-};
+use k8s_reconcile::{Controller, Cx, InformerScope, Next, Reconciler, event::EventType, informer::Delta};
 
 use super::plan::{MANAGED_BY, MANAGER, SERVICE_NAME, plan};
 use crate::{ownership::controller_reference, service_pods::services_of_pod};

@@ -45,7 +45,11 @@ pub struct Plan {
 pub fn plan(node: &Node, silent: Duration, eviction: Eviction, now: Timestamp) -> Plan {
     let grace = if condition(node, "Ready").is_some() { GRACE } else { STARTUP_GRACE };
     if silent < grace {
-        return Plan { conditions: None, taints: taints::wanted(node, eviction, now), wake_after: Some(grace - silent) };
+        return Plan {
+            conditions: None,
+            taints: taints::wanted(node, eviction, now),
+            wake_after: Some(grace - silent),
+        };
     }
     match unknown(node, now) {
         Some(conditions) => Plan { conditions: Some(conditions), taints: None, wake_after: None },

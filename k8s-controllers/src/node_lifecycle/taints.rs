@@ -120,7 +120,13 @@ mod tests {
         type Case<'a> = (&'a [(&'a str, &'a str)], bool, &'a [&'a str], Eviction, Option<&'a [&'a str]>);
         let cases: &[Case<'_>] = &[
             (&[("Ready", "True")], false, &[], Granted, None),
-            (&[("Ready", "True")], false, &["not-ready:NoSchedule", "own:NoExecute"], Granted, Some(&["own:NoExecute"])),
+            (
+                &[("Ready", "True")],
+                false,
+                &["not-ready:NoSchedule", "own:NoExecute"],
+                Granted,
+                Some(&["own:NoExecute"]),
+            ),
             (&[("Ready", "False")], false, &[], Withheld, Some(&["not-ready:NoSchedule"])),
             (
                 &[("Ready", "False")],

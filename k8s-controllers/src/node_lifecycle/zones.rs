@@ -171,8 +171,15 @@ mod tests {
     #[test]
     fn how_much_is_down() {
         use Disruption::{Full, None, Partial};
-        let cases =
-            [(0, 1, Full), (1, 1, None), (1, 2, None), (1, 3, Partial), (3, 3, None), (45, 55, Partial), (46, 54, None)];
+        let cases = [
+            (0, 1, Full),
+            (1, 1, None),
+            (1, 2, None),
+            (1, 3, Partial),
+            (3, 3, None),
+            (45, 55, Partial),
+            (46, 54, None),
+        ];
         for (ready, unready, expected) in cases {
             assert_eq!(zones(ready, unready).disruptions(), [expected], "{ready} up, {unready} down");
         }

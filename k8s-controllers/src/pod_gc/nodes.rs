@@ -60,11 +60,7 @@ impl Reconciler for NodesOfPods {
         if !is_out_of_service(&node) {
             return Ok(Next::Done);
         }
-        let why = Why {
-            reason: "DeletionByPodGC",
-            message: "PodGC: node is out of service",
-            phase: Some("Failed"),
-        };
+        let why = Why { reason: "DeletionByPodGC", message: "PodGC: node is out of service", phase: Some("Failed") };
         for pod in cx.cached::<Pod>()?.on_node(node.name()) {
             if pod.object().meta.deleted.is_some() {
                 take_away(&cx, &pod, why).await?;
@@ -89,11 +85,7 @@ impl Reconciler for NodesOfPods {
         if cx.client().all::<Node>().find(&key.name).await?.is_some() {
             return Ok(Next::Done);
         }
-        let why = Why {
-            reason: "DeletionByPodGC",
-            message: "PodGC: node no longer exists",
-            phase: Some("Failed"),
-        };
+        let why = Why { reason: "DeletionByPodGC", message: "PodGC: node no longer exists", phase: Some("Failed") };
         for pod in &orphans {
             take_away(&cx, pod, why).await?;
         }

@@ -93,12 +93,15 @@ fn what_is_too_much_is_left_out_and_said() {
         let len = |list: &Option<Vec<EndpointAddress>>| list.as_ref().map_or(0, Vec::len);
         endpoints.subsets.iter().flatten().map(|s| (len(&s.addresses), len(&s.not_ready_addresses))).collect()
     };
-    let said = |endpoints: &Endpoints| endpoints.metadata.annotations.as_ref().and_then(|all| all.get(OVER_CAPACITY)).cloned();
+    let said =
+        |endpoints: &Endpoints| endpoints.metadata.annotations.as_ref().and_then(|all| all.get(OVER_CAPACITY)).cloned();
     let plain = service(json!({}));
     let mut pods: Vec<Pod> = (0..1200).map(|number| pod(number, 80, number < 900)).collect();
     let most = planned(&plain, &pods, None).unwrap();
     assert_eq!((counts(&most), said(&most).as_deref()), (vec![(900, 100)], Some("truncated")));
-    pods.iter_mut().take(300).for_each(|p| p.spec.as_mut().unwrap().containers[0].ports.as_mut().unwrap()[0].container_port = 81);
+    pods.iter_mut()
+        .take(300)
+        .for_each(|p| p.spec.as_mut().unwrap().containers[0].ports.as_mut().unwrap()[0].container_port = 81);
     pods.iter_mut().for_each(|p| p.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = "True".into());
     let ready = planned(&plain, &pods, None).unwrap();
     assert_eq!(counts(&ready), [(750, 0), (250, 0)]);
