@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod deployment;
+pub mod disruption;
 #[cfg(feature = "service")]
 mod disruption_target;
 pub mod endpoint_slice;

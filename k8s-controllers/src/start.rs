@@ -6,12 +6,12 @@ use k8s_core::registry::Registry;
 use k8s_reconcile::{Client, controller::Running};
 
 use crate::{
-    deployment, endpoint_slice, endpoints, garbage, namespace, node_lifecycle, pod_gc, replica_set,
+    deployment, disruption, endpoint_slice, endpoints, garbage, namespace, node_lifecycle, pod_gc, replica_set,
     replication_controller, root_ca, service_account, taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 12] = [
+pub const CONTROLLERS: [(&str, &str); 13] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -20,6 +20,7 @@ pub const CONTROLLERS: [(&str, &str); 12] = [
     ("node-lifecycle-controller", "node-controller"),
     ("taint-eviction-controller", "node-controller"),
     ("pod-garbage-collector-controller", "pod-garbage-collector"),
+    ("disruption-controller", "disruption-controller"),
     ("garbage-collector-controller", "generic-garbage-collector"),
     ("namespace-controller", "namespace-controller"),
     ("serviceaccount-controller", "service-account-controller"),
@@ -68,6 +69,7 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
                 controllers.running.extend(pod_gc::start(&client));
                 continue;
             }
+            "disruption-controller" => disruption::controller(options.registry.clone()).start(client),
             "namespace-controller" => namespace::controller(options.registry.clone()).start(client),
             "serviceaccount-controller" => service_account::controller().start(client),
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {

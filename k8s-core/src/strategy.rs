@@ -11,6 +11,7 @@ mod metadata;
 mod namespace;
 mod pod;
 mod pod_network;
+mod policy;
 mod rbac;
 mod scheduling;
 mod service;
@@ -93,6 +94,7 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
         ("storage.k8s.io", "StorageClass") => &simple::Plain,
+        ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,

@@ -7,11 +7,16 @@ use k8s::prelude::{
     types::{
         apps::v1::Deployment,
         core::v1::{Endpoints, Event, Node, Pod, ReplicationController, Service},
+        policy::v1::PodDisruptionBudget,
     },
     *,
 };
 use k8s::{
-    core::{doc::Doc, request::PatchKind},
+    core::{
+        doc::Doc,
+        request::{ApiRequest, PatchKind, RequestBody, Target, Verb},
+        resource::Resource,
+    },
     sim::World,
 };
 use serde_json::{Value, from_value, json};
@@ -268,5 +273,43 @@ fn a_replication_controller_keeps_its_pods_and_endpoints_name_them() {
         assert!(endpoints.find("web").await.unwrap().is_none());
         assert!(endpoints.find("kubernetes").await.is_ok());
         assert!(pods(&world).await.is_empty());
+    });
+}
+
+#[test]
+fn a_budget_lets_pods_be_evicted_one_after_the_other() {
+    Sim::new(20).nodes(3).run(async |world| {
+        world.client().namespaced::<Deployment>("default").create(web(3)).await.unwrap();
+        let budgets = world.client().namespaced::<PodDisruptionBudget>("default");
+        let budget = json!({"metadata": {"name": "web"},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+        budgets.create(from_value(budget).unwrap()).await.unwrap();
+        world.settle().await;
+        let status = budgets.get("web").await.unwrap().status.clone().unwrap();
+        let counts = (status.expected_pods, status.desired_healthy, status.disruptions_allowed);
+        assert_eq!(counts, (Some(3), Some(2), Some(1)));
+
+        let evict = async |name: &str| {
+            let target = Target::one(Pod::resource(), "default", name).subresource("eviction");
+            let body = RequestBody::Doc(doc(json!({"metadata": {"name": name, "namespace": "default"}})));
+            world.client().call(ApiRequest { verb: Verb::Create, target, body, ..Default::default() }).await
+        };
+        let before = pods(&world).await;
+        assert_eq!(evict(before[0].name()).await.unwrap().code, 201);
+        let refused = evict(before[1].name()).await.unwrap_err();
+        assert_eq!(refused.code(), 429);
+        assert_eq!(refused.status().details.as_ref().unwrap().causes[0].reason, "DisruptionBudget");
+        let left = pods(&world).await;
+        assert!(left.iter().any(|pod| pod.uid() == before[1].uid() && pod.object().meta.deleted.is_none()));
+
+        world.settle().await;
+        let after = pods(&world).await;
+        assert!(after.len() == 3 && after.iter().all(is_ready), "the evicted pod was replaced");
+        assert_eq!(evict(before[1].name()).await.unwrap().code, 201, "then the next may go");
+        world.settle().await;
+        budgets.delete("web").await.unwrap();
+        for pod in pods(&world).await {
+            assert_eq!(evict(pod.name()).await.unwrap().code, 201, "no budget, no limit");
+        }
     });
 }

@@ -395,6 +395,23 @@ fn workloads_are_checked() {
 }
 
 #[test]
+fn a_budget_has_one_limit() {
+    check_creation(
+        "policy",
+        "PodDisruptionBudget",
+        r#"{"metadata":{"name":"x","namespace":"n"},"spec":{"minAvailable":1,"selector":{"matchLabels":{"a":"b"}}}}"#,
+        &[
+            ("spec.minAvailable", r#""50%""#, ""),
+            ("spec.minAvailable", "-1", "spec.minAvailable:Invalid"),
+            ("spec.minAvailable", r#""101%""#, "spec.minAvailable:Invalid"),
+            ("spec.minAvailable", r#""some""#, "spec.minAvailable:Invalid"),
+            ("spec.maxUnavailable", "1", "spec:Invalid"),
+            ("spec.selector", r#"{"matchExpressions":[{"key":"a","operator":"In"}]}"#, "spec.selector:Invalid"),
+        ],
+    );
+}
+
+#[test]
 fn the_generation_counts_changes_of_the_spec() {
     let (strategy, base) = (strategy_for("apps", "Deployment"), parse(DEPLOYMENT));
     for (path, value, generation, replicas) in

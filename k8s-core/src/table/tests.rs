@@ -121,6 +121,8 @@ fn others() {
         ("events.k8s.io", "Event", r#""reason":"Started","note":"Go","regarding":{"kind":"Node"},"reportingController":"c","eventTime":"2024-01-01T00:09:00.000000Z""#.into(), "60s||Started|node||c|Go|60s|1|x"),
         ("apps", "ControllerRevision", r#""revision":4"#.into(), "x|<none>|4|10m"),
         ("", "PodTemplate", r#""template":{"metadata":{"labels":{"a":"1"}},"spec":{"containers":[{"name":"a","image":"i"}]}}"#.into(), "x|a|i|a=1"),
+        ("policy", "PodDisruptionBudget", r#""spec":{"maxUnavailable":"25%"},"status":{"disruptionsAllowed":2}"#.into(), "x|N/A|25%|2|10m"),
+        ("policy", "PodDisruptionBudget", r#""spec":{"minAvailable":3}"#.into(), "x|3|N/A|0|10m"),
         ("coordination.k8s.io", "Lease", r#""spec":{"holderIdentity":"me"}"#.into(), "x|me|10m"),
         ("rbac.authorization.k8s.io", "Role", r#""rules":[]"#.into(), "x|2024-01-01T00:00:00Z"),
         ("rbac.authorization.k8s.io", "RoleBinding", r#""roleRef":{"kind":"Role","name":"r"},"subjects":[{"kind":"ServiceAccount","namespace":"n","name":"s"}]"#.into(), "x|Role/r|10m|||n/s"),

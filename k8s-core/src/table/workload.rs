@@ -1,4 +1,5 @@
-//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` ReplicationController and PodTemplate.
+//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` ReplicationController and PodTemplate;
+//! `policy/v1` PodDisruptionBudget.
 
 use super::{AGE, NAME, Table, age, int, items, name, number, or_none, pairs, pod, text, wide};
 use crate::{doc::Doc, selector::LabelSelector};
@@ -68,6 +69,25 @@ pub(super) static CONTROLLER_REVISION: Table = Table {
         let mut controllers = owners.filter(|owner| owner.get("controller").and_then(Doc::as_bool) == Some(true));
         let controller = controllers.next().map(qualified).unwrap_or_default();
         vec![name(doc), or_none(&controller), int(doc, &["revision"]).into(), age(doc, now)]
+    },
+};
+
+pub(super) static POD_DISRUPTION_BUDGET: Table = Table {
+    columns: &[
+        NAME,
+        text("Min Available", "How many pods, or which share of them, must stay."),
+        text("Max Unavailable", "How many pods, or which share of them, may be missing."),
+        number("Allowed Disruptions", "How many pods may be evicted now."),
+        AGE,
+    ],
+    cells: |doc, now| {
+        let limit = |field: &str| match doc.at(&["spec", field]) {
+            None | Some(Doc::Null) => "N/A".into(),
+            Some(Doc::String(share)) => Doc::from(share.as_str()),
+            Some(count) => count.to_string().into(),
+        };
+        let allowed = int(doc, &["status", "disruptionsAllowed"]);
+        vec![name(doc), limit("minAvailable"), limit("maxUnavailable"), allowed.into(), age(doc, now)]
     },
 };
 
