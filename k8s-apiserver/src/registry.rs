@@ -3,6 +3,7 @@
 //! Nothing here knows who may do it; that was decided before. Nothing here knows HTTP.
 
 mod binding;
+mod budget;
 mod collection;
 mod commit;
 mod connect;

@@ -8,3 +8,5 @@ mod shell;
 pub mod status;
 #[cfg(feature = "service")]
 pub use shell::controller;
+
+pub(crate) use rolling::resolve;

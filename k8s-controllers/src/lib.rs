@@ -6,17 +6,27 @@
 #![forbid(unsafe_code)]
 
 pub mod deployment;
+pub mod disruption;
+#[cfg(feature = "service")]
+mod disruption_target;
 pub mod endpoint_slice;
+pub mod endpoints;
 #[cfg(feature = "service")]
 pub mod garbage;
 #[cfg(feature = "service")]
 pub mod namespace;
+pub mod node_lifecycle;
 pub mod ownership;
+pub mod pod_gc;
 pub mod pod_state;
 pub mod replica_set;
+#[cfg(feature = "service")]
+pub mod replication_controller;
 #[cfg(feature = "service")]
 pub mod root_ca;
 #[cfg(feature = "service")]
 pub mod service_account;
+mod service_pods;
 #[cfg(feature = "service")]
 pub mod start;
+pub mod taint_eviction;

@@ -1,7 +1,8 @@
 //! The replica set controller: as many pods as asked for, no more and no less.
 
 pub mod plan;
+pub mod replicated;
 #[cfg(feature = "service")]
 mod shell;
 #[cfg(feature = "service")]
-pub use shell::controller;
+pub use shell::{Replicas, controller};

@@ -5,13 +5,22 @@ use std::{sync::Arc, time::Duration};
 use k8s_core::registry::Registry;
 use k8s_reconcile::{Client, controller::Running};
 
-use crate::{deployment, endpoint_slice, garbage, namespace, replica_set, root_ca, service_account};
+use crate::{
+    deployment, disruption, endpoint_slice, endpoints, garbage, namespace, node_lifecycle, pod_gc, replica_set,
+    replication_controller, root_ca, service_account, taint_eviction,
+};
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 7] = [
+pub const CONTROLLERS: [(&str, &str); 13] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
+    ("replicationcontroller-controller", "replication-controller"),
+    ("endpoints-controller", "endpoint-controller"),
     ("endpointslice-controller", "endpointslice-controller"),
+    ("node-lifecycle-controller", "node-controller"),
+    ("taint-eviction-controller", "node-controller"),
+    ("pod-garbage-collector-controller", "pod-garbage-collector"),
+    ("disruption-controller", "disruption-controller"),
     ("garbage-collector-controller", "generic-garbage-collector"),
     ("namespace-controller", "namespace-controller"),
     ("serviceaccount-controller", "service-account-controller"),
@@ -51,7 +60,16 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
         let running = match *name {
             "deployment-controller" => deployment::controller().start(client),
             "replicaset-controller" => replica_set::controller().start(client),
+            "replicationcontroller-controller" => replication_controller::controller().start(client),
+            "endpoints-controller" => endpoints::controller().start(client),
             "endpointslice-controller" => endpoint_slice::controller().start(client),
+            "node-lifecycle-controller" => node_lifecycle::controller(client.env().clone()).start(client),
+            "taint-eviction-controller" => taint_eviction::controller().start(client),
+            "pod-garbage-collector-controller" => {
+                controllers.running.extend(pod_gc::start(&client));
+                continue;
+            }
+            "disruption-controller" => disruption::controller(options.registry.clone()).start(client),
             "namespace-controller" => namespace::controller(options.registry.clone()).start(client),
             "serviceaccount-controller" => service_account::controller().start(client),
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {

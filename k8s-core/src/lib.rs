@@ -26,3 +26,4 @@ pub mod status;
 pub mod strategy;
 pub mod structure;
 pub mod table;
+pub mod toleration;

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use crate::{api::apimachinery::pkg::apis::meta::v1 as meta, status::ApiError};
+use crate::{api::apimachinery::pkg::apis::meta::v1 as meta, doc::Doc, status::ApiError};
 
 /// The longest selector text that is parsed; longer ones are refused.
 pub const MAX_SELECTOR_BYTES: usize = 64 * 1024;
@@ -93,6 +93,17 @@ impl LabelSelector {
             operator: Operator::In(BTreeSet::from([value.into()])),
         };
         Self::new(pairs.into_iter().map(one).collect())
+    }
+
+    /// `spec.selector` of a workload: `matchLabels` and `matchExpressions`, or, of a ReplicationController, plain
+    /// pairs. `None` where there is none that can be read.
+    pub fn of_workload(doc: &Doc) -> Option<Self> {
+        let selector = doc.at(&["spec", "selector"]).filter(|selector| !selector.is_null())?;
+        if doc.str_at(&["kind"]) == "ReplicationController" {
+            let pairs = selector.as_object()?.iter();
+            return Some(Self::equal(pairs.map(|(key, value)| (key.to_string(), value.as_str().unwrap_or("")))));
+        }
+        Self::try_from(&selector.deserialize::<meta::LabelSelector>().ok()?).ok()
     }
 
     /// Whether everything matches.

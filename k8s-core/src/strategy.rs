@@ -11,6 +11,7 @@ mod metadata;
 mod namespace;
 mod pod;
 mod pod_network;
+mod policy;
 mod rbac;
 mod scheduling;
 mod service;
@@ -86,12 +87,14 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("", "Node") => &simple::Node,
         ("", "Endpoints") => &endpoints::Endpoints,
         ("", "ServiceAccount" | "LimitRange" | "PodTemplate") => &simple::Plain,
+        ("", "ReplicationController") => &workload::REPLICATION_CONTROLLER,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => &workload::REPLICA_SET,
         ("coordination.k8s.io", "Lease") => &simple::Lease,
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
         ("storage.k8s.io", "StorageClass") => &simple::Plain,
+        ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,

@@ -54,8 +54,9 @@ pub fn table_for(group: &str, kind: &str) -> &'static Table {
     match (group, kind) {
         ("", "Pod") => &pod::POD,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
-        ("apps", "ReplicaSet") => &workload::REPLICA_SET,
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => &workload::REPLICA_SET,
         ("apps", "ControllerRevision") => &workload::CONTROLLER_REVISION,
+        ("policy", "PodDisruptionBudget") => &workload::POD_DISRUPTION_BUDGET,
         ("", "PodTemplate") => &workload::POD_TEMPLATE,
         ("", "Service") => &network::SERVICE,
         ("", "Endpoints") => &network::ENDPOINTS,

@@ -10,6 +10,7 @@ use k8s_core::{
 
 use super::{
     operation::{Operation, accept_type, metadata},
+    status::set_condition,
     time::rfc3339,
     update::{Base, Part},
 };
@@ -83,14 +84,5 @@ impl Operation<'_> {
 
 /// Sets the condition `PodScheduled`.
 fn set_scheduled(pod: &mut Doc, now: &str) {
-    let condition = doc!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
-    let conditions = pod.entry_at(&["status", "conditions"]);
-    if conditions.as_array().is_none() {
-        *conditions = Doc::Array(Vec::new());
-    }
-    let Some(list) = conditions.as_array_mut() else { return };
-    match list.iter_mut().find(|condition| condition.str_at(&["type"]) == "PodScheduled") {
-        Some(found) => *found = condition,
-        None => list.push(condition),
-    }
+    set_condition(pod, doc!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now}));
 }

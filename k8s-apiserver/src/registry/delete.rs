@@ -51,7 +51,8 @@ impl Operation<'_> {
         Err(self.modified())
     }
 
-    fn check_preconditions(&self, object: &Object) -> ApiResult<()> {
+    /// Whether the object is the one that the client means.
+    pub(super) fn check_preconditions(&self, object: &Object) -> ApiResult<()> {
         let options = self.options();
         if let Some(uid) = options.precondition_uid.as_ref().filter(|uid| **uid != object.meta.uid) {
             let found = &object.meta.uid;

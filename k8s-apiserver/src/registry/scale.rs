@@ -1,7 +1,6 @@
 //! The `scale` subresource: how many replicas, without knowing the kind.
 
 use k8s_core::{
-    api::apimachinery::pkg::apis::meta::v1 as meta,
     apply::{self, Operation as How},
     doc,
     doc::Doc,
@@ -122,9 +121,7 @@ fn scale(doc: &Doc) -> Doc {
             scale.set_at(&["metadata", field], value.clone());
         }
     }
-    let selector =
-        doc.at(&["spec", "selector"]).and_then(|selector| selector.deserialize::<meta::LabelSelector>().ok());
-    if let Some(Ok(selector)) = selector.as_ref().map(LabelSelector::try_from) {
+    if let Some(selector) = LabelSelector::of_workload(doc) {
         scale.set_at(&["status", "selector"], selector.to_string().into());
     }
     scale

@@ -41,3 +41,16 @@ pub(super) fn only_ephemeral_containers(new: &mut Doc, base: &Base) {
         }
     }
 }
+
+/// Puts a condition in the place of the one of its type, or beside the others.
+pub(super) fn set_condition(doc: &mut Doc, condition: Doc) {
+    let conditions = doc.entry_at(&["status", "conditions"]);
+    if conditions.as_array().is_none() {
+        *conditions = Doc::Array(Vec::new());
+    }
+    let Some(list) = conditions.as_array_mut() else { return };
+    match list.iter_mut().find(|present| present.str_at(&["type"]) == condition.str_at(&["type"])) {
+        Some(found) => *found = condition,
+        None => list.push(condition),
+    }
+}

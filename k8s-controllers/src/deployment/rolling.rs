@@ -23,7 +23,8 @@ pub fn bounds(deployment: &Deployment, wanted: i32) -> (i32, i32) {
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(wanted)) }
 }
 
-fn resolve(value: &IntOrString, wanted: i32, round: fn(f64) -> f64) -> i32 {
+/// A number, or a share of `wanted`.
+pub(crate) fn resolve(value: &IntOrString, wanted: i32, round: fn(f64) -> f64) -> i32 {
     match value {
         IntOrString::Int(number) => (*number).max(0),
         IntOrString::String(text) => {

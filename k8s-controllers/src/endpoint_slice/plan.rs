@@ -10,10 +10,13 @@ use k8s_core::api::{
         core::v1::{Node, ObjectReference, Pod, Service, ServicePort},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use crate::pod_state::{is_finished, is_ready};
+use crate::{
+    pod_state::{is_finished, is_ready},
+    service_pods::{address, families, is_excluded, is_headless, publishes_unready, target_port},
+};
 
 /// How many endpoints a slice holds at most.
 pub const MAX_ENDPOINTS: usize = 100;
@@ -179,33 +182,6 @@ fn group_of(slice: &EndpointSlice) -> Group {
     (slice.address_type.clone(), slice.ports.iter().flatten().map(key).collect())
 }
 
-fn is_headless(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
-}
-
-/// Services without a selector, and external names, are somebody else's.
-fn is_excluded(service: &Service) -> bool {
-    let Some(spec) = &service.spec else { return true };
-    spec.type_.as_deref() == Some("ExternalName") || spec.selector.as_ref().is_none_or(BTreeMap::is_empty)
-}
-
-fn families(service: &Service) -> Vec<String> {
-    let listed = service.spec.as_ref().and_then(|spec| spec.ip_families.clone()).unwrap_or_default();
-    if listed.is_empty() { vec!["IPv4".into()] } else { listed }
-}
-
-fn address(pod: &Pod, family: &str) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone());
-    let all = listed.chain(status.pod_ip.clone());
-    let is_family = |ip: &String| ip.contains(':') == (family == "IPv6");
-    all.into_iter().find(|ip| !ip.is_empty() && is_family(ip))
-}
-
-fn publishes_unready(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false)
-}
-
 /// Ended pods are out; pods that are leaving stay in as long as they serve.
 fn belongs(pod: &Pod, service: &Service) -> bool {
     !is_finished(pod) && (pod.metadata.deletion_timestamp.is_none() || is_ready(pod) || publishes_unready(service))
@@ -251,24 +227,6 @@ fn ports(service: &Service, pod: &Pod) -> Vec<PortKey> {
         })
     };
     listed.iter().filter_map(key).collect()
-}
-
-/// The pod's own port behind a service port; a name is looked up in the pod's containers.
-fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
-    let name = match &port.target_port {
-        None => return Some(port.port),
-        Some(IntOrString::Int(0)) => return Some(port.port),
-        Some(IntOrString::Int(number)) => return Some(*number),
-        Some(IntOrString::String(name)) => name,
-    };
-    let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    let named = |p: &&k8s_core::api::api::core::v1::ContainerPort| {
-        p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
-    };
-    ports.into_iter().find(named).map(|port| port.container_port)
 }
 
 #[cfg(test)]

@@ -1,26 +1,19 @@
 //! The endpoint slice plan as a running controller.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use k8s_core::{
     api::api::{
         core::v1::{Node, Pod, Service},
         discovery::v1::EndpointSlice,
     },
-    doc::Text,
-    object::{Object, ObjectKey},
+    object::ObjectKey,
     resource::Stored,
     selector::{LabelSelector, Labels},
     status::ApiError,
 };
-use k8s_reconcile::{
-    Controller, Cx, InformerScope, Next, Reconciler,
-    event::EventType,
-    informer::{Delta, DynamicInformer},
-};
+use k8s_reconcile::{Controller, Cx, InformerScope, Next, Reconciler, event::EventType, informer::Delta};
 
 use super::plan::{MANAGED_BY, MANAGER, SERVICE_NAME, plan};
-use crate::ownership::controller_reference;
+use crate::{ownership::controller_reference, service_pods::services_of_pod};
 
 /// The endpoint slice controller, ready to start.
 pub fn controller() -> Controller<EndpointSlices> {
@@ -30,32 +23,6 @@ pub fn controller() -> Controller<EndpointSlices> {
         .watches::<EndpointSlice>(managed, |delta, _| service_of_slice(delta))
         .watches::<Node>(InformerScope::all(), |_, _| Vec::new())
         .workers(5)
-}
-
-/// Services whose selector matches the pod as it was or as it is, if anything that shows in a slice changed.
-fn services_of_pod(delta: &Delta, services: &DynamicInformer) -> Vec<ObjectKey> {
-    let selects = |service: &Arc<Object>| {
-        let selector = service.part::<BTreeMap<Text, Text>>(&["spec", "selector"]).unwrap_or_default();
-        let matches = |pod: &Arc<Object>| selector.iter().all(|(k, v)| pod.meta.label(k) == Some(v));
-        !selector.is_empty() && delta.old.iter().chain(&delta.new).any(matches)
-    };
-    let services = services.list_in(&delta.object().meta.namespace).into_iter().filter(selects);
-    let services: Vec<ObjectKey> = services.map(|service| service.meta.key()).collect();
-    // Most pods are behind no service: only those that are get decoded.
-    match (&delta.old, &delta.new) {
-        (Some(old), Some(new)) if !services.is_empty() && shown(old) == shown(new) => Vec::new(),
-        _ => services,
-    }
-}
-
-/// What of a pod shows in a slice, cheaply compared.
-fn shown(object: &Object) -> impl PartialEq {
-    let pod = object.typed::<Pod>().ok();
-    let status = pod.as_ref().and_then(|pod| pod.status.clone());
-    let ready = pod.as_ref().is_some_and(|pod| crate::pod_state::is_ready(pod));
-    let finished = pod.as_ref().is_some_and(|pod| crate::pod_state::is_finished(pod));
-    let addresses = status.map(|status| (status.pod_ip, status.pod_ips));
-    (ready, finished, addresses, object.meta.labels.clone(), object.meta.deleted, object.meta.node_name.clone())
 }
 
 fn service_of_slice(delta: &Delta) -> Vec<ObjectKey> {

@@ -1,5 +1,7 @@
 //! The replica set plan as a running controller.
 
+use std::marker::PhantomData;
+
 use k8s_core::{
     api::{
         api::{
@@ -14,33 +16,43 @@ use k8s_core::{
 };
 use k8s_reconcile::{Controller, Cx, Next, Reconciler, event::EventType};
 
-use super::plan::{Plan, plan, pod_from_template};
+use super::{
+    plan::{Plan, plan, pod_from_template},
+    replicated::Replicated,
+};
 use crate::ownership::{claim_all, controller_reference};
 
 /// The replica set controller, ready to start.
-pub fn controller() -> Controller<ReplicaSets> {
-    Controller::new("replicaset-controller", ReplicaSets).owns::<Pod>().workers(5)
+pub fn controller() -> Controller<Replicas<ReplicaSet>> {
+    Controller::new("replicaset-controller", Replicas::default()).owns::<Pod>().workers(5)
 }
 
-/// Its reconciler.
-pub struct ReplicaSets;
+/// The reconciler of a kind that keeps a number of equal pods.
+pub struct Replicas<K>(PhantomData<fn() -> K>);
 
-impl Reconciler for ReplicaSets {
-    type Object = ReplicaSet;
+impl<K> Default for Replicas<K> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<K: Replicated> Reconciler for Replicas<K> {
+    type Object = K;
     type Error = ApiError;
 
-    async fn reconcile(&self, set: Stored<ReplicaSet>, cx: Cx) -> Result<Next, ApiError> {
-        let selector = selector(&set)?;
-        let owned = claim_all::<ReplicaSet, Pod>(&cx, &set, &selector).await?;
+    async fn reconcile(&self, owner: Stored<K>, cx: Cx) -> Result<Next, ApiError> {
+        let set = owner.as_replica_set();
+        let selector = LabelSelector::try_from(&set.spec.selector)?;
+        let owned = claim_all::<K, Pod>(&cx, &owner, &selector).await?;
         let pods: Vec<&Pod> = owned.iter().map(|pod| &**pod.typed()).collect();
         let plan = plan(&set, &pods, cx.now());
-        let outcome = act(&cx, &set, &owned, &plan).await;
+        let outcome = act(&cx, &owner, &set, &owned, &plan).await;
         let failure = outcome.as_ref().err().cloned();
         let now = cx.now();
-        cx.set_status(&set, |set| {
+        cx.set_status(&owner, |owner| {
             let mut status = plan.status.clone();
             status.conditions = conditions(status.conditions, &plan, failure.as_ref(), now);
-            set.status = Some(status);
+            owner.take_status(status);
         })
         .await?;
         outcome?;
@@ -48,33 +60,36 @@ impl Reconciler for ReplicaSets {
     }
 }
 
-fn selector(set: &ReplicaSet) -> Result<LabelSelector, ApiError> {
-    LabelSelector::try_from(&set.spec.selector)
-}
-
-async fn act(cx: &Cx, set: &Stored<ReplicaSet>, owned: &[Stored<Pod>], plan: &Plan) -> Result<(), ApiError> {
+async fn act<K: Replicated>(
+    cx: &Cx,
+    owner: &Stored<K>,
+    set: &ReplicaSet,
+    owned: &[Stored<Pod>],
+    plan: &Plan,
+) -> Result<(), ApiError> {
     for _ in 0..plan.create {
-        create(cx, set).await?;
+        create(cx, owner, set).await?;
     }
     for index in &plan.delete {
         let pod = &owned[*index];
         cx.delete::<Pod>(pod.object()).await?;
-        cx.event(set.object(), EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {}", pod.name())).await;
+        cx.event(owner.object(), EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {}", pod.name())).await;
     }
     Ok(())
 }
 
-async fn create(cx: &Cx, set: &Stored<ReplicaSet>) -> Result<(), ApiError> {
+async fn create<K: Replicated>(cx: &Cx, owner: &Stored<K>, set: &ReplicaSet) -> Result<(), ApiError> {
     let mut pod = pod_from_template(set);
-    pod.metadata.owner_references = Some(vec![controller_reference(set)]);
+    pod.metadata.owner_references = Some(vec![controller_reference(owner)]);
     match cx.create(pod).await {
         Ok(pod) => {
-            cx.event(set.object(), EventType::Normal, "SuccessfulCreate", format!("Created pod: {}", pod.name())).await;
+            let message = format!("Created pod: {}", pod.name());
+            cx.event(owner.object(), EventType::Normal, "SuccessfulCreate", message).await;
             Ok(())
         }
         Err(error) => {
             let message = format!("Error creating: {error}");
-            cx.event(set.object(), EventType::Warning, "FailedCreate", message).await;
+            cx.event(owner.object(), EventType::Warning, "FailedCreate", message).await;
             Err(error)
         }
     }

@@ -372,6 +372,43 @@ fn workloads_are_checked() {
             ("spec.selector.matchLabels.a", r#""c""#, "spec.template.metadata.labels:Invalid spec.selector:Invalid"),
         ],
     );
+    let controller = r#"{"metadata":{"name":"x","namespace":"n"},"spec":{"replicas":1,"selector":{"a":"b"},
+        "template":{"metadata":{"labels":{"a":"b"}},"spec":{"restartPolicy":"Always","containers":[
+            {"name":"c","image":"i","imagePullPolicy":"Always","terminationMessagePolicy":"File"}]}}}}"#;
+    check_creation(
+        "",
+        "ReplicationController",
+        controller,
+        &[
+            ("spec.replicas", "-1", "spec.replicas:Invalid"),
+            ("spec.selector", "{}", "spec.selector:Required"),
+            ("spec.selector", r#"{"a":"c"}"#, "spec.template.metadata.labels:Invalid"),
+            ("spec.template.spec.restartPolicy", r#""Never""#, "spec.template.spec.restartPolicy:NotSupported"),
+        ],
+    );
+    check_change(
+        "",
+        "ReplicationController",
+        controller,
+        &[("spec.replicas", "2", ""), ("spec.selector", r#"{"a":"c"}"#, "spec.template.metadata.labels:Invalid")],
+    );
+}
+
+#[test]
+fn a_budget_has_one_limit() {
+    check_creation(
+        "policy",
+        "PodDisruptionBudget",
+        r#"{"metadata":{"name":"x","namespace":"n"},"spec":{"minAvailable":1,"selector":{"matchLabels":{"a":"b"}}}}"#,
+        &[
+            ("spec.minAvailable", r#""50%""#, ""),
+            ("spec.minAvailable", "-1", "spec.minAvailable:Invalid"),
+            ("spec.minAvailable", r#""101%""#, "spec.minAvailable:Invalid"),
+            ("spec.minAvailable", r#""some""#, "spec.minAvailable:Invalid"),
+            ("spec.maxUnavailable", "1", "spec:Invalid"),
+            ("spec.selector", r#"{"matchExpressions":[{"key":"a","operator":"In"}]}"#, "spec.selector:Invalid"),
+        ],
+    );
 }
 
 #[test]

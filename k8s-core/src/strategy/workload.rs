@@ -1,4 +1,4 @@
-//! `apps/v1` Deployment and ReplicaSet.
+//! `apps/v1` Deployment and ReplicaSet, `v1` ReplicationController.
 
 use super::{Strategy, immutable, metadata, pod};
 use crate::{
@@ -11,10 +11,21 @@ use crate::{
 /// A kind that keeps copies of a pod template.
 pub(super) struct Workload {
     rolls: bool,
+    selects: Selects,
 }
 
-pub(super) static DEPLOYMENT: Workload = Workload { rolls: true };
-pub(super) static REPLICA_SET: Workload = Workload { rolls: false };
+/// The form of a kind's selector.
+#[derive(Clone, Copy, PartialEq)]
+enum Selects {
+    /// A label selector, which never changes.
+    ByExpression,
+    /// Plain pairs.
+    ByPairs,
+}
+
+pub(super) static DEPLOYMENT: Workload = Workload { rolls: true, selects: Selects::ByExpression };
+pub(super) static REPLICA_SET: Workload = Workload { rolls: false, selects: Selects::ByExpression };
+pub(super) static REPLICATION_CONTROLLER: Workload = Workload { rolls: false, selects: Selects::ByPairs };
 
 impl Strategy for Workload {
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
@@ -23,7 +34,7 @@ impl Strategy for Workload {
         for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
             check_not_negative(&mut errors, spec, field);
         }
-        check_selector(&mut errors, spec);
+        check_selector(&mut errors, spec, self.selects);
         check_template(&mut errors, spec.get("template").unwrap_or(&Doc::Null));
         if self.rolls {
             check_strategy(&mut errors, spec.get("strategy").unwrap_or(&Doc::Null));
@@ -35,7 +46,9 @@ impl Strategy for Workload {
     fn validate_update(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
         let mut errors = self.validate_create(new);
         errors.extend(metadata::check_update(new, old));
-        immutable(&mut errors, new, old, &["spec", "selector"]);
+        if self.selects == Selects::ByExpression {
+            immutable(&mut errors, new, old, &["spec", "selector"]);
+        }
         errors
     }
 
@@ -76,13 +89,22 @@ impl Labels for LabelsOf<'_> {
     }
 }
 
-fn check_selector(errors: &mut Vec<FieldError>, spec: &Doc) {
+fn check_selector(errors: &mut Vec<FieldError>, spec: &Doc, selects: Selects) {
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));
         return;
     };
-    let parsed = selector.deserialize::<meta::LabelSelector>().map_err(|why| why.to_string());
-    let parsed = parsed.and_then(|selector| LabelSelector::try_from(&selector).map_err(|why| why.to_string()));
+    let parsed = match selects {
+        Selects::ByPairs if selector.as_object().is_none_or(Map::is_empty) => {
+            errors.push(FieldError::required("spec.selector", ""));
+            return;
+        }
+        Selects::ByPairs => Ok(pairs(selector)),
+        Selects::ByExpression => {
+            let parsed = selector.deserialize::<meta::LabelSelector>().map_err(|why| why.to_string());
+            parsed.and_then(|selector| LabelSelector::try_from(&selector).map_err(|why| why.to_string()))
+        }
+    };
     let labels = spec.at(&["template", "metadata", "labels"]);
     match parsed {
         Err(why) => errors.push(FieldError::new(FieldErrorKind::Invalid, "spec.selector", selector.to_string(), why)),
@@ -97,6 +119,11 @@ fn check_selector(errors: &mut Vec<FieldError>, spec: &Doc) {
         }
         Ok(_) => {}
     }
+}
+
+fn pairs(selector: &Doc) -> LabelSelector {
+    let pairs = selector.as_object().into_iter().flat_map(Map::iter);
+    LabelSelector::equal(pairs.map(|(key, value)| (key.to_string(), value.as_str().unwrap_or(""))))
 }
 
 fn check_template(errors: &mut Vec<FieldError>, template: &Doc) {

@@ -106,6 +106,7 @@ fn others() {
     let cases = [
         ("apps", "Deployment", format!(r#""spec":{{"replicas":3,"selector":{{"matchLabels":{{"k":"v"}}}},{template}}},"status":{{"readyReplicas":1,"updatedReplicas":2}}"#), "x|1/3|2|0|10m|a,b|i,j|k=v"),
         ("apps", "ReplicaSet", format!(r#""spec":{{"replicas":3,{template}}},"status":{{"replicas":2,"readyReplicas":1}}"#), "x|3|2|1|10m|a,b|i,j|<none>"),
+        ("", "ReplicationController", format!(r#""kind":"ReplicationController","spec":{{"replicas":3,"selector":{{"k":"v"}},{template}}}"#), "x|3|0|0|10m|a,b|i,j|k=v"),
         ("", "Service", r#""spec":{"type":"NodePort","clusterIP":"10.0.0.1","selector":{"b":"2","a":"1"},"ports":[{"port":80,"nodePort":30000,"protocol":"TCP"},{"port":53,"protocol":"UDP"}]}"#.into(), "x|NodePort|10.0.0.1|<none>|80:30000/TCP,53/UDP|10m|a=1,b=2"),
         ("", "Service", r#""spec":{"type":"LoadBalancer"}"#.into(), "x|LoadBalancer|<none>|<pending>|<none>|10m|<none>"),
         ("", "Endpoints", r#""subsets":[{"addresses":[{"ip":"1.1.1.1"},{"ip":"1.1.1.2"}],"ports":[{"port":1},{"port":2}]}]"#.into(), "x|1.1.1.1:1,1.1.1.2:1,1.1.1.1:2 + 1 more...|10m"),
@@ -120,6 +121,8 @@ fn others() {
         ("events.k8s.io", "Event", r#""reason":"Started","note":"Go","regarding":{"kind":"Node"},"reportingController":"c","eventTime":"2024-01-01T00:09:00.000000Z""#.into(), "60s||Started|node||c|Go|60s|1|x"),
         ("apps", "ControllerRevision", r#""revision":4"#.into(), "x|<none>|4|10m"),
         ("", "PodTemplate", r#""template":{"metadata":{"labels":{"a":"1"}},"spec":{"containers":[{"name":"a","image":"i"}]}}"#.into(), "x|a|i|a=1"),
+        ("policy", "PodDisruptionBudget", r#""spec":{"maxUnavailable":"25%"},"status":{"disruptionsAllowed":2}"#.into(), "x|N/A|25%|2|10m"),
+        ("policy", "PodDisruptionBudget", r#""spec":{"minAvailable":3}"#.into(), "x|3|N/A|0|10m"),
         ("coordination.k8s.io", "Lease", r#""spec":{"holderIdentity":"me"}"#.into(), "x|me|10m"),
         ("rbac.authorization.k8s.io", "Role", r#""rules":[]"#.into(), "x|2024-01-01T00:00:00Z"),
         ("rbac.authorization.k8s.io", "RoleBinding", r#""roleRef":{"kind":"Role","name":"r"},"subjects":[{"kind":"ServiceAccount","namespace":"n","name":"s"}]"#.into(), "x|Role/r|10m|||n/s"),

@@ -1,7 +1,8 @@
-//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` PodTemplate.
+//! `apps/v1` Deployment, ReplicaSet and ControllerRevision; `v1` ReplicationController and PodTemplate;
+//! `policy/v1` PodDisruptionBudget.
 
 use super::{AGE, NAME, Table, age, int, items, name, number, or_none, pairs, pod, text, wide};
-use crate::{api::apimachinery::pkg::apis::meta::v1 as meta, doc::Doc, selector::LabelSelector};
+use crate::{doc::Doc, selector::LabelSelector};
 
 pub(super) static DEPLOYMENT: Table = Table {
     columns: &[
@@ -71,6 +72,25 @@ pub(super) static CONTROLLER_REVISION: Table = Table {
     },
 };
 
+pub(super) static POD_DISRUPTION_BUDGET: Table = Table {
+    columns: &[
+        NAME,
+        text("Min Available", "How many pods, or which share of them, must stay."),
+        text("Max Unavailable", "How many pods, or which share of them, may be missing."),
+        number("Allowed Disruptions", "How many pods may be evicted now."),
+        AGE,
+    ],
+    cells: |doc, now| {
+        let limit = |field: &str| match doc.at(&["spec", field]) {
+            None | Some(Doc::Null) => "N/A".into(),
+            Some(Doc::String(share)) => Doc::from(share.as_str()),
+            Some(count) => count.to_string().into(),
+        };
+        let allowed = int(doc, &["status", "disruptionsAllowed"]);
+        vec![name(doc), limit("minAvailable"), limit("maxUnavailable"), allowed.into(), age(doc, now)]
+    },
+};
+
 /// `daemonset.apps/name`.
 fn qualified(owner: &Doc) -> String {
     let kind = owner.str_at(&["kind"]).to_lowercase();
@@ -99,8 +119,5 @@ fn template(doc: &Doc) -> [Doc; 2] {
 }
 
 fn selector(doc: &Doc) -> Doc {
-    let selector =
-        doc.at(&["spec", "selector"]).and_then(|selector| selector.deserialize::<meta::LabelSelector>().ok());
-    let parsed = selector.and_then(|selector| LabelSelector::try_from(&selector).ok());
-    parsed.map_or_else(|| "<none>".into(), |parsed| super::or_none(&parsed.to_string()))
+    LabelSelector::of_workload(doc).map_or_else(|| "<none>".into(), |parsed| or_none(&parsed.to_string()))
 }

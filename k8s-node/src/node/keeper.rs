@@ -47,39 +47,53 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Registers the node and keeps its status. Never ends.
     pub async fn keep_status(self: Arc<Self>) {
-        let mut written: Option<(Duration, Stored<Node>)> = None;
+        let mut written: Option<Duration> = None;
         loop {
-            let images = self.runtime.images().await.unwrap_or_default();
-            let pressure = (self.pressure)();
-            let wait = match self.is_due(written.as_ref(), pressure, &images) {
-                false => LOOK,
-                true => match self.report(pressure, &images).await {
-                    Ok(node) => {
-                        written = Some((self.env.monotonic(), node));
-                        LOOK
-                    }
-                    Err(error) => {
-                        tracing::warn!(node = self.settings.name, %error, "the node object was not written");
-                        RETRY
-                    }
-                },
+            let wait = match self.look(written).await {
+                Ok(true) => {
+                    written = Some(self.env.monotonic());
+                    LOOK
+                }
+                Ok(false) => LOOK,
+                Err(error) => {
+                    tracing::warn!(node = self.settings.name, %error, "the node object was not written");
+                    RETRY
+                }
             };
             self.env.sleep(self.env.jitter(wait, 0.04)).await;
         }
     }
 
-    /// Whether the object was not written for long, or no longer says what it should.
-    fn is_due(&self, written: Option<&(Duration, Stored<Node>)>, pressure: Pressure, images: &[ImageInfo]) -> bool {
-        let Some((at, node)) = written else { return true };
-        let known = node.status.as_ref();
+    /// Writes the object if it was not written for long, or does not say what it should, whoever changed it. Answers
+    /// whether it did.
+    async fn look(&self, written: Option<Duration>) -> ApiResult<bool> {
+        let images = self.runtime.images().await.unwrap_or_default();
+        let pressure = (self.pressure)();
+        let found = self.client.all::<Node>().find(&self.settings.name).await?;
+        if !self.is_due(written, found.as_ref(), pressure, &images) {
+            return Ok(false);
+        }
+        self.report(found, pressure, &images).await?;
+        Ok(true)
+    }
+
+    fn is_due(
+        &self,
+        written: Option<Duration>,
+        found: Option<&Stored<Node>>,
+        pressure: Pressure,
+        images: &[ImageInfo],
+    ) -> bool {
+        let (Some(written), Some(found)) = (written, found) else { return true };
+        let known = found.status.as_ref();
         let wanted = status(&self.settings, &self.machine, pressure, images, known, self.env.now());
-        self.env.monotonic().saturating_sub(*at) >= REPORT || known.is_none_or(|known| differs(known, &wanted))
+        self.env.monotonic().saturating_sub(written) >= REPORT || known.is_none_or(|known| differs(known, &wanted))
     }
 
     /// Writes the object, making it if there is none.
-    async fn report(&self, pressure: Pressure, images: &[ImageInfo]) -> ApiResult<Stored<Node>> {
+    async fn report(&self, found: Option<Stored<Node>>, pressure: Pressure, images: &[ImageInfo]) -> ApiResult<()> {
         let nodes = self.client.all::<Node>();
-        let found = match nodes.find(&self.settings.name).await? {
+        let found = match found {
             Some(known) => self.adopt(known).await?,
             None => nodes.create(node(&self.settings, &self.machine, pressure, images, self.env.now())).await?,
         };
@@ -87,7 +101,7 @@ impl Keeper {
         let mut draft: Draft<Node> = found.draft();
         let known = found.status.as_ref();
         draft.status = Some(status(&self.settings, &self.machine, pressure, images, known, self.env.now()));
-        nodes.update_status(draft).await
+        nodes.update_status(draft).await.map(drop)
     }
 
     /// Sets the node's own labels on an object that was there before.

@@ -2,11 +2,10 @@
 
 use crate::{
     framework::{ClusterChange, Filter, Reject},
-    plugins::taint_toleration::tolerates,
     pod::PodInfo,
     snapshot::{NodeView, Snapshot},
 };
-use k8s_core::api::api::core::v1::Taint;
+use k8s_core::{api::api::core::v1::Taint, toleration::tolerates};
 
 /// The filter.
 pub struct NodeUnschedulable;

@@ -1,6 +1,9 @@
 //! Taints turn pods away that do not tolerate them; preferred taints cost score.
 
-use k8s_core::api::api::core::v1::{Taint, Toleration};
+use k8s_core::{
+    api::api::core::v1::{Taint, Toleration},
+    toleration::tolerates,
+};
 
 use crate::{
     framework::{ClusterChange, Filter, MAX_SCORE, Reject, Score},
@@ -10,21 +13,6 @@ use crate::{
 
 /// The filter and the scorer.
 pub struct TaintToleration;
-
-/// Whether a toleration covers a taint.
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or("");
-    let key = toleration.key.as_deref().unwrap_or("");
-    let value = toleration.value.as_deref().unwrap_or("");
-    let same_effect = effect.is_empty() || effect == taint.effect;
-    let same_key = key.is_empty() || key == taint.key;
-    let holds = match toleration.operator.as_deref().unwrap_or("Equal") {
-        "Exists" => true,
-        "Equal" | "" => !key.is_empty() && value == taint.value.as_deref().unwrap_or(""),
-        _ => false,
-    };
-    same_effect && same_key && holds
-}
 
 /// The first taint of one of these effects that nothing tolerates.
 pub fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'a Taint> {

@@ -1,6 +1,9 @@
 //! What can be made to go wrong in a simulation, and the trace of what happened.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -24,6 +27,8 @@ struct Shared {
     trace: Mutex<Vec<String>>,
     writes: Mutex<u64>,
     conflicts: Mutex<VecDeque<String>>,
+    /// Components whose requests reach nobody.
+    silent: Mutex<BTreeSet<String>>,
     /// Watches end when this changes.
     watch_epoch: Signal<u64>,
 }
@@ -35,6 +40,7 @@ impl Faults {
             trace: Mutex::default(),
             writes: Mutex::default(),
             conflicts: Mutex::default(),
+            silent: Mutex::default(),
             watch_epoch: Signal::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -48,6 +54,16 @@ impl Faults {
     /// The next write by `who` (a component's name in the trace) fails with a conflict and does nothing.
     pub fn conflict(&self, who: &str) {
         self.shared.conflicts.lock().push_back(who.to_owned());
+    }
+
+    /// Nothing that `who` asks reaches the API server from now on; watches that are open go on.
+    pub fn silence(&self, who: &str) {
+        self.shared.silent.lock().insert(who.to_owned());
+    }
+
+    /// Ends a silence.
+    pub fn hear(&self, who: &str) {
+        self.shared.silent.lock().remove(who);
     }
 
     /// Every request so far and what became of it, in order.
@@ -104,9 +120,12 @@ impl Transport for Faulty {
         let is_news = !matches!(target.resource.plural.as_str(), "leases" | "events");
         let is_write = request.verb.is_write();
         let is_watch = request.verb == Verb::Watch;
-        let outcome = match self.takes_conflict(&request) {
-            true => Err(ApiError::modified(&target.resource.plural, &target.resource.group, &target.name)),
-            false => self.inner.call(request).await,
+        let outcome = if self.shared.silent.lock().contains(&self.who) {
+            Err(ApiError::unavailable("the connection is lost"))
+        } else if self.takes_conflict(&request) {
+            Err(ApiError::modified(&target.resource.plural, &target.resource.group, &target.name))
+        } else {
+            self.inner.call(request).await
         };
         self.record(&line, &outcome);
         if is_write && is_news && outcome.is_ok() {

@@ -18,6 +18,7 @@ pub fn example(plural: &str) -> Doc {
         "pods" => doc!({"spec": pod()}),
         "podtemplates" => doc!({"template": template()}),
         "deployments" | "replicasets" => workload(),
+        "replicationcontrollers" => doc!({"spec": {"template": template()}}),
         "services" => doc!({"spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}),
         "controllerrevisions" => doc!({"revision": 1}),
         "events" => doc!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r"}),
