@@ -10,10 +10,12 @@ mod counter_network;
 mod events;
 mod hollow_nodes;
 mod inbox;
+mod keyring;
 mod observatory;
 mod perform;
 mod probes;
 pub(crate) mod provision;
+mod pull;
 mod start;
 mod stop;
 mod worker;
@@ -35,6 +37,7 @@ use k8s_core::{
 };
 use k8s_reconcile::{Client, Informer, informer::Subscription};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::{
     plan::{Host, Rejection, total_requests},
@@ -71,6 +74,8 @@ pub(crate) struct Shared {
     pub observatory: Observatory,
     pub host: Host,
     pub inbox: Inbox,
+    /// Turns for pulling images.
+    pub pulls: Semaphore,
     /// What the node can give.
     pub allocatable: BTreeMap<String, Quantity>,
     /// The node's labels as last read.

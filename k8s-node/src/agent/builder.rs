@@ -9,8 +9,12 @@ use k8s_core::{
 };
 use k8s_reconcile::{Client, Informer, InformerScope};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
-use super::{Agent, NoNetwork, Shared, events::Events, inbox::Inbox, observatory::Observatory, provision::NoProvision};
+use super::{
+    Agent, NoNetwork, Shared, events::Events, inbox::Inbox, observatory::Observatory, provision::NoProvision,
+    pull::PULLS_AT_ONCE,
+};
 use crate::{
     environment::DnsSettings,
     node::{Machine, NodeSettings, Pressure, allocatable, keeper::Keeper},
@@ -183,6 +187,7 @@ impl AgentBuilder {
             observatory: Observatory::new(self.runtime.clone()),
             host: Host { addresses: self.settings.addresses.clone(), runtime: runtime_name },
             inbox: Inbox::default(),
+            pulls: Semaphore::new(PULLS_AT_ONCE),
             allocatable: allocatable(&machine),
             labels: Mutex::new(crate::node::labels(&self.settings, &machine)),
             admitted: Mutex::default(),
