@@ -19,7 +19,7 @@ use crate::image::{ImageError, Progress, hex, import::verify, manifest::Descript
 /// How often the load of one layer is begun or gone on with. What came so far is kept for the next pull.
 const TRIES: u32 = 6;
 /// The wait before the second try; it doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How much is loaded between two reports.
 const REPORT_BYTES: u64 = 1 << 20;
 
