@@ -11,6 +11,7 @@ mod events;
 mod hollow_nodes;
 mod inbox;
 mod keyring;
+mod log_keeper;
 mod observatory;
 mod perform;
 mod probes;
@@ -23,6 +24,7 @@ mod worker;
 pub use builder::{AgentBuilder, StartError};
 pub use counter_network::{CounterNetwork, NoNetwork};
 pub use hollow_nodes::{HollowNodes, HollowNodesBuilder};
+pub use log_keeper::LogLimits;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

@@ -20,7 +20,7 @@ use k8s_core::{
     env::Env,
 };
 use k8s_node::{
-    agent::{Agent, CounterNetwork},
+    agent::{Agent, CounterNetwork, LogLimits},
     image::{
         ImageSource,
         archive::ImageBuilder,
@@ -308,6 +308,53 @@ async fn an_image_of_a_registry_is_pulled_with_the_pods_secret() {
     );
     assert!(told(&events, &format!("Pulling Pulling image \"{image}\"")) > 0, "{events:#?}");
     assert_eq!(told(&events, "including waiting). Image size: "), 1, "{events:#?}");
+    test.gone("p", agent).await;
+}
+
+#[tokio::test]
+async fn logs_are_rotated_and_no_line_is_lost_or_shown_twice() {
+    let test = Test::start().await;
+    let limits = LogLimits { max_size_bytes: 20_000, max_files: 3, every: Duration::from_millis(400) };
+    let agent = Agent::builder(test.client.clone(), test.runtime.clone(), test.env.clone(), "n1")
+        .folder(test.node.folder.path().join("agent"))
+        .addresses(vec!["127.0.0.1".parse().unwrap()])
+        .log_limits(limits)
+        .start()
+        .unwrap();
+    // Some ten thousand lines in a few seconds, and one after the end of the flood.
+    let script = "i=0; while [ $i -lt 40 ]; do seq $((i * 250 + 1)) $((i * 250 + 250)); i=$((i + 1)); sleep 0.1; done; \
+        until [ -e /tmp/go ]; do sleep 0.05; done; echo last; exec sleep 1000";
+    test.pod("p", script, json!({}), json!({}));
+    test.ready("p").await;
+    let id = test.runtime.observe().await.unwrap().containers[0].id.clone();
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let mut follower = test.runtime.logs().unwrap().read(&id, options).await.unwrap();
+    let mut text = String::new();
+    while !text.ends_with("\n10000\n") {
+        text += std::str::from_utf8(&support::within(follower.next()).await.unwrap().unwrap()).unwrap();
+    }
+    let expected: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
+    assert!(text == expected, "lines were lost or came twice: {} bytes of {}", text.len(), expected.len());
+    let path = test.runtime.observe().await.unwrap().containers[0].log_path.clone().unwrap();
+    // The last rotation may still be to come.
+    let calm = async {
+        while std::fs::metadata(&path).is_ok_and(|found| found.len() >= limits.max_size_bytes) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    support::within(calm).await;
+    let kept = k8s_node::logs::rotated(&path).unwrap();
+    assert_eq!(kept.len() + 1, limits.max_files, "{kept:?}");
+    // What is kept is shown, from the first line that is kept to the last.
+    let shown = test.log("c").await;
+    assert!(expected.ends_with(&shown) && shown.len() > 5_000, "{} bytes", shown.len());
+    let ask = Ask::new(&test, &agent);
+    let (_, tail) = ask.get("/containerLogs/default/p/c?tailLines=2").await;
+    assert_eq!(tail, "9999\n10000\n");
+    let (_, _, done) = ask.exec("command=touch&command=/tmp/go&output=1", None).await;
+    assert_eq!(done["status"], "Success");
+    assert_eq!(support::within(follower.next()).await.unwrap().unwrap(), "last\n");
+    drop(follower);
     test.gone("p", agent).await;
 }
 

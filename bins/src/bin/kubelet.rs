@@ -15,9 +15,14 @@ use bins::{
 };
 use clap::Parser;
 use k8s::{
+    core::quantity::Quantity,
     credentials::identity,
     machine::{self, Machine, MachineOptions},
-    node::server::{Callers, NodeServer},
+    node::{
+        agent::LogLimits,
+        image::registry::RegistrySettings,
+        server::{Callers, NodeServer},
+    },
     wire::{
         env::System,
         pki::{self, Authority},
@@ -51,6 +56,20 @@ struct Arguments {
     /// The addresses of the node's pods
     #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
     pod_cidr: String,
+    /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
+    /// The size at which a container's log file is rotated away
+    #[arg(long, default_value = "10Mi", value_name = "QUANTITY", value_parser = bytes)]
+    container_log_max_size: u64,
+    /// How many log files of a container are kept, the present one included
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..))]
+    container_log_max_files: u16,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let value = Quantity::parse(text).map_err(|why| why.to_string())?.value();
+    u64::try_from(value).ok().filter(|value| *value > 0).ok_or_else(|| "must be more than 0".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -79,6 +98,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         shim: shim()?,
         pod_cidr: arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?,
         port: arguments.port,
+        registries: RegistrySettings { insecure: arguments.insecure_registry, ..RegistrySettings::default() },
+        log_limits: LogLimits {
+            max_size_bytes: arguments.container_log_max_size,
+            max_files: arguments.container_log_max_files.into(),
+            ..LogLimits::default()
+        },
     };
     let address = SocketAddr::new(arguments.address, arguments.port);
     let listener = TcpListener::bind(address).await.map_err(|why| format!("listen on {address}: {why}"))?;

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    Agent, NoNetwork, Shared, events::Events, inbox::Inbox, observatory::Observatory, provision::NoProvision,
-    pull::PULLS_AT_ONCE,
+    Agent, LogLimits, NoNetwork, Shared, events::Events, inbox::Inbox, log_keeper, observatory::Observatory,
+    provision::NoProvision, pull::PULLS_AT_ONCE,
 };
 use crate::{
     environment::DnsSettings,
@@ -50,6 +50,7 @@ pub struct AgentBuilder {
     machine: Option<Machine>,
     pods: Option<Informer<Pod>>,
     quiet: Quiet,
+    log_limits: LogLimits,
 }
 
 /// Whether the agent writes events.
@@ -74,6 +75,7 @@ impl AgentBuilder {
             machine: None,
             pods: None,
             quiet: Quiet::No,
+            log_limits: LogLimits::default(),
         }
     }
 
@@ -117,6 +119,12 @@ impl AgentBuilder {
     /// How pods resolve names. Where this does not say what the machine's `resolv.conf` holds, it is read at the start.
     pub fn dns(mut self, dns: DnsSettings) -> Self {
         self.dns = dns;
+        self
+    }
+
+    /// How large the logs of containers may grow.
+    pub fn log_limits(mut self, limits: LogLimits) -> Self {
+        self.log_limits = limits;
         self
     }
 
@@ -206,6 +214,9 @@ impl AgentBuilder {
         tasks.push(env.spawn("node dispatch", Box::pin(shared.clone().dispatch())));
         tasks.push(env.spawn("node hints", Box::pin(shared.clone().listen())));
         tasks.push(env.spawn("node adoption", Box::pin(shared.clone().adopt())));
+        if self.folder.is_some() {
+            tasks.push(env.spawn("node logs", Box::pin(log_keeper::keep(shared.clone(), self.log_limits))));
+        }
         tasks.extend(self.keep_node(&shared, machine));
         Ok(Agent { shared, tasks, _subscription: subscription })
     }
