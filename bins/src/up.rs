@@ -15,7 +15,11 @@ use k8s::{
     },
     credentials::identity,
     machine::{self, Machine, MachineOptions},
-    node::{agent::LogLimits, image::registry::RegistrySettings, native::ShimCommand},
+    node::{
+        agent::{ImageLimits, LogLimits},
+        image::registry::RegistrySettings,
+        native::ShimCommand,
+    },
     store::{Embedded, EmbeddedOptions},
     wire::{env::System, pki::write_private},
 };
@@ -136,6 +140,7 @@ impl Up {
             port: 0,
             registries: RegistrySettings { insecure: self.insecure_registry.clone(), ..RegistrySettings::default() },
             log_limits: LogLimits::default(),
+            image_limits: ImageLimits::default(),
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);

@@ -9,6 +9,7 @@ mod builder;
 mod counter_network;
 mod events;
 mod hollow_nodes;
+mod image_keeper;
 mod inbox;
 mod keyring;
 mod log_keeper;
@@ -24,6 +25,7 @@ mod worker;
 pub use builder::{AgentBuilder, StartError};
 pub use counter_network::{CounterNetwork, NoNetwork};
 pub use hollow_nodes::{HollowNodes, HollowNodesBuilder};
+pub use image_keeper::ImageLimits;
 pub use log_keeper::LogLimits;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};

@@ -13,7 +13,7 @@ use k8s_net::{
     proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
 };
 use k8s_node::{
-    agent::{Agent, LogLimits},
+    agent::{Agent, ImageLimits, LogLimits},
     image::registry::{Registries, RegistrySettings},
     native::{Native, NativeConfig, ShimCommand},
 };
@@ -42,6 +42,8 @@ pub struct MachineOptions {
     pub registries: RegistrySettings,
     /// How large the logs of containers may grow.
     pub log_limits: LogLimits,
+    /// When images that nobody uses are removed.
+    pub image_limits: ImageLimits,
 }
 
 /// Why this machine cannot be a node: one sentence that names what is missing.
@@ -85,7 +87,7 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits } = options;
+        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits } = options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let mut config = native_config(&folder, shim, env.clone());
         config.images = Some(Arc::new(Registries::new(env.clone(), registries)));
@@ -101,7 +103,8 @@ impl Machine {
             .folder(folder.join("pods"))
             .addresses(vec![address])
             .port(port)
-            .log_limits(log_limits);
+            .log_limits(log_limits)
+            .image_limits(image_limits);
         let agent = builder.start().map_err(|error| failed(&error))?;
         Ok(Self { agent })
     }

@@ -19,7 +19,7 @@ use k8s::{
     credentials::identity,
     machine::{self, Machine, MachineOptions},
     node::{
-        agent::LogLimits,
+        agent::{ImageLimits, LogLimits},
         image::registry::RegistrySettings,
         server::{Callers, NodeServer},
     },
@@ -65,6 +65,12 @@ struct Arguments {
     /// How many log files of a container are kept, the present one included
     #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..))]
     container_log_max_files: u16,
+    /// Unused images are removed when so much of the disk is used, in percent; 100 is never
+    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    image_gc_high_threshold: u8,
+    /// As many as bring the use of the disk down to this, in percent; less than the high one
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=99))]
+    image_gc_low_threshold: u8,
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -83,6 +89,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.image_gc_low_threshold >= arguments.image_gc_high_threshold {
+        return Err("--image-gc-low-threshold must be less than --image-gc-high-threshold".into());
+    }
     machine::check_privileges()?;
     let progress = Progress::default();
     let env = System::current();
@@ -103,6 +112,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             max_size_bytes: arguments.container_log_max_size,
             max_files: arguments.container_log_max_files.into(),
             ..LogLimits::default()
+        },
+        image_limits: ImageLimits {
+            high_percent: arguments.image_gc_high_threshold,
+            low_percent: arguments.image_gc_low_threshold,
+            ..ImageLimits::default()
         },
     };
     let address = SocketAddr::new(arguments.address, arguments.port);

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    Agent, LogLimits, NoNetwork, Shared, events::Events, inbox::Inbox, log_keeper, observatory::Observatory,
-    provision::NoProvision, pull::PULLS_AT_ONCE,
+    Agent, ImageLimits, LogLimits, NoNetwork, Shared, events::Events, image_keeper, inbox::Inbox, log_keeper,
+    observatory::Observatory, provision::NoProvision, pull::PULLS_AT_ONCE,
 };
 use crate::{
     environment::DnsSettings,
@@ -51,6 +51,7 @@ pub struct AgentBuilder {
     pods: Option<Informer<Pod>>,
     quiet: Quiet,
     log_limits: LogLimits,
+    image_limits: ImageLimits,
 }
 
 /// Whether the agent writes events.
@@ -76,6 +77,7 @@ impl AgentBuilder {
             pods: None,
             quiet: Quiet::No,
             log_limits: LogLimits::default(),
+            image_limits: ImageLimits::default(),
         }
     }
 
@@ -125,6 +127,12 @@ impl AgentBuilder {
     /// How large the logs of containers may grow.
     pub fn log_limits(mut self, limits: LogLimits) -> Self {
         self.log_limits = limits;
+        self
+    }
+
+    /// When images that nobody uses are removed.
+    pub fn image_limits(mut self, limits: ImageLimits) -> Self {
+        self.image_limits = limits;
         self
     }
 
@@ -214,8 +222,10 @@ impl AgentBuilder {
         tasks.push(env.spawn("node dispatch", Box::pin(shared.clone().dispatch())));
         tasks.push(env.spawn("node hints", Box::pin(shared.clone().listen())));
         tasks.push(env.spawn("node adoption", Box::pin(shared.clone().adopt())));
-        if self.folder.is_some() {
+        if let Some(folder) = self.folder.clone() {
             tasks.push(env.spawn("node logs", Box::pin(log_keeper::keep(shared.clone(), self.log_limits))));
+            let images = image_keeper::keep(shared.clone(), self.image_limits, folder);
+            tasks.push(env.spawn("node images", Box::pin(images)));
         }
         tasks.extend(self.keep_node(&shared, machine));
         Ok(Agent { shared, tasks, _subscription: subscription })

@@ -35,6 +35,8 @@ pub(super) struct Found {
     pub config: Vec<u8>,
     /// Where each layer lies, and its digest as stored there if it has one; bottom first.
     pub layers: Vec<(String, Option<String>)>,
+    /// Whether a registry can bring it again.
+    pub pulled: bool,
 }
 
 pub(super) fn import(
@@ -116,7 +118,7 @@ fn docker_images(source: &Source, list: &[u8]) -> Result<Vec<Found>, ImageError>
                 verify(&image.config, &expected, &digest_of(&config))?;
             }
             let layers = image.layers.into_iter().map(|layer| (layer, None)).collect();
-            Ok(Found { names: image.repo_tags.unwrap_or_default(), manifest: None, config, layers })
+            Ok(Found { names: image.repo_tags.unwrap_or_default(), manifest: None, config, layers, pulled: false })
         })
         .collect()
 }
@@ -159,7 +161,8 @@ fn oci_image(source: &Source, descriptor: &Descriptor, depth: usize) -> Result<O
     let config = blob(source, &manifest.config.digest)?;
     let layers = manifest.layers.into_iter().map(|layer| Ok((blob_path(&layer.digest)?, Some(layer.digest))));
     let layers = layers.collect::<Result<_, ImageError>>()?;
-    Ok(Some(Found { names: Vec::new(), manifest: Some((descriptor.digest.clone(), document)), config, layers }))
+    let manifest = Some((descriptor.digest.clone(), document));
+    Ok(Some(Found { names: Vec::new(), manifest, config, layers, pulled: false }))
 }
 
 /// A descriptor without a platform is taken; `unknown` marks attestations.
@@ -240,6 +243,7 @@ fn stage(
         stop_signal: run.stop_signal.unwrap_or_default(),
         labels: run.labels.unwrap_or_default(),
         imported_at: Some(now),
+        pulled: image.pulled,
         ..ImageInfo::default()
     };
     let mut blobs = vec![(id, image.config)];

@@ -226,6 +226,7 @@ impl Inner {
             manifest: Some((top.digest, top.content)),
             config,
             layers: manifest.layers.iter().map(place).collect(),
+            pulled: true,
         };
         let (store, now) = (store.clone(), self.env.now());
         let brought = blocking(move || {
