@@ -20,13 +20,13 @@ use k8s_core::{
     env::Env,
 };
 use k8s_node::{
-    agent::{Agent, CounterNetwork, LogLimits},
+    agent::{Agent, CounterNetwork, ImageLimits, LogLimits},
     image::{
         ImageSource,
-        archive::ImageBuilder,
+        archive::{ImageBuilder, Layer},
         registry::{Registries, RegistrySettings},
     },
-    runtime::{ContainerState, LogOptions, PodRuntime},
+    runtime::{ContainerState, ImagePull, LogOptions, PodRuntime},
     server::{Callers, InProcessDialer, NodeServer},
 };
 use k8s_reconcile::Client;
@@ -308,6 +308,48 @@ async fn an_image_of_a_registry_is_pulled_with_the_pods_secret() {
     );
     assert!(told(&events, &format!("Pulling Pulling image \"{image}\"")) > 0, "{events:#?}");
     assert_eq!(told(&events, "including waiting). Image size: "), 1, "{events:#?}");
+    test.gone("p", agent).await;
+}
+
+#[tokio::test]
+async fn unused_images_go_when_the_disk_fills_up() {
+    let registries = Registries::new(support::Clock::env(), RegistrySettings::default());
+    let test = Test::start_with(Some(Arc::new(registries))).await;
+    let registry = Registry::start().await;
+    let program = std::fs::read("/bin/busybox").unwrap();
+    for (name, layer) in [("used", "a"), ("unused", "b")] {
+        let image = ImageBuilder::busybox("any", &program).layer(Layer::new().file(layer, b"", 0o644));
+        registry.push(name, "1", &image.gzip());
+    }
+    // Every disk is full for these.
+    let limits = ImageLimits {
+        high_percent: 0,
+        low_percent: 0,
+        min_age: Duration::from_secs(3),
+        every: Duration::from_millis(100),
+    };
+    let agent = Agent::builder(test.client.clone(), test.runtime.clone(), test.env.clone(), "n1")
+        .folder(test.node.folder.path().join("agent"))
+        .addresses(vec!["127.0.0.1".parse().unwrap()])
+        .image_limits(limits)
+        .start()
+        .unwrap();
+    let reference = registry.name("unused:1");
+    let pull = ImagePull { reference: reference.clone(), ..ImagePull::default() };
+    test.runtime.pull_image(pull).await.unwrap();
+    let more = json!({"image": registry.name("used:1"), "imagePullPolicy": "IfNotPresent"});
+    test.pod("p", "exec sleep 1000", more, json!({}));
+    test.ready("p").await;
+    assert!(test.runtime.image_status(&reference).await.unwrap().is_some(), "it is young");
+    let gone = async {
+        while test.runtime.image_status(&reference).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    support::within(gone).await;
+    // The one that was imported, and the one that runs.
+    let names: Vec<_> = test.runtime.images().await.unwrap().into_iter().flat_map(|image| image.names).collect();
+    assert!(names.len() == 2 && names.contains(&registry.name("used:1")), "{names:?}");
     test.gone("p", agent).await;
 }
 

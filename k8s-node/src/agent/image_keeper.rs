@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -60,7 +60,7 @@ pub(super) async fn keep(shared: Arc<Shared>, limits: ImageLimits, folder: PathB
     }
 }
 
-async fn look(shared: &Shared, limits: ImageLimits, folder: &PathBuf, unused: &mut Unused) -> Result<(), RuntimeError> {
+async fn look(shared: &Shared, limits: ImageLimits, folder: &Path, unused: &mut Unused) -> Result<(), RuntimeError> {
     // In this order: a container that is made meanwhile is seen.
     let images = shared.runtime.images().await?;
     let used = shared.runtime.observe().await?.containers.into_iter().map(|container| container.image_id).collect();
@@ -83,8 +83,8 @@ async fn look(shared: &Shared, limits: ImageLimits, folder: &PathBuf, unused: &m
     Ok(())
 }
 
-async fn measure(folder: &PathBuf) -> Result<Disk, RuntimeError> {
-    let path = folder.clone();
+async fn measure(folder: &Path) -> Result<Disk, RuntimeError> {
+    let path = folder.to_owned();
     let measured = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&path)).await;
     let failed = |error: &dyn std::fmt::Display| RuntimeError::system("measure the disk of images", error);
     let disk = measured.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
