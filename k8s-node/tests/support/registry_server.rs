@@ -157,6 +157,9 @@ impl Drop for Registry {
     }
 }
 
+/// How a client that wants TLS begins.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 struct Asked {
     method: String,
     path: String,
@@ -167,6 +170,9 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Asked> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
+        if head == [TLS_HANDSHAKE] {
+            return None;
+        }
     }
     let text = String::from_utf8(head).ok()?;
     let mut lines = text.lines();
