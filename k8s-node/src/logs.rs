@@ -58,8 +58,12 @@ pub fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
         let digit = |place: usize, letter: u8| if place == 8 { letter == b'-' } else { letter.is_ascii_digit() };
         text.len() == 15 && text.bytes().enumerate().all(|(place, letter)| digit(place, letter))
     };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        other => other?,
+    };
     let mut found = vec![];
-    for entry in std::fs::read_dir(folder)? {
+    for entry in entries {
         let entry = entry?;
         let rest =
             entry.file_name().to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix('.').map(is_stamp));

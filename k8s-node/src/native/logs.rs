@@ -330,6 +330,8 @@ mod tests {
             let options = LogOptions { tail_lines, ..LogOptions::default() };
             Reader::open(path.clone(), options).unwrap().unwrap()
         };
+        let nowhere = Reader::open(folder.path().join("none/0.log"), LogOptions::default()).unwrap();
+        assert!(nowhere.is_none(), "a container that never wrote has no log");
         write(&rotated(1), "a b");
         write(&rotated(2), "c");
         // No log of ours.
