@@ -75,12 +75,15 @@ async fn look(shared: &Shared, limits: LogLimits, container: &ContainerStatus) -
     reopened
 }
 
-/// Renames the file if it is too large, and removes the oldest so that there is room for it.
+/// Renames the file if it is too large, and removes the oldest so that there is room for it. Answers the file that its
+/// writer is to leave.
 fn put_aside(path: &Path, limits: LogLimits, now: Timestamp) -> io::Result<Option<PathBuf>> {
     match std::fs::metadata(path) {
         Ok(found) if found.len() >= limits.max_size_bytes => {}
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => return Ok(None),
+        // An agent that ended between renaming and asking the writer left the rest to us.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rotated(path)?.pop()),
+        Err(error) => return Err(error),
+        Ok(_) => return Ok(None),
     }
     let aside = rotated_name(path, now);
     rustix::fs::renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE)?;
@@ -125,6 +128,8 @@ mod tests {
         }
         let kept: Vec<_> = rotated(&path).unwrap().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         assert_eq!(kept, ["abc3", "abc4"]);
+        let newest = folder.path().join("0.log.20260101-000004");
+        assert_eq!(put_aside(&path, limits, at(5)).unwrap(), Some(newest), "the writer was never asked to leave it");
         // Twice in one second: the file goes on growing until the next look.
         std::fs::write(&path, "abc5").unwrap();
         assert!(put_aside(&path, limits, at(4)).is_err());
