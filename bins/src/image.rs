@@ -1,9 +1,18 @@
 //! `k8s image`: the images of this machine's node. Works while the cluster runs and while it does not.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use clap::{Args, Subcommand};
-use k8s::{node::image::ImageStore, wire::env::System};
+use k8s::{
+    node::{
+        image::{
+            ImageSource, ImageStore, Progress,
+            registry::{Registries, RegistrySettings},
+        },
+        runtime::{ImageInfo, ImagePull},
+    },
+    wire::env::System,
+};
 
 use crate::{data_dir, program::Failure};
 
@@ -12,6 +21,8 @@ use crate::{data_dir, program::Failure};
 pub enum Image {
     /// Import a docker archive or an OCI layout (a tar file, gzipped or not, or a folder)
     Import(Import),
+    /// Pull an image that needs no password from its registry
+    Pull(Pull),
     /// List the images
     List(List),
 }
@@ -29,6 +40,19 @@ pub struct Import {
     data_dir: Option<PathBuf>,
 }
 
+/// What to pull.
+#[derive(Args)]
+pub struct Pull {
+    /// The image's name
+    name: String,
+    /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
+    /// The cluster's folder [default: /var/lib/k8s as root, else $XDG_STATE_HOME/k8s]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
 /// Whose images to list.
 #[derive(Args)]
 pub struct List {
@@ -40,11 +64,11 @@ pub struct List {
 impl Image {
     /// Runs it.
     pub async fn run(self) -> Result<(), Failure> {
-        tokio::task::spawn_blocking(move || match self {
-            Self::Import(import) => import.run(),
-            Self::List(list) => list.run(),
-        })
-        .await?
+        match self {
+            Self::Import(import) => tokio::task::spawn_blocking(move || import.run()).await?,
+            Self::Pull(pull) => pull.run().await,
+            Self::List(list) => tokio::task::spawn_blocking(move || list.run()).await?,
+        }
     }
 }
 
@@ -67,12 +91,37 @@ impl Import {
         if shown > 0 {
             eprintln!();
         }
-        for image in images {
-            let names = if image.names.is_empty() { image.id.clone() } else { image.names.join(", ") };
-            println!("imported {names}");
-        }
+        images.iter().for_each(|image| println!("imported {}", names(image)));
         Ok(())
     }
+}
+
+impl Pull {
+    async fn run(self) -> Result<(), Failure> {
+        let data_dir = self.data_dir;
+        let store = tokio::task::spawn_blocking(move || store(data_dir)).await??;
+        let is_shown = std::io::stderr().is_terminal();
+        let show = move |Progress { layer, done_bytes, total_bytes }: Progress| {
+            if is_shown {
+                let short = layer.trim_start_matches("sha256:").get(..12).unwrap_or(&layer);
+                eprintln!("layer {short}: {:.1} of {:.1} MB", done_bytes as f64 / 1e6, total_bytes as f64 / 1e6);
+            }
+        };
+        let settings = RegistrySettings {
+            insecure: self.insecure_registry,
+            progress: Some(Arc::new(show)),
+            ..RegistrySettings::default()
+        };
+        let registries = Registries::new(System::current(), settings);
+        let pull = ImagePull { reference: self.name, ..ImagePull::default() };
+        let image = registries.fetch(&store, &pull).await?;
+        println!("pulled {}", names(&image));
+        Ok(())
+    }
+}
+
+fn names(image: &ImageInfo) -> String {
+    if image.names.is_empty() { image.id.clone() } else { image.names.join(", ") }
 }
 
 impl List {

@@ -15,7 +15,11 @@ use k8s::{
     },
     credentials::identity,
     machine::{self, Machine, MachineOptions},
-    node::native::ShimCommand,
+    node::{
+        agent::{ImageLimits, LogLimits},
+        image::registry::RegistrySettings,
+        native::ShimCommand,
+    },
     store::{Embedded, EmbeddedOptions},
     wire::{env::System, pki::write_private},
 };
@@ -47,6 +51,9 @@ pub struct Up {
     /// The name of this machine's node [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
+    /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
 }
 
 /// Which nodes there are.
@@ -131,6 +138,9 @@ impl Up {
             shim: shim()?,
             pod_cidr,
             port: 0,
+            registries: RegistrySettings { insecure: self.insecure_registry.clone(), ..RegistrySettings::default() },
+            log_limits: LogLimits::default(),
+            image_limits: ImageLimits::default(),
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);

@@ -9,11 +9,15 @@ mod builder;
 mod counter_network;
 mod events;
 mod hollow_nodes;
+mod image_keeper;
 mod inbox;
+mod keyring;
+mod log_keeper;
 mod observatory;
 mod perform;
 mod probes;
 pub(crate) mod provision;
+mod pull;
 mod start;
 mod stop;
 mod worker;
@@ -21,6 +25,8 @@ mod worker;
 pub use builder::{AgentBuilder, StartError};
 pub use counter_network::{CounterNetwork, NoNetwork};
 pub use hollow_nodes::{HollowNodes, HollowNodesBuilder};
+pub use image_keeper::ImageLimits;
+pub use log_keeper::LogLimits;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -35,6 +41,7 @@ use k8s_core::{
 };
 use k8s_reconcile::{Client, Informer, informer::Subscription};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::{
     plan::{Host, Rejection, total_requests},
@@ -71,6 +78,8 @@ pub(crate) struct Shared {
     pub observatory: Observatory,
     pub host: Host,
     pub inbox: Inbox,
+    /// Turns for pulling images.
+    pub pulls: Semaphore,
     /// What the node can give.
     pub allocatable: BTreeMap<String, Quantity>,
     /// The node's labels as last read.

@@ -1,4 +1,4 @@
-//! Images on this node: imported from files, verified, unpacked, and named.
+//! Images on this node: pulled from registries or imported from files, verified, unpacked, and named.
 //!
 //! [`ImageStore`] is a folder. Any number of processes may use it at once (a running agent and a command line that
 //! imports): everything appears by one rename, and the few changes that need more hold a lock file.
@@ -10,6 +10,7 @@
 //! images/HEX             one image: what to run, which layers
 //! names/HEX              a reference and the image that it means; HEX is the digest of the reference
 //! pins/CONTAINER         an image that a container uses: its layers stay
+//! downloads/HEX          a layer on its way from a registry; a pull that broke off goes on from there
 //! tmp/, lock
 //! ```
 //!
@@ -19,6 +20,8 @@ pub mod archive;
 mod import;
 mod manifest;
 mod reference;
+#[cfg(feature = "service")]
+pub mod registry;
 mod source;
 mod unpack;
 
@@ -32,17 +35,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use async_trait::async_trait;
 use k8s_core::env::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::runtime::{ImageInfo, RuntimeError};
+use crate::runtime::{ImageInfo, ImagePull, RuntimeError};
 use reference::{is_digest, is_hex_sha256};
 
 /// The images in one folder. Holds no state but the path: what another process imports is seen at once.
 #[derive(Debug, Clone)]
 pub struct ImageStore {
     root: PathBuf,
+}
+
+/// Where images that are not on this node come from: [`registry`], or whatever else can bring them.
+#[async_trait]
+pub trait ImageSource: Send + Sync + 'static {
+    /// Brings what the reference means now into the store, as far as it is not there, and answers it.
+    ///
+    /// Cancel-safety: a dropped call leaves the images in the store as they were; what was loaded may be used by the
+    /// next one.
+    async fn fetch(&self, store: &ImageStore, pull: &ImagePull) -> Result<ImageInfo, ImageError>;
 }
 
 /// Told while a layer is read: how far it is.
@@ -85,6 +99,14 @@ pub enum ImageError {
         expected: String,
         /// As computed.
         actual: String,
+    },
+    /// A registry could not be asked, refused, or sent something else than it announced.
+    #[error("failed to pull and unpack image {reference:?}: {problem}")]
+    Pull {
+        /// The full form of the reference.
+        reference: String,
+        /// What was being done, and what the registry answered.
+        problem: String,
     },
     /// The text is no image reference.
     #[error(transparent)]
@@ -154,7 +176,7 @@ impl ImageStore {
     /// Opens the store in `root`, made if absent, and clears what imports that died left behind.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageError> {
         let store = Self { root: root.into() };
-        for folder in ["blobs/sha256", "layers", "images", "names", "pins", "tmp"] {
+        for folder in ["blobs/sha256", "layers", "images", "names", "pins", "downloads", "tmp"] {
             let path = store.root.join(folder);
             std::fs::create_dir_all(&path).map_err(|e| ImageError::io(format!("make {}", path.display()), e))?;
         }
@@ -178,6 +200,35 @@ impl ImageStore {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<ImageInfo>, ImageError> {
         import::import(self, path, name, now, progress)
+    }
+
+    /// Gives a present image a name, which another image may have had before.
+    #[cfg(feature = "service")]
+    fn tag(&self, reference: &Reference, image: &ImageInfo) -> Result<(), ImageError> {
+        let _lock = self.lock()?;
+        if !self.image_path(&image.id).exists() {
+            return Err(ImageError::NotPresent(image.id.clone()));
+        }
+        let reference = reference.to_string();
+        let path = self.name_path(&reference);
+        self.write(&path, &Name { reference, image: image.id.clone() }, Durability::Machine)
+    }
+
+    /// Whether an unpacked layer is here, by the digest of its tar.
+    #[cfg(feature = "service")]
+    fn has_layer(&self, diff_id: &str) -> bool {
+        self.layer_path(diff_id).join("layer").exists()
+    }
+
+    /// Deletes what pulls that broke off have loaded so far, but for those that are under way.
+    pub fn clear_downloads(&self) -> Result<(), ImageError> {
+        for path in self.entries("downloads")? {
+            let unused = File::open(&path).is_ok_and(|file| try_lock(&file));
+            if unused {
+                self.delete(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// All images, ordered by id.

@@ -1,7 +1,12 @@
 //! The CRI log format: one line per line of output, with its time and stream.
 //!
 //! `2026-01-01T00:00:00.000000000Z stdout F text`; `P` in place of `F` says that the line goes on in the next one.
-//! Pure: reading files is the runtimes' business.
+//! Reading files is the runtimes' business; what files are called after they were rotated away is here.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use k8s_core::env::Timestamp;
@@ -34,6 +39,40 @@ impl LogLine {
         let partial = parts.next()?.starts_with(b"P");
         Some(Self { time, stream, partial, content: parts.next().unwrap_or_default().to_vec() })
     }
+}
+
+/// The name that a log file gets when it is rotated away at `now`, as upstream: `0.log.20260101-000000`.
+pub fn rotated_name(path: &Path, now: Timestamp) -> PathBuf {
+    let stamp = jiff::tz::TimeZone::UTC.to_datetime(now).strftime("%Y%m%d-%H%M%S");
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{stamp}"));
+    name.into()
+}
+
+/// The files of a log that were rotated away, oldest first. Blocks on the disk.
+pub fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(vec![]);
+    };
+    let is_stamp = |text: &str| {
+        let digit = |place: usize, letter: u8| if place == 8 { letter == b'-' } else { letter.is_ascii_digit() };
+        text.len() == 15 && text.bytes().enumerate().all(|(place, letter)| digit(place, letter))
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        other => other?,
+    };
+    let mut found = vec![];
+    for entry in entries {
+        let entry = entry?;
+        let rest =
+            entry.file_name().to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix('.').map(is_stamp));
+        if rest == Some(true) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Whether a line is one that the options ask for, the number of lines and bytes aside.

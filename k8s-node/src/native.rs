@@ -45,7 +45,7 @@ use parking_lot::Mutex;
 
 use self::{cgroup::Hierarchy, container::Container, sandbox::Sandbox, spawn::Shim, watch::Watch};
 use crate::{
-    image::ImageStore,
+    image::{ImageSource, ImageStore},
     runtime::{
         Attach, ContainerSpec, Exec, HintStream, Hints, ImageInfo, ImagePull, Logs, Observation, PodRuntime,
         PortForward, Resources, RuntimeError, SandboxSpec, SandboxStarted, Stats,
@@ -61,6 +61,8 @@ pub struct NativeConfig {
     pub cgroup_prefix: PathBuf,
     /// How to start the shim.
     pub shim: ShimCommand,
+    /// Where images come from that are not here. `None`: from imports only.
+    pub images: Option<Arc<dyn ImageSource>>,
     /// Time.
     pub env: Env,
 }
@@ -103,6 +105,7 @@ impl Native {
         }
         let lock = lock(&config.root)?;
         let images = ImageStore::open(config.root.join("images"))?;
+        images.clear_downloads()?;
         let hierarchy = Hierarchy::detect().map_err(|e| RuntimeError::system("find the cgroups", e))?;
         let watch = Watch::start().map_err(|e| RuntimeError::system("watch processes", e))?;
         let (hints, state, cgroups) = (Hints::default(), Mutex::default(), Mutex::default());
@@ -292,10 +295,12 @@ impl PodRuntime for Native {
         self.blocking(|inner| Ok(inner.images.list()?)).await
     }
 
-    /// Finds imported images only: this runtime has no registry client.
     async fn pull_image(&self, pull: ImagePull) -> Result<ImageInfo, RuntimeError> {
+        if let Some(source) = &self.inner.config.images {
+            return Ok(source.fetch(&self.inner.images, &pull).await?);
+        }
         let message = format!(
-            "failed to pull image {:?}: the native runtime does not fetch from registries; import it with `k8s image import`",
+            "failed to pull image {:?}: this node does not fetch from registries; import it with `k8s image import`",
             pull.reference
         );
         self.image_status(&pull.reference).await?.ok_or(RuntimeError::Image { message })

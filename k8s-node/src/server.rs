@@ -1,4 +1,4 @@
-//! The node's own server: logs, exec, attach, and what the node runs.
+//! The node's own server: logs, exec, attach, port-forward, and what the node runs.
 //!
 //! One tower service over any byte stream. Behind TLS it answers only the API server, told by its client certificate;
 //! in the same process it trusts its caller, who has authorized the request. Paths and query are the kubelet's.
@@ -6,6 +6,7 @@
 mod caller;
 mod dialer;
 mod exec;
+mod forward;
 mod logs;
 mod place;
 mod query;
@@ -113,7 +114,7 @@ async fn route(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<B
         ["attach", namespace, pod, container] if streams => {
             exec::attach(shared, request, (namespace, pod, container), &query).await
         }
-        ["portForward", ..] => Err(ApiError::not_implemented("port forwarding to pods of this node")),
+        ["portForward", namespace, pod] if streams => forward::answer(shared, request, (namespace, pod), &query).await,
         ["pods"] if get => Ok(json(&pods(&shared))),
         ["stats", "summary"] if get => Ok(json(&stats::summary(&shared).await?)),
         _ => Err(ApiError::no_such_path()),

@@ -4,10 +4,14 @@
 #[path = "agent/cluster.rs"]
 #[allow(dead_code, reason = "each test program uses its part")]
 mod cluster;
+#[path = "support/registry_server.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
+mod registry_server;
 mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use cluster::{Cluster, Wire};
 use futures::StreamExt;
 use k8s_core::seam::node::{NodeAddress, NodeDialer};
@@ -16,8 +20,13 @@ use k8s_core::{
     env::Env,
 };
 use k8s_node::{
-    agent::Agent,
-    runtime::{ContainerState, LogOptions, PodRuntime},
+    agent::{Agent, CounterNetwork, ImageLimits, LogLimits},
+    image::{
+        ImageSource,
+        archive::{ImageBuilder, Layer},
+        registry::{Registries, RegistrySettings},
+    },
+    runtime::{ContainerState, ImagePull, LogOptions, PodRuntime},
     server::{Callers, InProcessDialer, NodeServer},
 };
 use k8s_reconcile::Client;
@@ -30,6 +39,7 @@ use k8s_wire::{
     tls::{self, ServerTrust},
     websocket::{self, Frame, Subprotocol},
 };
+use registry_server::{Auth, Registry};
 use serde_json::{Value, json};
 
 struct Test {
@@ -42,7 +52,11 @@ struct Test {
 
 impl Test {
     async fn start() -> Self {
-        let mut node = support::Node::start().await;
+        Self::start_with(None).await
+    }
+
+    async fn start_with(images: Option<Arc<dyn ImageSource>>) -> Self {
+        let mut node = support::Node::start_with(images).await;
         let runtime = Arc::new(node.runtime.take().unwrap());
         let env = k8s_wire::env::System::current();
         let cluster = Cluster::new(env.clone());
@@ -251,6 +265,194 @@ async fn containers_outlive_the_agent_and_are_taken_over() {
     assert_eq!(status(&test.cluster.pod("p").unwrap()).restart_count, 0);
     test.cluster.delete("q", 1);
     test.cluster.until("gone", |cluster| cluster.pod("q").is_none()).await;
+    test.gone("p", agent).await;
+}
+
+#[tokio::test]
+async fn an_image_of_a_registry_is_pulled_with_the_pods_secret() {
+    let registries = Registries::new(support::Clock::env(), RegistrySettings::default());
+    let test = Test::start_with(Some(Arc::new(registries))).await;
+    let registry = Registry::start().await;
+    registry.require(Auth::Token);
+    let program = std::fs::read("/bin/busybox").unwrap();
+    registry.push("team/app", "latest", &ImageBuilder::busybox("any", &program).gzip());
+    let image = registry.name("team/app");
+    let agent = test.agent();
+    let config = json!({"auths": {registry.address.to_string(): {"username": "user", "password": "pass"}}}).to_string();
+    let more = json!({"image": image, "imagePullPolicy": "Always"});
+    let spec = json!({"imagePullSecrets": [{"name": "pull"}, {"name": "missing"}]});
+    test.pod("p", "echo ran; exec sleep 1000", more, spec);
+    let refused = |pod: &Pod| {
+        let waiting = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref()?[0].state.as_ref()?.waiting.clone());
+        waiting.is_some_and(|waiting| {
+            waiting.reason.as_deref() == Some("ErrImagePull") && waiting.message.unwrap_or_default().contains("401")
+        })
+    };
+    support::within(test.cluster.until_pod("p", "refused", refused)).await;
+    let secret = json!({"metadata": {"name": "pull", "namespace": "default"}, "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": BASE64.encode(config)}});
+    test.cluster.create::<Secret>(secret);
+    let pod = test.ready("p").await;
+    test.logged("c", "ran").await;
+    assert!(status(&pod).image_id.starts_with(&format!("{image}@sha256:")), "{}", status(&pod).image_id);
+    let told = |events: &[String], text: &str| events.iter().filter(|event| event.contains(text)).count();
+    let pulled = format!("Pulled Successfully pulled image \"{image}\" in ");
+    support::within(test.cluster.until("told", |cluster| told(&cluster.events(), &pulled) == 1)).await;
+    let events = test.cluster.events();
+    assert_eq!(
+        told(&events, "FailedToRetrieveImagePullSecret Unable to retrieve some image pull secrets (pull, missing)"),
+        1
+    );
+    assert!(told(&events, &format!("Pulling Pulling image \"{image}\"")) > 0, "{events:#?}");
+    assert_eq!(told(&events, "including waiting). Image size: "), 1, "{events:#?}");
+    test.gone("p", agent).await;
+}
+
+#[tokio::test]
+async fn unused_images_go_when_the_disk_fills_up() {
+    let registries = Registries::new(support::Clock::env(), RegistrySettings::default());
+    let test = Test::start_with(Some(Arc::new(registries))).await;
+    let registry = Registry::start().await;
+    let program = std::fs::read("/bin/busybox").unwrap();
+    for (name, layer) in [("used", "a"), ("unused", "b")] {
+        let image = ImageBuilder::busybox("any", &program).layer(Layer::new().file(layer, b"", 0o644));
+        registry.push(name, "1", &image.gzip());
+    }
+    // Every disk is full for these.
+    let limits = ImageLimits {
+        high_percent: 0,
+        low_percent: 0,
+        min_age: Duration::from_secs(3),
+        every: Duration::from_millis(100),
+    };
+    let agent = Agent::builder(test.client.clone(), test.runtime.clone(), test.env.clone(), "n1")
+        .folder(test.node.folder.path().join("agent"))
+        .addresses(vec!["127.0.0.1".parse().unwrap()])
+        .image_limits(limits)
+        .start()
+        .unwrap();
+    let reference = registry.name("unused:1");
+    let pull = ImagePull { reference: reference.clone(), ..ImagePull::default() };
+    test.runtime.pull_image(pull).await.unwrap();
+    let more = json!({"image": registry.name("used:1"), "imagePullPolicy": "IfNotPresent"});
+    test.pod("p", "exec sleep 1000", more, json!({}));
+    test.ready("p").await;
+    assert!(test.runtime.image_status(&reference).await.unwrap().is_some(), "it is young");
+    let gone = async {
+        while test.runtime.image_status(&reference).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    support::within(gone).await;
+    // The one that was imported, and the one that runs.
+    let names: Vec<_> = test.runtime.images().await.unwrap().into_iter().flat_map(|image| image.names).collect();
+    assert!(names.len() == 2 && names.contains(&registry.name("used:1")), "{names:?}");
+    test.gone("p", agent).await;
+}
+
+#[tokio::test]
+async fn logs_are_rotated_and_no_line_is_lost_or_shown_twice() {
+    let test = Test::start().await;
+    let limits = LogLimits { max_size_bytes: 20_000, max_files: 3, every: Duration::from_millis(400) };
+    let agent = Agent::builder(test.client.clone(), test.runtime.clone(), test.env.clone(), "n1")
+        .folder(test.node.folder.path().join("agent"))
+        .addresses(vec!["127.0.0.1".parse().unwrap()])
+        .log_limits(limits)
+        .start()
+        .unwrap();
+    // Some ten thousand lines in a few seconds, and one after the end of the flood.
+    let script = "i=0; while [ $i -lt 40 ]; do seq $((i * 250 + 1)) $((i * 250 + 250)); i=$((i + 1)); sleep 0.1; done; \
+        until [ -e /tmp/go ]; do sleep 0.05; done; echo last; exec sleep 1000";
+    test.pod("p", script, json!({}), json!({}));
+    test.ready("p").await;
+    let id = test.runtime.observe().await.unwrap().containers[0].id.clone();
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let mut follower = test.runtime.logs().unwrap().read(&id, options).await.unwrap();
+    let mut text = String::new();
+    while !text.ends_with("\n10000\n") {
+        text += std::str::from_utf8(&support::within(follower.next()).await.unwrap().unwrap()).unwrap();
+    }
+    let expected: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
+    assert!(text == expected, "lines were lost or came twice: {} bytes of {}", text.len(), expected.len());
+    let path = test.runtime.observe().await.unwrap().containers[0].log_path.clone().unwrap();
+    // The last rotation may still be to come.
+    let calm = async {
+        while std::fs::metadata(&path).is_ok_and(|found| found.len() >= limits.max_size_bytes) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    support::within(calm).await;
+    let kept = k8s_node::logs::rotated(&path).unwrap();
+    assert_eq!(kept.len() + 1, limits.max_files, "{kept:?}");
+    // What is kept is shown, from the first line that is kept to the last.
+    let shown = test.log("c").await;
+    assert!(expected.ends_with(&shown) && shown.len() > 5_000, "{} bytes", shown.len());
+    let ask = Ask::new(&test, &agent);
+    let (_, tail) = ask.get("/containerLogs/default/p/c?tailLines=2").await;
+    assert_eq!(tail, "9999\n10000\n");
+    let (_, _, done) = ask.exec("command=touch&command=/tmp/go&output=1", None).await;
+    assert_eq!(done["status"], "Success");
+    assert_eq!(support::within(follower.next()).await.unwrap().unwrap(), "last\n");
+    drop(follower);
+    test.gone("p", agent).await;
+}
+
+/// A connection to a port of a pod by channels: sends, and reads until what was wanted came.
+async fn forwarded(ask: &Ask<'_>, port: u16, said: &str, wanted: &str) -> String {
+    let request = http::Request::get(format!("/portForward/default/p?port={port}")).header("host", "n1");
+    let request = request.body(body::empty()).unwrap();
+    let channels = websocket::connect(&ask.test.env, ask.stream().await, request, &[Subprotocol::V4]).await.unwrap();
+    let (sender, mut receiver) = (channels.sender, channels.receiver);
+    sender.send(0, said.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let Frame::Data { channel, bytes } = support::within(receiver.next()).await.expect(&text).unwrap() else {
+            continue;
+        };
+        // Each channel begins with the port that it is about.
+        if bytes[..] != port.to_le_bytes() {
+            text += &format!("{channel}:{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn ports_of_pods_are_reached_in_their_own_network_and_in_the_machines() {
+    let test = Test::start().await;
+    let agent = Agent::builder(test.client.clone(), test.runtime.clone(), test.env.clone(), "n1")
+        .folder(test.node.folder.path().join("agent"))
+        .addresses(vec!["127.0.0.1".parse().unwrap()])
+        .network(Arc::new(CounterNetwork::of_node(1)))
+        .start()
+        .unwrap();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for host_network in [false, true] {
+        let port = free();
+        let script = format!(
+            "mkdir -p /www; echo it is $HOSTNAME > /www/index.html; echo up; exec httpd -f -p 127.0.0.1:{port} -h /www"
+        );
+        let probe =
+            json!({"exec": {"command": ["sh", "-c", format!("nc 127.0.0.1 {port} < /dev/null")]}, "periodSeconds": 1});
+        test.pod("p", &script, json!({"readinessProbe": probe}), json!({"hostNetwork": host_network}));
+        test.ready("p").await;
+        let ask = Ask::new(&test, &agent);
+        let answer = forwarded(&ask, port, "GET / HTTP/1.0\r\n\r\n", "it is ").await;
+        assert!(answer.starts_with("0:HTTP/1.") && answer.contains("200 OK"), "{answer}");
+        assert_eq!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), host_network, "it is where it should be");
+        let refused = forwarded(&ask, free(), "", "refused").await;
+        assert!(refused.starts_with("1:") && refused.contains("Connection refused"), "{refused}");
+        assert_eq!(ask.get(&format!("/portForward/default/none?port={port}")).await.0, 404);
+        assert_eq!(ask.get("/portForward/default/p?port=0").await.0, 400);
+        assert_eq!(ask.get(&format!("/portForward/default/p?port={port}")).await.0, 400, "a plain GET is no upgrade");
+        test.cluster.delete("p", 1);
+        support::within(test.cluster.until("gone", |cluster| cluster.pod("p").is_none())).await;
+    }
+    test.pod("p", "exec sleep 1000", json!({}), json!({}));
+    test.ready("p").await;
     test.gone("p", agent).await;
 }
 

@@ -13,7 +13,8 @@ use k8s_net::{
     proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
 };
 use k8s_node::{
-    agent::Agent,
+    agent::{Agent, ImageLimits, LogLimits},
+    image::registry::{Registries, RegistrySettings},
     native::{Native, NativeConfig, ShimCommand},
 };
 use k8s_reconcile::Client;
@@ -37,6 +38,12 @@ pub struct MachineOptions {
     pub pod_cidr: IpNet,
     /// The port of the node's own server.
     pub port: u16,
+    /// How registries are spoken to.
+    pub registries: RegistrySettings,
+    /// How large the logs of containers may grow.
+    pub log_limits: LogLimits,
+    /// When images that nobody uses are removed.
+    pub image_limits: ImageLimits,
 }
 
 /// Why this machine cannot be a node: one sentence that names what is missing.
@@ -80,9 +87,10 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port } = options;
+        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits } = options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
-        let config = native_config(&folder, shim, env.clone());
+        let mut config = native_config(&folder, shim, env.clone());
+        config.images = Some(Arc::new(Registries::new(env.clone(), registries)));
         // Opening reads the disk; the runtime's other threads go on meanwhile.
         let native = tokio::task::spawn_blocking(move || Native::open(config)).await;
         let native = native.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
@@ -94,7 +102,9 @@ impl Machine {
             .network(Arc::new(network))
             .folder(folder.join("pods"))
             .addresses(vec![address])
-            .port(port);
+            .port(port)
+            .log_limits(log_limits)
+            .image_limits(image_limits);
         let agent = builder.start().map_err(|error| failed(&error))?;
         Ok(Self { agent })
     }
@@ -105,9 +115,9 @@ impl Machine {
     }
 }
 
-/// The container runtime of the node in a folder.
+/// The container runtime of the node in a folder. It knows no registries.
 pub fn native_config(folder: &Path, shim: ShimCommand, env: Env) -> NativeConfig {
-    NativeConfig { root: folder.to_owned(), cgroup_prefix: cgroup_prefix(folder), shim, env }
+    NativeConfig { root: folder.to_owned(), cgroup_prefix: cgroup_prefix(folder), shim, images: None, env }
 }
 
 /// Two data folders on one machine never share cgroups.

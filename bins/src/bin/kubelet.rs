@@ -15,9 +15,14 @@ use bins::{
 };
 use clap::Parser;
 use k8s::{
+    core::quantity::Quantity,
     credentials::identity,
     machine::{self, Machine, MachineOptions},
-    node::server::{Callers, NodeServer},
+    node::{
+        agent::{ImageLimits, LogLimits},
+        image::registry::RegistrySettings,
+        server::{Callers, NodeServer},
+    },
     wire::{
         env::System,
         pki::{self, Authority},
@@ -51,6 +56,26 @@ struct Arguments {
     /// The addresses of the node's pods
     #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
     pod_cidr: String,
+    /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
+    /// The size at which a container's log file is rotated away
+    #[arg(long, default_value = "10Mi", value_name = "QUANTITY", value_parser = bytes)]
+    container_log_max_size: u64,
+    /// How many log files of a container are kept, the present one included
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..))]
+    container_log_max_files: u16,
+    /// Unused images are removed when so much of the disk is used, in percent; 100 is never
+    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    image_gc_high_threshold: u8,
+    /// As many as bring the use of the disk down to this, in percent; less than the high one
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=99))]
+    image_gc_low_threshold: u8,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let value = Quantity::parse(text).map_err(|why| why.to_string())?.value();
+    u64::try_from(value).ok().filter(|value| *value > 0).ok_or_else(|| "must be more than 0".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -64,6 +89,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.image_gc_low_threshold >= arguments.image_gc_high_threshold {
+        return Err("--image-gc-low-threshold must be less than --image-gc-high-threshold".into());
+    }
     machine::check_privileges()?;
     let progress = Progress::default();
     let env = System::current();
@@ -79,6 +107,17 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         shim: shim()?,
         pod_cidr: arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?,
         port: arguments.port,
+        registries: RegistrySettings { insecure: arguments.insecure_registry, ..RegistrySettings::default() },
+        log_limits: LogLimits {
+            max_size_bytes: arguments.container_log_max_size,
+            max_files: arguments.container_log_max_files.into(),
+            ..LogLimits::default()
+        },
+        image_limits: ImageLimits {
+            high_percent: arguments.image_gc_high_threshold,
+            low_percent: arguments.image_gc_low_threshold,
+            ..ImageLimits::default()
+        },
     };
     let address = SocketAddr::new(arguments.address, arguments.port);
     let listener = TcpListener::bind(address).await.map_err(|why| format!("listen on {address}: {why}"))?;

@@ -207,6 +207,7 @@ impl Scenario {
         let failed = self.kubectl.try_run(&["-n", namespace, "exec", &pod, "--", "sh", "-c", "exit 7"]);
         assert_eq!(failed.status.code(), Some(7), "the exit code comes through");
         self.terminal(namespace, &pod);
+        self.forward(namespace, &pod);
         // Namespaces of its own: another host name, its own processes; cgroups of its own: its own memory limit.
         assert_eq!(self.k(namespace, &["exec", &pod, "--", "hostname"]).trim(), pod);
         let processes = self.k(namespace, &["exec", &pod, "--", "ls", "/proc"]);
@@ -222,6 +223,22 @@ impl Scenario {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains("/dev/pts/") && said.contains("42"), "a terminal answers: {said}");
         drop(input);
+    }
+
+    /// A port of this machine leads into the pod, for several connections at a time.
+    fn forward(&self, namespace: &str, pod: &str) {
+        let mut forward = self.kubectl.start(&["-n", namespace, "port-forward", pod, ":8080"]);
+        let mut lines = BufReader::new(forward.stdout.take().unwrap()).lines();
+        let said = lines.next().unwrap().unwrap();
+        let address = said.strip_prefix("Forwarding from ").and_then(|said| said.split(" -> ").next());
+        let address = address.unwrap_or_else(|| panic!("kubectl port-forward said {said:?}"));
+        let idle = TcpStream::connect(address).unwrap();
+        for _ in 0..3 {
+            assert_eq!(ask(address, "/").unwrap().trim(), pod);
+        }
+        drop(idle);
+        forward.kill().unwrap();
+        forward.wait().unwrap();
     }
 
     fn heals(&self, namespace: &str) {
@@ -285,10 +302,15 @@ pub fn survives_kill_9(cluster: &mut Cluster, kubectl: &Kubectl) {
     });
 }
 
-/// Plain HTTP, one request per connection, so that each is balanced anew.
+/// Asks an address on port 80.
 fn http_get(address: &str, path: &str) -> Result<String, String> {
+    ask(&format!("{address}:80"), path)
+}
+
+/// Plain HTTP, one request per connection, so that each is balanced anew.
+fn ask(address: &str, path: &str) -> Result<String, String> {
     let text = |error: std::io::Error| format!("GET {address}{path}: {error}");
-    let socket = format!("{address}:80").parse().map_err(|_| format!("{address:?} is no address"))?;
+    let socket = address.parse().map_err(|_| format!("{address:?} is no address"))?;
     let mut stream = TcpStream::connect_timeout(&socket, Duration::from_secs(2)).map_err(text)?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(text)?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: web\r\n\r\n").as_bytes()).map_err(text)?;

@@ -9,8 +9,12 @@ use k8s_core::{
 };
 use k8s_reconcile::{Client, Informer, InformerScope};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
-use super::{Agent, NoNetwork, Shared, events::Events, inbox::Inbox, observatory::Observatory, provision::NoProvision};
+use super::{
+    Agent, ImageLimits, LogLimits, NoNetwork, Shared, events::Events, image_keeper, inbox::Inbox, log_keeper,
+    observatory::Observatory, provision::NoProvision, pull::PULLS_AT_ONCE,
+};
 use crate::{
     environment::DnsSettings,
     node::{Machine, NodeSettings, Pressure, allocatable, keeper::Keeper},
@@ -46,6 +50,8 @@ pub struct AgentBuilder {
     machine: Option<Machine>,
     pods: Option<Informer<Pod>>,
     quiet: Quiet,
+    log_limits: LogLimits,
+    image_limits: ImageLimits,
 }
 
 /// Whether the agent writes events.
@@ -70,6 +76,8 @@ impl AgentBuilder {
             machine: None,
             pods: None,
             quiet: Quiet::No,
+            log_limits: LogLimits::default(),
+            image_limits: ImageLimits::default(),
         }
     }
 
@@ -113,6 +121,18 @@ impl AgentBuilder {
     /// How pods resolve names. Where this does not say what the machine's `resolv.conf` holds, it is read at the start.
     pub fn dns(mut self, dns: DnsSettings) -> Self {
         self.dns = dns;
+        self
+    }
+
+    /// How large the logs of containers may grow.
+    pub fn log_limits(mut self, limits: LogLimits) -> Self {
+        self.log_limits = limits;
+        self
+    }
+
+    /// When images that nobody uses are removed.
+    pub fn image_limits(mut self, limits: ImageLimits) -> Self {
+        self.image_limits = limits;
         self
     }
 
@@ -183,6 +203,7 @@ impl AgentBuilder {
             observatory: Observatory::new(self.runtime.clone()),
             host: Host { addresses: self.settings.addresses.clone(), runtime: runtime_name },
             inbox: Inbox::default(),
+            pulls: Semaphore::new(PULLS_AT_ONCE),
             allocatable: allocatable(&machine),
             labels: Mutex::new(crate::node::labels(&self.settings, &machine)),
             admitted: Mutex::default(),
@@ -201,6 +222,11 @@ impl AgentBuilder {
         tasks.push(env.spawn("node dispatch", Box::pin(shared.clone().dispatch())));
         tasks.push(env.spawn("node hints", Box::pin(shared.clone().listen())));
         tasks.push(env.spawn("node adoption", Box::pin(shared.clone().adopt())));
+        if let Some(folder) = self.folder.clone() {
+            tasks.push(env.spawn("node logs", Box::pin(log_keeper::keep(shared.clone(), self.log_limits))));
+            let images = image_keeper::keep(shared.clone(), self.image_limits, folder);
+            tasks.push(env.spawn("node images", Box::pin(images)));
+        }
         tasks.extend(self.keep_node(&shared, machine));
         Ok(Agent { shared, tasks, _subscription: subscription })
     }

@@ -8,11 +8,12 @@ use super::{
     Shared,
     perform::{Outcome, Scene, Trouble},
     provision::Wanted,
+    pull::ensure_image,
 };
 use crate::{
     plan::{Op, Part, Severity, Subject, parts},
     probe::run::{self, Action},
-    runtime::{ImageInfo, ImagePull, RuntimeError},
+    runtime::RuntimeError,
 };
 
 /// How long a `postStart` hook may take; upstream has no bound but the pod's own end.
@@ -60,51 +61,6 @@ pub(crate) async fn run_container(shared: &Arc<Shared>, pod: &Stored<Pod>, op: &
     shared.events.tell(pod.object(), Some(name), Severity::Normal, "Started", format!("Container started: {name}"));
     post_start(shared, pod, &part, id, addresses.first().copied()).await;
     Outcome::Done
-}
-
-/// Makes the image present, by the container's pull policy.
-///
-/// `Always` uses an image that is present: whether a newer one exists cannot be asked without registry access.
-async fn ensure_image(shared: &Arc<Shared>, pod: &Stored<Pod>, part: &Part<'_>) -> Result<ImageInfo, Trouble> {
-    let name = part.container.name.as_str();
-    let image = part.container.image.as_deref().unwrap_or_default();
-    let tell =
-        |severity, reason, message: String| shared.events.tell(pod.object(), Some(name), severity, reason, message);
-    let found = shared.runtime.image_status(image).await.map_err(|error| invalid(&tell, image, &error))?;
-    if let Some(found) = found {
-        tell(Severity::Normal, "Pulled", format!("Container image {image:?} already present on machine"));
-        return Ok(found);
-    }
-    if part.container.image_pull_policy.as_deref() == Some("Never") {
-        let message = format!("Container image {image:?} is not present with pull policy of Never");
-        tell(Severity::Warning, "ErrImageNeverPull", message.clone());
-        return Err(Trouble::new("ErrImageNeverPull", message));
-    }
-    tell(Severity::Normal, "Pulling", format!("Pulling image {image:?}"));
-    let pull = ImagePull { reference: image.to_owned(), credentials: vec![] };
-    match shared.runtime.pull_image(pull).await {
-        Ok(pulled) => {
-            tell(Severity::Normal, "Pulled", format!("Successfully pulled image {image:?}"));
-            Ok(pulled)
-        }
-        Err(error) => {
-            let message = match error {
-                RuntimeError::ImageNotPresent { .. } => {
-                    format!("image {image:?} is not present on this node; import it with `k8s image import FILE`")
-                }
-                other => other.to_string(),
-            };
-            tell(Severity::Warning, "Failed", format!("Failed to pull image {image:?}: {message}"));
-            tell(Severity::Warning, "Failed", "Error: ErrImagePull".to_owned());
-            Err(Trouble::new("ErrImagePull", message))
-        }
-    }
-}
-
-fn invalid(tell: &impl Fn(Severity, &'static str, String), image: &str, error: &RuntimeError) -> Trouble {
-    let message = format!("Failed to apply default image tag {image:?}: {error}");
-    tell(Severity::Warning, "InspectFailed", message.clone());
-    Trouble::new("InvalidImageName", message)
 }
 
 /// A hook that fails ends the container.

@@ -1,4 +1,4 @@
-//! Brings images from an archive into the store.
+//! Brings images from an archive, or from what was loaded from a registry, into the store.
 
 use std::{
     cell::RefCell,
@@ -21,17 +21,22 @@ use super::{
 };
 
 /// Most bytes of a manifest, index or configuration.
-const DOCUMENT_LIMIT: u64 = 16 << 20;
+pub(super) const DOCUMENT_LIMIT: u64 = 16 << 20;
 /// Most levels of indexes within indexes.
 const INDEX_DEPTH: usize = 4;
 
 /// One image found in an archive.
-struct Found {
-    names: Vec<String>,
-    manifest: Option<(String, Vec<u8>)>,
-    config: Vec<u8>,
+pub(super) struct Found {
+    /// Names as they were given.
+    pub names: Vec<String>,
+    /// The document that the names by digest mean, and its digest.
+    pub manifest: Option<(String, Vec<u8>)>,
+    /// The configuration, as it came.
+    pub config: Vec<u8>,
     /// Where each layer lies, and its digest as stored there if it has one; bottom first.
-    layers: Vec<(String, Option<String>)>,
+    pub layers: Vec<(String, Option<String>)>,
+    /// Whether a registry can bring it again.
+    pub pulled: bool,
 }
 
 pub(super) fn import(
@@ -51,15 +56,38 @@ pub(super) fn import(
         };
         only.names = vec![name.to_owned()];
     }
+    bring(store, &scratch, &source, found, now, progress)
+}
+
+/// Brings one image whose layers lie in a folder, as far as the store does not have them.
+#[cfg(feature = "service")]
+pub(super) fn loaded(
+    store: &ImageStore,
+    folder: &Path,
+    image: Found,
+    now: Timestamp,
+) -> Result<Vec<ImageInfo>, ImageError> {
+    let scratch = Scratch::new(store)?;
+    bring(store, &scratch, &Source::Folder(folder.to_owned()), vec![image], now, &mut |_| {})
+}
+
+fn bring(
+    store: &ImageStore,
+    scratch: &Scratch,
+    source: &Source,
+    found: Vec<Found>,
+    now: Timestamp,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<ImageInfo>, ImageError> {
     let mut ids = Vec::new();
     let mut staged = Vec::new();
     for image in found {
-        let staged_image = stage(store, &scratch, &source, image, now, progress)?;
+        let staged_image = stage(store, scratch, source, image, now, progress)?;
         ids.push(staged_image.record.info.id.clone());
         staged.push(staged_image);
     }
     scratch.sync()?;
-    publish(store, &scratch, &staged)?;
+    publish(store, scratch, &staged)?;
     Ok(store.list()?.into_iter().filter(|image| ids.contains(&image.id)).collect())
 }
 
@@ -90,7 +118,7 @@ fn docker_images(source: &Source, list: &[u8]) -> Result<Vec<Found>, ImageError>
                 verify(&image.config, &expected, &digest_of(&config))?;
             }
             let layers = image.layers.into_iter().map(|layer| (layer, None)).collect();
-            Ok(Found { names: image.repo_tags.unwrap_or_default(), manifest: None, config, layers })
+            Ok(Found { names: image.repo_tags.unwrap_or_default(), manifest: None, config, layers, pulled: false })
         })
         .collect()
 }
@@ -133,11 +161,12 @@ fn oci_image(source: &Source, descriptor: &Descriptor, depth: usize) -> Result<O
     let config = blob(source, &manifest.config.digest)?;
     let layers = manifest.layers.into_iter().map(|layer| Ok((blob_path(&layer.digest)?, Some(layer.digest))));
     let layers = layers.collect::<Result<_, ImageError>>()?;
-    Ok(Some(Found { names: Vec::new(), manifest: Some((descriptor.digest.clone(), document)), config, layers }))
+    let manifest = Some((descriptor.digest.clone(), document));
+    Ok(Some(Found { names: Vec::new(), manifest, config, layers, pulled: false }))
 }
 
 /// A descriptor without a platform is taken; `unknown` marks attestations.
-fn for_this_machine(descriptor: &Descriptor) -> bool {
+pub(super) fn for_this_machine(descriptor: &Descriptor) -> bool {
     let Some(platform) = &descriptor.platform else { return true };
     (platform.os == "linux" || platform.os.is_empty())
         && (platform.architecture == architecture() || platform.architecture.is_empty())
@@ -160,11 +189,11 @@ fn required(source: &Source, name: &str) -> Result<Vec<u8>, ImageError> {
     source.read(name, DOCUMENT_LIMIT)?.ok_or_else(|| ImageError::invalid(name, "is missing in the archive"))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ImageError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, ImageError> {
     serde_json::from_slice(bytes).map_err(|error| ImageError::invalid(what, error))
 }
 
-fn verify(what: &str, expected: &str, actual: &str) -> Result<(), ImageError> {
+pub(super) fn verify(what: &str, expected: &str, actual: &str) -> Result<(), ImageError> {
     if expected == actual {
         return Ok(());
     }
@@ -187,8 +216,7 @@ fn stage(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Staged, ImageError> {
     let id = digest_of(&image.config);
-    let config: ImageConfig = parse(&id, &image.config)?;
-    check_config(&id, &config, image.layers.len())?;
+    let config = read_config(&image.config, image.layers.len())?;
     let mut size_bytes = 0;
     for ((place, digest), diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
         let present = store.read::<LayerRecord>(&store.layer_path(diff_id).join("layer"))?;
@@ -215,11 +243,20 @@ fn stage(
         stop_signal: run.stop_signal.unwrap_or_default(),
         labels: run.labels.unwrap_or_default(),
         imported_at: Some(now),
+        pulled: image.pulled,
         ..ImageInfo::default()
     };
     let mut blobs = vec![(id, image.config)];
     blobs.extend(image.manifest);
     Ok(Staged { record: Record { info, layers: config.rootfs.diff_ids }, names, blobs })
+}
+
+/// Reads a configuration and checks that it is for this machine and for so many layers.
+pub(super) fn read_config(content: &[u8], layers: usize) -> Result<ImageConfig, ImageError> {
+    let id = digest_of(content);
+    let config = parse(&id, content)?;
+    check_config(&id, &config, layers)?;
+    Ok(config)
 }
 
 fn check_config(id: &str, config: &ImageConfig, layers: usize) -> Result<(), ImageError> {

@@ -46,6 +46,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         return Err("the tag may have up to 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`");
     }
     let (registry, repository) = split_registry(path);
+    if !registry.bytes().all(|letter| letter.is_ascii_alphanumeric() || b".-:[]".contains(&letter)) {
+        return Err("the registry must be a host name or address with or without a port");
+    }
     if repository.is_empty() || !repository.split('/').all(is_component) {
         return Err("the repository must be lower case components separated by `/`");
     }
@@ -145,7 +148,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_reason() {
-        for text in ["", "Nginx", "a//b", "nginx:", "nginx:-x", "nginx@sha256:1", "a/../b", "/x", "x y"] {
+        for text in
+            ["", "Nginx", "a//b", "nginx:", "nginx:-x", "nginx@sha256:1", "a/../b", "/x", "x y", "a.b?c/d", "u:p#x/d"]
+        {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert!(error.starts_with("couldn't parse image name "), "{text}: {error}");
         }

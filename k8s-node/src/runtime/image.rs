@@ -33,6 +33,8 @@ pub struct ImageInfo {
     pub labels: BTreeMap<String, String>,
     /// When it came to this node.
     pub imported_at: Option<Timestamp>,
+    /// It came from a registry, which can bring it again: it may be removed to make room.
+    pub pulled: bool,
 }
 
 impl ImageInfo {

@@ -12,7 +12,7 @@ use std::{
 use futures::StreamExt;
 use k8s_core::env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp};
 use k8s_node::{
-    image::archive::ImageBuilder,
+    image::{ImageSource, archive::ImageBuilder},
     native::{Native, NativeConfig, ShimCommand},
     runtime::{ContainerSpec, ContainerState, ContainerStatus, Exit, PodRuntime, RuntimeError, SandboxSpec},
 };
@@ -65,14 +65,20 @@ impl TaskHandle for Handle {
 pub struct Node {
     pub folder: TempDir,
     pub runtime: Option<Native>,
+    images: Option<Arc<dyn ImageSource>>,
 }
 
 pub const IMAGE: &str = "test/busybox:1";
 
 impl Node {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With a source of images besides imports.
+    pub async fn start_with(images: Option<Arc<dyn ImageSource>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut node = Self { folder, runtime: None };
+        let mut node = Self { folder, runtime: None, images };
         node.open();
         let program = std::fs::read("/bin/busybox").unwrap();
         node.import(&ImageBuilder::busybox(IMAGE, &program)).await;
@@ -96,8 +102,8 @@ impl Node {
 
     pub fn try_open(&self) -> Result<Native, RuntimeError> {
         let shim = ShimCommand { program: env!("CARGO_BIN_EXE_k8s-shim").into(), args: Vec::new() };
-        let config = NativeConfig { root: self.root(), cgroup_prefix: self.cgroup_prefix(), shim, env: Clock::env() };
-        Native::open(config)
+        let (images, env) = (self.images.clone(), Clock::env());
+        Native::open(NativeConfig { root: self.root(), cgroup_prefix: self.cgroup_prefix(), shim, images, env })
     }
 
     pub fn runtime(&self) -> &dyn PodRuntime {
