@@ -9,13 +9,14 @@ use std::{
 use clap::Args;
 use k8s::{
     Cluster, Credentials,
+    cluster_dns::{self, ClusterDns, ClusterDnsOptions},
     core::{
         env::{Env, Task},
         request::Caller,
     },
     credentials::identity,
     machine::{self, Machine, MachineOptions},
-    node::native::ShimCommand,
+    node::{environment::DnsSettings, native::ShimCommand},
     store::{Embedded, EmbeddedOptions},
     wire::{env::System, pki::write_private},
 };
@@ -28,6 +29,9 @@ use crate::{
 
 /// The hidden subcommand that runs a container's shim.
 pub const SHIM: &str = "container-shim";
+
+/// Names the machine's resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The flags of `k8s up`.
 #[derive(Args)]
@@ -47,6 +51,9 @@ pub struct Up {
     /// The name of this machine's node [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
+    /// Names the resolvers for what is outside the cluster [default: the machine's]
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
 }
 
 /// Which nodes there are.
@@ -104,14 +111,21 @@ impl Up {
             Nodes::Local => Some(self.start_node(&cluster, &folder, &env).await?),
             Nodes::Hollow(_) => None,
         };
-        progress.done("nodes and service proxy started");
+        match &local {
+            Some(local) => progress.done(format_args!(
+                "node, service proxy and cluster DNS ({} at {}) started",
+                cluster_dns::CLUSTER_IP,
+                local.dns.address
+            )),
+            None => progress.done("simulated nodes started"),
+        }
         progress.say(format_args!("ready: export KUBECONFIG={}", kubeconfig.display()));
 
         stop_signal().await?;
         progress.begin("stopping; containers keep running");
         if let Some(local) = local {
             local.stop().await;
-            progress.done("node and service proxy stopped");
+            progress.done("node, service proxy and cluster DNS stopped");
         }
         cluster.stop().await;
         progress.done("API server stopped");
@@ -123,6 +137,7 @@ impl Up {
     async fn start_node(&self, cluster: &Cluster, folder: &Path, env: &Env) -> Result<Local, Failure> {
         let name = self.node_name.clone().unwrap_or_else(host_name);
         let pod_cidr = machine::DEFAULT_POD_CIDR.parse()?;
+        let resolv_conf = self.resolv_conf.as_deref().map(read_resolv_conf).transpose()?;
         let caller = Caller::new(identity::node(&name), &[identity::NODES]);
         let options = MachineOptions {
             name: name.clone(),
@@ -131,12 +146,21 @@ impl Up {
             shim: shim()?,
             pod_cidr,
             port: 0,
+            dns: DnsSettings {
+                cluster_servers: vec![cluster_dns::CLUSTER_IP],
+                cluster_domain: cluster_dns::DOMAIN.to_owned(),
+                host_resolv_conf: resolv_conf.clone().unwrap_or_default(),
+            },
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);
         let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
         let proxy = machine::start_proxy(client, env, &name, pod_cidr);
-        Ok(Local { machine, proxy })
+        let account = identity::DNS_ACCOUNT;
+        let client = cluster.client_as("cluster-dns", Caller::service_account("kube-system", account));
+        let resolv_conf = resolv_conf.or_else(|| read_resolv_conf(Path::new(RESOLV_CONF)).ok()).unwrap_or_default();
+        let dns = ClusterDns::start(client, env, ClusterDnsOptions::new(&name, pod_cidr, resolv_conf)).await?;
+        Ok(Local { machine, proxy, dns })
     }
 }
 
@@ -144,13 +168,20 @@ impl Up {
 struct Local {
     machine: Machine,
     proxy: Task,
+    dns: ClusterDns,
 }
 
 impl Local {
     async fn stop(self) {
+        self.dns.stop().await;
         self.proxy.stop().await;
         self.machine.stop().await;
     }
+}
+
+/// What a `resolv.conf` says.
+pub fn read_resolv_conf(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|why| format!("--resolv-conf {}: {why}", path.display()).into())
 }
 
 fn open_store(folder: &Path, env: &Env) -> Result<Arc<Embedded>, Failure> {

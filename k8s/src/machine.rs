@@ -14,6 +14,7 @@ use k8s_net::{
 };
 use k8s_node::{
     agent::Agent,
+    environment::DnsSettings,
     native::{Native, NativeConfig, ShimCommand},
 };
 use k8s_reconcile::Client;
@@ -37,6 +38,8 @@ pub struct MachineOptions {
     pub pod_cidr: IpNet,
     /// The port of the node's own server.
     pub port: u16,
+    /// How pods resolve names.
+    pub dns: DnsSettings,
 }
 
 /// Why this machine cannot be a node: one sentence that names what is missing.
@@ -80,7 +83,7 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port } = options;
+        let MachineOptions { name, folder, env, shim, pod_cidr, port, dns } = options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let config = native_config(&folder, shim, env.clone());
         // Opening reads the disk; the runtime's other threads go on meanwhile.
@@ -94,7 +97,8 @@ impl Machine {
             .network(Arc::new(network))
             .folder(folder.join("pods"))
             .addresses(vec![address])
-            .port(port);
+            .port(port)
+            .dns(dns);
         let agent = builder.start().map_err(|error| failed(&error))?;
         Ok(Self { agent })
     }

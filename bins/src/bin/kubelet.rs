@@ -11,13 +11,17 @@ use bins::{
     component::Reach,
     program::{self, Failure, stop_signal},
     progress::Progress,
-    up::{SHIM, host_name, shim},
+    up::{SHIM, host_name, read_resolv_conf, shim},
 };
 use clap::Parser;
 use k8s::{
+    cluster_dns,
     credentials::identity,
     machine::{self, Machine, MachineOptions},
-    node::server::{Callers, NodeServer},
+    node::{
+        environment::DnsSettings,
+        server::{Callers, NodeServer},
+    },
     wire::{
         env::System,
         pki::{self, Authority},
@@ -51,6 +55,15 @@ struct Arguments {
     /// The addresses of the node's pods
     #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
     pod_cidr: String,
+    /// The name servers of pods, by comma; without any, pods resolve names as the machine does
+    #[arg(long, value_delimiter = ',', value_name = "IPS")]
+    cluster_dns: Vec<IpAddr>,
+    /// Names the resolvers for what is outside the cluster [default: the machine's]
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
+    /// The cluster's domain, which pods' names end in
+    #[arg(long, default_value = cluster_dns::DOMAIN, value_name = "DOMAIN")]
+    cluster_domain: String,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +92,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         shim: shim()?,
         pod_cidr: arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?,
         port: arguments.port,
+        dns: DnsSettings {
+            cluster_servers: arguments.cluster_dns,
+            cluster_domain: arguments.cluster_domain,
+            host_resolv_conf: arguments.resolv_conf.as_deref().map(read_resolv_conf).transpose()?.unwrap_or_default(),
+        },
     };
     let address = SocketAddr::new(arguments.address, arguments.port);
     let listener = TcpListener::bind(address).await.map_err(|why| format!("listen on {address}: {why}"))?;

@@ -87,18 +87,30 @@ impl Published {
         slices: &Informer<EndpointSlice>,
     ) -> ApiResult<()> {
         let service = services.get(&ObjectKey::new(NAMESPACE, NAME));
-        if service.as_ref().is_some_and(|service| selects(service)) {
-            tracing::info!("the service kube-system/kube-dns selects pods of somebody else; leaving it alone");
-            return Ok(());
-        }
-        if !service.is_some_and(|service| self.is_service(&service)) {
-            client.namespaced::<Service>(NAMESPACE).apply(MANAGER, self.service()).await?;
-        }
         let slice = slices.get(&ObjectKey::new(NAMESPACE, self.slice_name()));
-        if !slice.is_some_and(|slice| self.is_slice(&slice)) {
-            client.namespaced::<EndpointSlice>(NAMESPACE).apply(MANAGER, self.slice()).await?;
+        let (service, slice) = self.missing(service.as_deref(), slice.as_deref());
+        if let Some(service) = service {
+            client.namespaced::<Service>(NAMESPACE).apply(MANAGER, service).await?;
+        }
+        if let Some(slice) = slice {
+            client.namespaced::<EndpointSlice>(NAMESPACE).apply(MANAGER, slice).await?;
         }
         Ok(())
+    }
+
+    /// What has to be written, given what is there.
+    fn missing(
+        &self,
+        service: Option<&Service>,
+        slice: Option<&EndpointSlice>,
+    ) -> (Option<Service>, Option<EndpointSlice>) {
+        if service.is_some_and(selects) {
+            tracing::info!("the service kube-system/kube-dns selects pods of somebody else; leaving it alone");
+            return (None, None);
+        }
+        let service = (!service.is_some_and(|found| self.is_service(found))).then(|| self.service());
+        let slice = (!slice.is_some_and(|found| self.is_slice(found))).then(|| self.slice());
+        (service, slice)
     }
 
     fn slice_name(&self) -> String {
@@ -194,5 +206,44 @@ fn metadata(name: &str, labels: &[(&str, &str)]) -> ObjectMeta {
         name: Some(name.into()),
         labels: Some(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
         ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(server: &str) -> Published {
+        Published { cluster_ip: [10, 96, 0, 10].into(), server: server.parse().unwrap(), node: "n1".into() }
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_written() {
+        let us = published("10.1.0.1:10053");
+        let (service, slice) = us.missing(None, None);
+        let (service, slice) = (service.unwrap(), slice.unwrap());
+        assert_eq!(us.missing(Some(&service), Some(&slice)), (None, None));
+        // After a restart on another port, the Service stays as it is.
+        let moved = published("10.1.0.1:10054");
+        let (same, other) = moved.missing(Some(&service), Some(&slice));
+        assert_eq!((same, other.as_ref()), (None, Some(&moved.slice())));
+        let six = published("[fd00::1]:10053").slice();
+        assert_eq!(six.address_type, "IPv6");
+        let mut without_tcp = service.clone();
+        without_tcp.spec.as_mut().unwrap().ports.as_mut().unwrap().pop();
+        assert_eq!(us.missing(Some(&without_tcp), Some(&slice)), (Some(service.clone()), None));
+        let mut unlinked = slice.clone();
+        unlinked.metadata.labels = None;
+        assert_eq!(us.missing(Some(&service), Some(&unlinked)), (None, Some(slice)));
+    }
+
+    #[test]
+    fn an_add_on_is_left_alone() {
+        let us = published("10.1.0.1:10053");
+        let mut add_on = us.service();
+        let spec = add_on.spec.as_mut().unwrap();
+        spec.ports = None;
+        spec.selector = Some([("k8s-app".to_owned(), "kube-dns".to_owned())].into());
+        assert_eq!(us.missing(Some(&add_on), None), (None, None));
     }
 }
