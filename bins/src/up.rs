@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 use k8s::{
     Cluster, Credentials,
+    cluster_dns::{self, ClusterDns, ClusterDnsOptions},
     core::{
         env::{Env, Task},
         request::Caller,
@@ -17,6 +18,7 @@ use k8s::{
     machine::{self, Machine, MachineOptions},
     node::{
         agent::{ImageLimits, LogLimits},
+        environment::DnsSettings,
         image::registry::RegistrySettings,
         native::ShimCommand,
     },
@@ -32,6 +34,9 @@ use crate::{
 
 /// The hidden subcommand that runs a container's shim.
 pub const SHIM: &str = "container-shim";
+
+/// Names the machine's resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The flags of `k8s up`.
 #[derive(Args)]
@@ -54,6 +59,9 @@ pub struct Up {
     /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
+    /// Names the resolvers for what is outside the cluster [default: the machine's]
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
 }
 
 /// Which nodes there are.
@@ -111,14 +119,21 @@ impl Up {
             Nodes::Local => Some(self.start_node(&cluster, &folder, &env).await?),
             Nodes::Hollow(_) => None,
         };
-        progress.done("nodes and service proxy started");
+        match &local {
+            Some(local) => progress.done(format_args!(
+                "node, service proxy and cluster DNS ({} at {}) started",
+                cluster_dns::CLUSTER_IP,
+                local.dns.address
+            )),
+            None => progress.done("simulated nodes started"),
+        }
         progress.say(format_args!("ready: export KUBECONFIG={}", kubeconfig.display()));
 
         stop_signal().await?;
         progress.begin("stopping; containers keep running");
         if let Some(local) = local {
             local.stop().await;
-            progress.done("node and service proxy stopped");
+            progress.done("node, service proxy and cluster DNS stopped");
         }
         cluster.stop().await;
         progress.done("API server stopped");
@@ -130,6 +145,7 @@ impl Up {
     async fn start_node(&self, cluster: &Cluster, folder: &Path, env: &Env) -> Result<Local, Failure> {
         let name = self.node_name.clone().unwrap_or_else(host_name);
         let pod_cidr = machine::DEFAULT_POD_CIDR.parse()?;
+        let resolv_conf = self.resolv_conf.as_deref().map(read_resolv_conf).transpose()?;
         let caller = Caller::new(identity::node(&name), &[identity::NODES]);
         let options = MachineOptions {
             name: name.clone(),
@@ -141,12 +157,21 @@ impl Up {
             registries: RegistrySettings { insecure: self.insecure_registry.clone(), ..RegistrySettings::default() },
             log_limits: LogLimits::default(),
             image_limits: ImageLimits::default(),
+            dns: DnsSettings {
+                cluster_servers: vec![cluster_dns::CLUSTER_IP],
+                cluster_domain: cluster_dns::DOMAIN.to_owned(),
+                host_resolv_conf: resolv_conf.clone().unwrap_or_default(),
+            },
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);
         let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
         let proxy = machine::start_proxy(client, env, &name, pod_cidr);
-        Ok(Local { machine, proxy })
+        let account = identity::DNS_ACCOUNT;
+        let client = cluster.client_as("cluster-dns", Caller::service_account("kube-system", account));
+        let resolv_conf = resolv_conf.or_else(|| read_resolv_conf(Path::new(RESOLV_CONF)).ok()).unwrap_or_default();
+        let dns = ClusterDns::start(client, env, ClusterDnsOptions::new(&name, pod_cidr, resolv_conf)).await?;
+        Ok(Local { machine, proxy, dns })
     }
 }
 
@@ -154,13 +179,20 @@ impl Up {
 struct Local {
     machine: Machine,
     proxy: Task,
+    dns: ClusterDns,
 }
 
 impl Local {
     async fn stop(self) {
+        self.dns.stop().await;
         self.proxy.stop().await;
         self.machine.stop().await;
     }
+}
+
+/// What a `resolv.conf` says.
+pub fn read_resolv_conf(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|why| format!("--resolv-conf {}: {why}", path.display()).into())
 }
 
 fn open_store(folder: &Path, env: &Env) -> Result<Arc<Embedded>, Failure> {

@@ -1,13 +1,14 @@
 //! The cluster as people use it: the real programs, real `kubectl`, real containers.
 //!
 //! Needs root, nftables, and the `kubectl` programs that `./test.sh setup` unpacks. One scenario runs twice: against
-//! everything in one process, and against the five programs as processes of their own over HTTPS.
+//! everything in one process, and against the six programs as processes of their own over HTTPS.
 #![allow(clippy::disallowed_methods)] // Programs under test run by the machine's own clock.
 
 mod e2e {
     pub mod cluster;
     pub mod kubectl;
     pub mod machine;
+    pub mod names;
     pub mod scenario;
 }
 
@@ -15,17 +16,20 @@ use e2e::{
     cluster::Cluster,
     kubectl::Kubectl,
     machine::Machine,
+    names::{self, Outside},
     scenario::{self, Scenario},
 };
 
 #[test]
 fn all_in_one() {
     let machine = Machine::claim();
-    let mut cluster = Cluster::all_in_one(&machine);
+    let outside = Outside::start(&machine);
+    let mut cluster = Cluster::all_in_one(&machine, &outside);
     for version in ["1.37", "1.32", "1.20"] {
         Scenario::new(Kubectl::new(version, &cluster.admin_kubeconfig())).run(version);
     }
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
+    names::resolve(&kubectl);
     scenario::survives_kill_9(&mut cluster, &kubectl);
     cluster.interrupt();
 }
@@ -33,8 +37,11 @@ fn all_in_one() {
 #[test]
 fn separate_programs() {
     let machine = Machine::claim();
-    let mut cluster = Cluster::separate(&machine);
-    Scenario::new(Kubectl::new("1.37", &cluster.admin_kubeconfig())).run("separate");
+    let outside = Outside::start(&machine);
+    let mut cluster = Cluster::separate(&machine, &outside);
+    let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
+    Scenario::new(kubectl.clone()).run("separate");
+    names::resolve(&kubectl);
     cluster.interrupt();
 }
 

@@ -8,4 +8,5 @@ mod netlink;
 mod routed;
 mod table;
 
+pub use leases::gateway;
 pub use routed::{Routed, RoutedConfig};

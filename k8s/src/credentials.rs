@@ -29,6 +29,8 @@ pub mod identity {
     pub const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
     /// The service proxy.
     pub const PROXY: &str = "system:kube-proxy";
+    /// The service account in `kube-system` of cluster DNS.
+    pub const DNS_ACCOUNT: &str = "kube-dns";
     /// The API server, when it talks to nodes.
     pub const API_SERVER: &str = "kube-apiserver-kubelet-client";
     /// The group of nodes.

@@ -16,6 +16,7 @@ pub use k8s_store as store;
 pub use k8s_wire as wire;
 
 pub mod cluster;
+pub mod cluster_dns;
 pub mod control_plane;
 pub mod credentials;
 mod custom_kind;

@@ -14,6 +14,7 @@ use k8s_net::{
 };
 use k8s_node::{
     agent::{Agent, ImageLimits, LogLimits},
+    environment::DnsSettings,
     image::registry::{Registries, RegistrySettings},
     native::{Native, NativeConfig, ShimCommand},
 };
@@ -44,6 +45,8 @@ pub struct MachineOptions {
     pub log_limits: LogLimits,
     /// When images that nobody uses are removed.
     pub image_limits: ImageLimits,
+    /// How pods resolve names.
+    pub dns: DnsSettings,
 }
 
 /// Why this machine cannot be a node: one sentence that names what is missing.
@@ -87,7 +90,8 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits } = options;
+        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns } =
+            options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let mut config = native_config(&folder, shim, env.clone());
         config.images = Some(Arc::new(Registries::new(env.clone(), registries)));
@@ -104,7 +108,8 @@ impl Machine {
             .addresses(vec![address])
             .port(port)
             .log_limits(log_limits)
-            .image_limits(image_limits);
+            .image_limits(image_limits)
+            .dns(dns);
         let agent = builder.start().map_err(|error| failed(&error))?;
         Ok(Self { agent })
     }

@@ -92,10 +92,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     })
     .await?;
     let server = control_plane.address.map(|address| format!("https://{address}")).unwrap_or_default();
-    let users: [(&str, &str, &[&str]); 4] = [
+    let dns = format!("system:serviceaccount:kube-system:{}", identity::DNS_ACCOUNT);
+    let users: [(&str, &str, &[&str]); 5] = [
         ("controller-manager", identity::CONTROLLER_MANAGER, &[]),
         ("scheduler", identity::SCHEDULER, &[]),
         ("proxy", identity::PROXY, &[]),
+        ("dns", &dns, &[]),
         ("admin", identity::ADMIN, &[identity::MASTERS]),
     ];
     for (name, user, groups) in users {

@@ -11,15 +11,17 @@ use bins::{
     component::Reach,
     program::{self, Failure, stop_signal},
     progress::Progress,
-    up::{SHIM, host_name, shim},
+    up::{SHIM, host_name, read_resolv_conf, shim},
 };
 use clap::Parser;
 use k8s::{
+    cluster_dns,
     core::quantity::Quantity,
     credentials::identity,
     machine::{self, Machine, MachineOptions},
     node::{
         agent::{ImageLimits, LogLimits},
+        environment::DnsSettings,
         image::registry::RegistrySettings,
         server::{Callers, NodeServer},
     },
@@ -71,6 +73,15 @@ struct Arguments {
     /// As many as bring the use of the disk down to this, in percent; less than the high one
     #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=99))]
     image_gc_low_threshold: u8,
+    /// The name servers of pods, by comma; without any, pods resolve names as the machine does
+    #[arg(long, value_delimiter = ',', value_name = "IPS")]
+    cluster_dns: Vec<IpAddr>,
+    /// Names the resolvers for what is outside the cluster [default: the machine's]
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
+    /// The cluster's domain, which pods' names end in
+    #[arg(long, default_value = cluster_dns::DOMAIN, value_name = "DOMAIN")]
+    cluster_domain: String,
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -117,6 +128,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             high_percent: arguments.image_gc_high_threshold,
             low_percent: arguments.image_gc_low_threshold,
             ..ImageLimits::default()
+        },
+        dns: DnsSettings {
+            cluster_servers: arguments.cluster_dns,
+            cluster_domain: arguments.cluster_domain,
+            host_resolv_conf: arguments.resolv_conf.as_deref().map(read_resolv_conf).transpose()?.unwrap_or_default(),
         },
     };
     let address = SocketAddr::new(arguments.address, arguments.port);

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{
     kubectl::{Kubectl, eventually},
     machine::Machine,
+    names::Outside,
 };
 
 /// Running programs and where they keep their things.
@@ -65,8 +66,8 @@ fn free_port() -> u16 {
 
 impl Cluster {
     /// Everything in one process, with real containers.
-    pub fn all_in_one(machine: &Machine) -> Self {
-        let cluster = Self::up(machine, &[]);
+    pub fn all_in_one(machine: &Machine, outside: &Outside) -> Self {
+        let cluster = Self::up(machine, &["--resolv-conf", &outside.resolv_conf.display().to_string()]);
         cluster.import_image(machine);
         cluster
     }
@@ -88,8 +89,8 @@ impl Cluster {
         cluster
     }
 
-    /// The five programs over HTTPS, each under its own identity.
-    pub fn separate(machine: &Machine) -> Self {
+    /// The six programs over HTTPS, each under its own identity.
+    pub fn separate(machine: &Machine, outside: &Outside) -> Self {
         let folder = machine.folder("data");
         let (logs, port) = (machine.folder("logs"), free_port());
         let data = folder.display().to_string();
@@ -100,7 +101,8 @@ impl Cluster {
         let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
         let node = cluster.node_kubeconfig(machine, "node-1");
         let ca = format!("--root-ca-file={data}/pki/ca.crt");
-        let programs: [(&'static str, &'static str, Vec<String>); 4] = [
+        let resolv_conf = format!("--resolv-conf={}", outside.resolv_conf.display());
+        let programs: [(&'static str, &'static str, Vec<String>); 5] = [
             (
                 "kube-controller-manager",
                 env!("CARGO_BIN_EXE_kube-controller-manager"),
@@ -119,9 +121,16 @@ impl Cluster {
                     "--hostname-override=node-1",
                     &format!("--root-dir={data}/node"),
                     &format!("--client-ca-file={data}/pki/ca.crt"),
+                    "--cluster-dns=10.96.0.10",
+                    &resolv_conf,
                 ]),
             ),
             ("kube-proxy", env!("CARGO_BIN_EXE_kube-proxy"), words(&[&config("proxy"), "--hostname-override=node-1"])),
+            (
+                "cluster-dns",
+                env!("CARGO_BIN_EXE_cluster-dns"),
+                words(&[&config("dns"), "--hostname-override=node-1", &resolv_conf]),
+            ),
         ];
         cluster.import_into(machine, &format!("{data}/node"));
         for (name, path, arguments) in programs {

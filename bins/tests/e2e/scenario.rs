@@ -31,7 +31,8 @@ pub fn image() -> ImageBuilder {
         .cmd(["/serve.sh"])
 }
 
-fn manifests(namespace: &str) -> String {
+/// The application, in this namespace.
+pub fn manifests(namespace: &str) -> String {
     include_str!("web.yaml").replace("NAMESPACE", namespace).replace("IMAGE", IMAGE)
 }
 

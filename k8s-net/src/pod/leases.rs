@@ -195,7 +195,7 @@ impl Pool {
 }
 
 /// The node's own address in a pod CIDR: the first after the network's.
-pub(super) fn gateway(net: &IpNet) -> Option<IpAddr> {
+pub fn gateway(net: &IpNet) -> Option<IpAddr> {
     at(&net.trunc(), 1)
 }
 
