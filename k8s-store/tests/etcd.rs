@@ -9,5 +9,6 @@ mod etcd {
     mod bounds;
     mod contract;
     mod faults;
+    mod live;
     mod tls;
 }
