@@ -23,7 +23,8 @@
 //! ```
 //!
 //! A backend of your own must be empty at the start, and compute its digest with [`Digest::of`](crate::Digest::of). A
-//! backend that lives on a runtime is checked from inside it (`Runtime::enter`), on a thread that may block.
+//! backend that lives on a runtime is checked from inside it (`Runtime::enter`), on a thread that may block. A backend on
+//! servers, whose clients wait, time out and see servers die, is checked by [`record_live`] and [`verify`].
 //!
 //! Not checked: that leases expire when their time is up (the contract suite does), and the order of what leases do
 //! among themselves beyond their revocation.
@@ -32,6 +33,7 @@ mod contradiction;
 pub mod disasters;
 mod executor;
 mod history;
+mod live;
 mod mortal;
 mod random;
 mod reads;
@@ -46,6 +48,7 @@ use std::{fmt, sync::Arc};
 pub use self::{
     contradiction::Contradiction,
     history::{Answer, Call, History, Operation, Recorder, Tick, WatchRecord},
+    live::record_live,
     mortal::history_with_power_cuts,
     random::Random,
     truth::Truth,
@@ -137,7 +140,7 @@ pub fn record(store: Arc<dyn Store>, seed: u64, workload: &Workload) -> Result<H
     let history = History { compacts_itself: workload.compacts_itself, ..recorder.take() };
     match audited {
         Ok(()) => Ok(history),
-        Err(stuck) => Err(explain(&stuck, &history)),
+        Err(Stuck(clients)) => Err(explain(clients.len(), &history)),
     }
 }
 
@@ -155,13 +158,13 @@ async fn audit(store: Arc<dyn Store>, shared: &Shared) {
     }
 }
 
-fn explain(stuck: &Stuck, history: &History) -> Contradiction {
+fn explain(clients: usize, history: &History) -> Contradiction {
     let waiting = history.operations.iter().filter(|operation| operation.returned.is_none());
     let waiting: Vec<_> = waiting.map(ToString::to_string).collect();
     let at = history.operations.last().map_or(0, |last| last.invoked);
     let what = match waiting.is_empty() {
         true => "a watch was asked for its progress and never told it".to_owned(),
-        false => format!("{} clients wait in vain: {}", stuck.0.len(), waiting.join("; ")),
+        false => format!("{clients} clients wait in vain: {}", waiting.join("; ")),
     };
     Contradiction::new("live", at, what).amid(history, &Truth::default())
 }

@@ -19,7 +19,6 @@ mod clock;
 mod compaction;
 mod leases;
 mod reads;
-mod rebased;
 mod watches;
 mod writes;
 
@@ -29,7 +28,9 @@ use futures::StreamExt;
 use k8s_core::env::{BoxFuture, Env};
 
 pub use self::{clock::Clock, compaction::*, leases::*, reads::*, watches::*, writes::*};
-use crate::{Change, Entry, Guard, Key, Revision, Store, StoreError, Transaction, WatchItem, WatchStream};
+use crate::{
+    Change, Entry, Guard, Key, Revision, Store, StoreError, Transaction, WatchItem, WatchStream, rebased::Rebased,
+};
 
 /// A store under test.
 pub struct Subject {
@@ -80,7 +81,7 @@ impl Subject {
     ///
     /// Nobody but the test may write, or revisions are not dense.
     pub fn counting_from(mut self, base: Revision) -> Self {
-        self.store = Arc::new(rebased::Rebased { inner: self.store, base: base.0 });
+        self.store = Arc::new(Rebased { inner: self.store, base: base.0 });
         self
     }
 

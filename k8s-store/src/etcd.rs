@@ -153,7 +153,11 @@ impl Shared {
             StoreError::Compacted { .. } => {
                 self.oldest.find(self, asked.next()).await.map(|oldest| StoreError::Compacted { oldest })
             }
-            StoreError::Future { .. } => self.head().await.map(|head| StoreError::Future { head }),
+            // The revision may have happened by now. Then the store was just before it in between.
+            StoreError::Future { .. } => {
+                let before = Revision(asked.0.saturating_sub(1));
+                self.head().await.map(|head| StoreError::Future { head: head.min(before) })
+            }
             other => return other,
         };
         completed.unwrap_or_else(|unavailable| unavailable)

@@ -19,6 +19,7 @@ mod key;
 mod lease;
 mod memory;
 mod plan;
+mod rebased;
 mod state;
 mod store;
 mod transaction;

@@ -4,10 +4,15 @@
 
 mod etcd {
     pub mod member;
+    pub mod network;
     pub mod time;
+    pub mod trusting;
 
     mod bounds;
     mod contract;
+    mod defects;
     mod faults;
+    mod live;
+    mod partitions;
     mod tls;
 }

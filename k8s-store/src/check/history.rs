@@ -30,6 +30,8 @@ pub struct History {
     pub watches: Vec<WatchRecord>,
     /// Whether the store may have forgotten history that nobody asked it to compact.
     pub compacts_itself: bool,
+    /// The store's own number for the revision zero of this history. Digests are made with the store's numbers.
+    pub base: u64,
 }
 
 /// One call and its outcome.
@@ -148,6 +150,16 @@ impl Recorder {
     /// What was recorded since the last time that it was taken.
     pub fn take(&self) -> History {
         std::mem::take(&mut self.log.lock().history)
+    }
+
+    /// What was recorded since then, while it goes on.
+    pub fn so_far(&self) -> History {
+        self.log.lock().history.clone()
+    }
+
+    /// The last moment that was recorded.
+    pub(crate) fn now(&self) -> Tick {
+        self.log.lock().ticks
     }
 
     async fn hesitate(&self) {

@@ -148,7 +148,7 @@ impl<'a> Reads<'a> {
             (Call::KeepAlive(lease) | Call::Revoke(lease), outcome) => self.lease(&moment, *lease, outcome, index),
             (Call::Digest, Ok(Answer::Digest(digest))) => {
                 let what = || "the digest is of no state that there was meanwhile".into();
-                moment.some("digest", |revision| self.truth.digest(revision) == *digest, what)
+                moment.some("digest", |revision| self.truth.digest(revision, self.history.base) == *digest, what)
             }
             _ => Ok(Revision::ZERO),
         }

@@ -54,9 +54,14 @@ impl Truth {
             .filter_map(move |(_, versions)| at(versions, revision))
     }
 
-    /// The digest of everything at a revision.
-    pub(crate) fn digest(&self, revision: Revision) -> Digest {
-        Digest::of(self.list("", None, revision))
+    /// The digest of everything at a revision, by a store whose own revisions are greater by `base`.
+    pub(crate) fn digest(&self, revision: Revision, base: u64) -> Digest {
+        let own = |entry: &Entry| {
+            let [created, modified] = [entry.created, entry.modified].map(|revision| Revision(revision.0 + base));
+            Entry { created, modified, ..entry.clone() }
+        };
+        let entries: Vec<_> = self.list("", None, revision).map(own).collect();
+        Digest::of(&entries)
     }
 
     /// The first guard that does not hold at a revision, and what is there instead.

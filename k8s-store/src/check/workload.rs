@@ -1,6 +1,13 @@
 //! What clients do at random to a store.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -13,7 +20,7 @@ use crate::{Guard, Key, LeaseId, Op, Page, Revision, Store, StoreError, Transact
 pub struct Workload {
     /// How many clients there are at a time.
     pub clients: usize,
-    /// How many steps they take together. A step is one or a few calls.
+    /// How many steps they take together, at least. A step is one or a few calls.
     pub steps: usize,
     /// How long in real time nothing may move before the store counts as stuck.
     pub patience: Duration,
@@ -36,6 +43,8 @@ const PREFIXES: [&str; 8] = ["", "a", "a/", "a/3", "b/", "b/2", "c/", "d"];
 #[derive(Default)]
 pub(crate) struct Shared {
     leases: Mutex<Vec<LeaseId>>,
+    /// Whether clients go on although they have taken their steps.
+    pub(crate) longer: AtomicBool,
     /// The watches that are open when a client ends.
     pub(crate) watches: Mutex<Vec<OpenWatch>>,
 }
@@ -104,8 +113,9 @@ impl Client {
     }
 
     pub(crate) async fn run(mut self) {
-        for _ in 0..self.steps {
+        while self.steps > 0 || self.shared.longer.load(Relaxed) {
             self.step().await;
+            self.steps = self.steps.saturating_sub(1);
         }
         self.shared.watches.lock().append(&mut self.watches);
     }

@@ -17,6 +17,9 @@ pub(super) const CORRUPT: &str =
 /// What etcd takes in one request unless it was started with another `--max-request-bytes`.
 pub(super) const USUAL_REQUEST_BYTES: usize = 3 << 19;
 
+/// What a member without a leader says before it has taken a write.
+const LEADERLESS: [&str; 2] = ["etcdserver: no leader", "raft proposal dropped"];
+
 /// Translates by etcd's messages, which are the same on every version: codes are too few to tell them apart. Where the
 /// error needs a number that etcd does not give, it is zero and completed by the caller.
 pub(super) fn store_error(error: &Error) -> StoreError {
@@ -45,8 +48,14 @@ pub(super) fn store_error(error: &Error) -> StoreError {
     }
 }
 
-/// Whether the request cannot have reached a member: nobody listens where it was sent.
+/// Whether the request cannot have done anything: nobody listens where it was sent, or the member had no leader to
+/// hand it to.
 pub(super) fn is_unsent(error: &Error) -> bool {
+    if let Error::GRpcStatus(status) = error
+        && LEADERLESS.iter().any(|message| status.message().contains(message))
+    {
+        return true;
+    }
     let mut next = source(error);
     while let Some(cause) = next {
         if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {

@@ -1,6 +1,6 @@
 //! Leases are etcd's own: it counts their time, and ends them whoever is gone.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::connection::Connection;
 use crate::{LeaseId, StoreError};
@@ -57,12 +57,13 @@ fn named(error: StoreError, lease: LeaseId) -> StoreError {
     }
 }
 
-/// The first of the leases that has ended.
-pub(super) async fn first_unknown(
-    connection: &Connection,
-    leases: impl Iterator<Item = LeaseId>,
-) -> Result<Option<LeaseId>, StoreError> {
+/// Which of the leases, of which there is at least one, has ended, when one of them has.
+pub(super) async fn missing(connection: &Connection, named: &BTreeSet<LeaseId>) -> Result<LeaseId, StoreError> {
+    let first = named.first().copied().unwrap_or(LeaseId(0));
+    if named.len() == 1 {
+        return Ok(first);
+    }
     let live = connection.once(connection.leases().leases()).await?;
-    let mut leases = leases;
-    Ok(leases.find(|lease| live.leases().iter().all(|one| one.id() != id(*lease))))
+    // The member that was asked may not know yet.
+    Ok(named.iter().copied().find(|lease| live.leases().iter().all(|one| one.id() != id(*lease))).unwrap_or(first))
 }

@@ -126,9 +126,9 @@ async fn explained(shared: &Shared, error: StoreError, transaction: &Transaction
                 Op::Put { lease, .. } => *lease,
                 Op::Delete { .. } => None,
             });
-            match lease::first_unknown(&shared.connection, named).await {
-                Ok(Some(lease)) => StoreError::LeaseNotFound { lease },
-                Ok(None) => error,
+            let named: BTreeSet<_> = named.collect();
+            match lease::missing(&shared.connection, &named).await {
+                Ok(lease) => StoreError::LeaseNotFound { lease },
                 Err(unavailable) => unavailable,
             }
         }

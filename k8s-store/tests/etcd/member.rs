@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -19,6 +19,9 @@ pub struct Member {
     pub client: u16,
     pub peer: u16,
     name: String,
+    host: Ipv4Addr,
+    /// The network namespace that it runs in, if it is not the test's.
+    namespace: Option<String>,
     folder: TempDir,
     arguments: Vec<String>,
     running: Option<(Child, Pid)>,
@@ -41,34 +44,50 @@ impl Member {
         let folder = tempfile::tempdir().expect("a folder");
         let [client, peer] = free_ports();
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self { client, peer, name: name.into(), folder, arguments, running: None }
+        let (host, namespace) = (Ipv4Addr::LOCALHOST, None);
+        Self { client, peer, name: name.into(), host, namespace, folder, arguments, running: None }
+    }
+
+    /// A member in a network namespace of its name, in which it has the address `host`; not running.
+    pub fn inside(name: &str, host: Ipv4Addr) -> Self {
+        let mut member = Self::new(name, &[]);
+        (member.host, member.namespace) = (host, Some(name.into()));
+        member
     }
 
     /// Three members of one cluster, running.
     pub fn three() -> [Self; 3] {
         let mut members = ["one", "two", "three"].map(|name| Self::new(name, &[]));
-        let cluster = members.each_ref().map(Self::in_cluster).join(",");
-        for member in &mut members {
-            member.start(&cluster);
-        }
-        members.iter().for_each(Self::wait_until_it_listens);
+        Self::start_all(&mut members);
         members
     }
 
+    /// Starts the members of one cluster.
+    pub fn start_all(members: &mut [Self]) {
+        let cluster = members.iter().map(Self::in_cluster).collect::<Vec<_>>().join(",");
+        for member in &mut *members {
+            member.start(&cluster);
+        }
+        members.iter().for_each(Self::wait_until_it_listens);
+    }
+
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        format!("http://{}:{}", self.host, self.client)
     }
 
     /// How the member is named among the initial ones.
     pub fn in_cluster(&self) -> String {
-        format!("{}=http://127.0.0.1:{}", self.name, self.peer)
+        format!("{}=http://{}:{}", self.name, self.host, self.peer)
     }
 
     pub fn start(&mut self, cluster: &str) {
         let scheme = if self.arguments.iter().any(|argument| argument == "--cert-file") { "https" } else { "http" };
         let (client, peer) =
-            (format!("{scheme}://127.0.0.1:{}", self.client), format!("http://127.0.0.1:{}", self.peer));
-        let mut command = Command::new("sh");
+            (format!("{scheme}://{}:{}", self.host, self.client), format!("http://{}:{}", self.host, self.peer));
+        let mut command = Command::new(if self.namespace.is_some() { "ip" } else { "sh" });
+        if let Some(namespace) = &self.namespace {
+            command.args(["netns", "exec", namespace, "sh"]);
+        }
         command.env("LOG", self.log()).args(["-c", WRAPPER, "etcd", "--name", &self.name, "--data-dir"]);
         command.arg(self.folder.path().join("data"));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
@@ -109,7 +128,7 @@ impl Member {
 
     pub fn wait_until_it_listens(&self) {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.client)).is_err() {
+        while TcpStream::connect((self.host, self.client)).is_err() {
             let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
             assert!(began.elapsed() < Duration::from_secs(20), "etcd does not listen:\n{}", log());
             thread::sleep(Duration::from_millis(10));

@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// Counts the revisions of `inner` from `base`, so that promises about numbers can be tested on a store whose counter
-/// does not begin at zero.
-pub(super) struct Rebased {
-    pub(super) inner: Arc<dyn Store>,
-    pub(super) base: u64,
+/// does not begin at zero. Digests stay those of `inner`.
+pub(crate) struct Rebased {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) base: u64,
 }
 
 /// The numbers of a store, seen from `base`.
