@@ -44,7 +44,16 @@ async fn main() {
     for group in &groups {
         measure(group, &program, &mut report).await;
     }
+    report.note(load());
     report.print();
+}
+
+/// How busy the machine was: with more to run than it has cores, wall times show the waiting for a core.
+fn load() -> String {
+    let averages = std::fs::read_to_string("/proc/loadavg").expect("the load of the machine");
+    let last_minute = averages.split(' ').next().unwrap_or_default();
+    let cores = std::thread::available_parallelism().expect("the number of cores");
+    format!("In the last minute {last_minute} threads wanted to run on {cores} cores.")
 }
 
 async fn measure(group: &str, program: &Path, report: &mut Report) {

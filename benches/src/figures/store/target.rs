@@ -48,6 +48,12 @@ impl Embedding {
         Self { store, keys, value: value(), folder: Arc::new(folder) }
     }
 
+    /// How often the log was flushed so far.
+    pub async fn flushes(&self) -> u64 {
+        let statistics = self.store.statistics().await.expect("statistics");
+        statistics.disk.expect("a store on a disk").flushes
+    }
+
     /// The file system under it.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()

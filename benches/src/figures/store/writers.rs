@@ -20,6 +20,7 @@ const TIMES: f64 = 10.0;
 
 /// What one round came to.
 struct Round {
+    puts: usize,
     /// Microseconds of CPU per put.
     cpu: f64,
     /// Puts per second.
@@ -31,6 +32,8 @@ struct Round {
 struct Rounds {
     ours: Vec<Round>,
     etcd: Vec<Round>,
+    /// Puts that shared a flush.
+    shared: Vec<f64>,
 }
 
 /// Measures 1 to 1024 writers, and what one write costs on the bare disk.
@@ -47,14 +50,18 @@ pub async fn measure(ours: &Embedding, etcd: Option<&Etcd>, report: &mut Report)
     ] {
         let mut rounds = Rounds::default();
         for _ in 0..ROUNDS {
-            rounds.ours.push(round(ours, writers).await);
+            let flushes = ours.flushes().await;
+            let round_of_ours = round(ours, writers).await;
+            rounds.shared.push(round_of_ours.puts as f64 / (ours.flushes().await - flushes) as f64);
+            rounds.ours.push(round_of_ours);
             if let Some(etcd) = etcd {
                 rounds.etcd.push(round(etcd, writers).await);
             }
         }
-        let name = |what: &str| format!("{what}, {writers} writers");
+        let name = |what: &str| format!("{what}, writers: {writers}");
         report.add(name("CPU per put"), "us", cpu_aim, rounds.ours.iter().map(|round| round.cpu).collect());
         report.add(name("puts"), "1/s", rate_aim, rounds.ours.iter().map(|round| round.rate).collect());
+        report.add(name("puts that share a flush"), "", Nothing, std::mem::take(&mut rounds.shared));
         if etcd.is_some() {
             rounds.compare(name, report);
         }
@@ -82,7 +89,7 @@ async fn round(target: &impl Target, writers: usize) -> Round {
         puts += task.await.expect("a writer");
     }
     let (cpu, elapsed) = (target.cpu() - cpu, start.elapsed());
-    Round { cpu: micros(cpu) / puts as f64, rate: puts as f64 / elapsed.as_secs_f64() }
+    Round { puts, cpu: micros(cpu) / puts as f64, rate: puts as f64 / elapsed.as_secs_f64() }
 }
 
 /// One writer; how many puts it made.
