@@ -32,7 +32,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use async_trait::async_trait;
 use k8s_core::env::Env;
 use parking_lot::Mutex;
 
@@ -195,7 +194,6 @@ struct Submit {
     queue: Arc<Queue>,
 }
 
-#[async_trait]
 impl Writer for Submit {
     async fn write(&self, command: Command) -> Result<Answer, StoreError> {
         self.core.published.read().writable()?;

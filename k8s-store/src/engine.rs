@@ -1,8 +1,7 @@
 //! The part of a backend that does not depend on where its writes go.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use futures::future::{Either, select};
 use k8s_core::env::Task;
 use parking_lot::Mutex;
@@ -18,9 +17,8 @@ use crate::{
 const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// Where commands go. They are carried out one after another.
-#[async_trait]
 pub(crate) trait Writer: Send + Sync + 'static {
-    async fn write(&self, command: Command) -> Result<Answer, StoreError>;
+    fn write(&self, command: Command) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 }
 
 /// Reads from the core, writes through `W`.

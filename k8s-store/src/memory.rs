@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use k8s_core::env::Env;
 use parking_lot::Mutex;
 
@@ -44,7 +43,6 @@ struct Direct {
     turn: Mutex<()>,
 }
 
-#[async_trait]
 impl Writer for Direct {
     async fn write(&self, command: Command) -> Result<Answer, StoreError> {
         let _turn = self.turn.lock();

@@ -106,6 +106,9 @@ impl<'a> Plan<'a> {
         if bytes > MAX_TRANSACTION_BYTES {
             return Err(StoreError::TooLarge { bytes, limit: MAX_TRANSACTION_BYTES });
         }
+        if transaction.ops.len() < 2 {
+            return Ok(());
+        }
         let mut keys = BTreeSet::new();
         match transaction.ops.iter().find(|op| !keys.insert(op.key())) {
             Some(op) => {

@@ -23,6 +23,8 @@ use k8s::{
 };
 use tempfile::TempDir;
 
+use super::usage::Process;
+
 /// The release program, built beside this one.
 pub fn release_program() -> PathBuf {
     let here = std::env::current_exe().expect("the path of this program");
@@ -34,20 +36,33 @@ pub fn release_program() -> PathBuf {
     program
 }
 
-/// Asks for `/readyz`, as often as told.
-pub struct Prober {
-    http: reqwest::Client,
-    url: String,
+/// A plain HTTP client as the administrator, over TLS: its connections are its own.
+#[derive(Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    server: String,
 }
 
-impl Prober {
-    /// Sends `count` requests, `at_once` of them at a time. Each must succeed.
-    pub async fn many(&self, count: usize, at_once: usize) {
-        let asks = (0..count).map(|_| async {
-            let answer = self.http.get(&self.url).send().await.and_then(reqwest::Response::error_for_status);
-            answer.expect("an answer").bytes().await.expect("its body");
-        });
-        stream::iter(asks).buffer_unordered(at_once).collect::<()>().await;
+impl Http {
+    /// The beginning of an answer, which must be a success.
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        let answer = self.client.get(format!("{}{path}", self.server)).send().await;
+        answer.and_then(reqwest::Response::error_for_status).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Reads an answer to its end and throws it away; its length.
+    pub async fn read(&self, path: &str) -> usize {
+        let mut answer = self.get(path).await;
+        let mut length = 0;
+        while let Some(piece) = answer.chunk().await.unwrap_or_else(|error| panic!("{path}: {error}")) {
+            length += piece.len();
+        }
+        length
+    }
+
+    /// Asks for a path `count` times, `at_once` of them at a time.
+    pub async fn many(&self, path: &str, count: usize, at_once: usize) {
+        stream::iter((0..count).map(|_| self.read(path))).buffer_unordered(at_once).for_each(|_| async {}).await;
     }
 }
 
@@ -114,12 +129,12 @@ impl Server {
         Client::new(Arc::new(HttpTransport::new(self.config(), env.clone()).expect("a transport")), env)
     }
 
-    /// A plain HTTP client as the administrator, over TLS, for paths that are no resource.
-    pub fn prober(&self) -> Prober {
+    /// A plain HTTP client as the administrator, with connections of its own.
+    pub fn http(&self) -> Http {
         let config = self.config();
         let tls = tls::client(&System::current(), ServerTrust::Anyone, config.identity.as_ref(), API_PROTOCOLS);
         let http = reqwest::Client::builder().tls_backend_preconfigured(tls.expect("a TLS configuration")).no_proxy();
-        Prober { http: http.build().expect("an HTTP client"), url: format!("{}/readyz", config.server) }
+        Http { client: http.build().expect("an HTTP client"), server: config.server }
     }
 
     /// The administrator's configuration, which is written when the server is ready, or a moment later.
@@ -131,24 +146,23 @@ impl Server {
         Config::from_kubeconfig(&path, None).expect("a kubeconfig")
     }
 
-    /// User and system time of the process so far.
-    pub fn cpu(&self) -> Duration {
-        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id())).unwrap_or_default();
-        // The first field is nanoseconds on a processor, but of the main thread only: sum all threads.
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-        let of_task = |path: PathBuf| -> Option<u64> {
-            fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
-        };
-        let sum: u64 = tasks.filter_map(|task| of_task(task.path())).sum();
-        assert!(!text.is_empty(), "the process runs: {}", self.log());
-        Duration::from_nanos(sum)
+    /// The process, to see what it uses.
+    pub fn process(&self) -> Process {
+        Process::numbered(self.child.id())
     }
 
-    /// Resident memory of the process, in MiB.
-    pub fn memory(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(f64::NAN) / 1024.0
+    /// Resolves when the process has had almost nothing to do for a moment.
+    pub async fn quiet(&self) {
+        const MOMENT: Duration = Duration::from_millis(300);
+        let start = Instant::now();
+        loop {
+            let before = self.process().cpu();
+            tokio::time::sleep(MOMENT).await;
+            if self.process().cpu() - before < MOMENT / 50 {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "the server has things to do all the time");
+        }
     }
 
     fn log(&self) -> String {

@@ -1,31 +1,48 @@
 //! What was measured, beside what was aimed at.
 
+/// What a figure should be.
+#[derive(Clone, Copy)]
+pub enum Aim {
+    AtMost(f64),
+    AtLeast(f64),
+    /// There is no aim: a floor, or something to compare with.
+    Nothing,
+}
+
 /// One row: a figure with its spread.
 struct Row {
     name: String,
     unit: &'static str,
     samples: Vec<f64>,
-    aim: Option<f64>,
+    aim: Aim,
 }
 
 /// The table.
 #[derive(Default)]
 pub struct Report {
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 impl Report {
     /// Adds a figure. The median is what is compared with the aim.
-    pub fn add(&mut self, name: impl Into<String>, unit: &'static str, aim: Option<f64>, samples: Vec<f64>) {
+    pub fn add(&mut self, name: impl Into<String>, unit: &'static str, aim: Aim, samples: Vec<f64>) {
+        assert!(!samples.is_empty() && samples.iter().all(|sample| sample.is_finite()), "every figure was measured");
         let row = Row { name: name.into(), unit, samples, aim };
         eprintln!("  measured {}", row.line());
         self.rows.push(row);
     }
 
-    /// Prints all rows.
+    /// Adds a sentence below the table: what was not measured, and why.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// Prints everything.
     pub fn print(&self) {
-        println!("{:<44} {:>10} {:>10} {:>10} {:>8} {:>6}", "figure", "median", "min", "max", "aim", "unit");
+        println!("{:<52} {:>10} {:>10} {:>10} {:>9} {:>5}", "figure", "median", "min", "max", "aim", "unit");
         self.rows.iter().for_each(|row| println!("{}", row.line()));
+        self.notes.iter().for_each(|note| println!("{note}"));
     }
 }
 
@@ -33,15 +50,16 @@ impl Row {
     fn line(&self) -> String {
         let mut sorted = self.samples.clone();
         sorted.sort_by(f64::total_cmp);
-        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let median = at(sorted.len() / 2);
-        let aim = self.aim.map_or_else(|| "-".to_owned(), |aim| format!("{aim}"));
-        let verdict = match self.aim {
-            Some(aim) if median <= aim => "met",
-            Some(_) => "missed",
-            None => "",
+        let (low, median, high) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        let (aim, verdict) = match self.aim {
+            Aim::AtMost(aim) => (format!("<= {aim}"), verdict(median <= aim)),
+            Aim::AtLeast(aim) => (format!(">= {aim}"), verdict(median >= aim)),
+            Aim::Nothing => ("-".to_owned(), ""),
         };
-        let (low, high) = (at(0), at(sorted.len().saturating_sub(1)));
-        format!("{:<44} {median:>10.2} {low:>10.2} {high:>10.2} {aim:>8} {:>6} {verdict}", self.name, self.unit)
+        format!("{:<52} {median:>10.2} {low:>10.2} {high:>10.2} {aim:>9} {:>5} {verdict}", self.name, self.unit)
     }
+}
+
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
 }

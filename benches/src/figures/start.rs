@@ -19,7 +19,13 @@ use k8s::{
 };
 use serde_json::json;
 
-use super::{process::Server, report::Report};
+use super::{
+    process::Server,
+    report::{
+        Aim::{AtMost, Nothing},
+        Report,
+    },
+};
 
 const IMAGE: &str = "example.com/figures:1";
 const STARTS: usize = 9;
@@ -28,7 +34,7 @@ const PODS: usize = 60;
 /// The stripped program.
 pub fn size(program: &Path, report: &mut Report) {
     let bytes = fs::metadata(program).map_or(0, |meta| meta.len());
-    report.add("stripped size of k8s", "MB", Some(15.0), vec![bytes as f64 / 1e6]);
+    report.add("stripped size of k8s", "MB", AtMost(15.0), vec![bytes as f64 / 1e6]);
 }
 
 /// Exec to `/readyz` on an empty folder.
@@ -38,7 +44,7 @@ pub async fn ready(program: &Path, report: &mut Report) {
         let server = Server::start(program, &[], |_| ());
         samples.push(millis(server.ready().await));
     }
-    report.add("exec to /readyz, empty folder", "ms", Some(20.0), samples);
+    report.add("exec to /readyz, empty folder", "ms", AtMost(20.0), samples);
 }
 
 /// Exec to the first pod Running; then many pods one after the other; then nothing at all.
@@ -51,7 +57,7 @@ pub async fn pods(program: &Path, report: &mut Report) {
         start_pod(&client, "first").await;
         firsts.push(millis(server.elapsed()));
     }
-    report.add("exec to the first pod Running", "ms", Some(100.0), firsts);
+    report.add("exec to the first pod Running", "ms", AtMost(100.0), firsts);
 
     let server = Server::start(program, &[], |folder| import(program, folder));
     server.ready().await;
@@ -64,19 +70,19 @@ pub async fn pods(program: &Path, report: &mut Report) {
     }
     times.sort_by(f64::total_cmp);
     let percentile = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-    report.add("pod create to Running, p50", "ms", Some(10.0), vec![percentile(0.5)]);
-    report.add("pod create to Running, p99", "ms", Some(50.0), vec![percentile(0.99)]);
+    report.add("pod create to Running, p50", "ms", AtMost(10.0), vec![percentile(0.5)]);
+    report.add("pod create to Running, p99", "ms", AtMost(50.0), vec![percentile(0.99)]);
 }
 
 async fn idle(server: &Server, report: &mut Report) {
-    report.add("idle memory of everything", "MiB", Some(25.0), vec![server.memory()]);
+    report.add("idle memory of everything", "MiB", AtMost(25.0), vec![server.process().memory()]);
     let mut samples = Vec::new();
     for _ in 0..3 {
-        let before = server.cpu();
+        let before = server.process().cpu();
         tokio::time::sleep(Duration::from_secs(4)).await;
-        samples.push((server.cpu() - before).as_secs_f64() / 4.0 * 100.0);
+        samples.push((server.process().cpu() - before).as_secs_f64() / 4.0 * 100.0);
     }
-    report.add("idle CPU of everything", "%", Some(0.0), samples);
+    report.add("idle CPU of everything", "%", AtMost(0.0), samples);
 }
 
 fn import(program: &Path, folder: &Path) {
@@ -134,7 +140,7 @@ pub fn clean_build(report: &mut Report) {
         .arg(folder.path())
         .status();
     assert!(status.is_ok_and(|status| status.success()), "a clean build");
-    report.add("clean release build of k8s", "s", None, vec![start.elapsed().as_secs_f64()]);
+    report.add("clean release build of k8s", "s", Nothing, vec![start.elapsed().as_secs_f64()]);
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -242,13 +242,19 @@ impl Replay {
         let header = FileHeader::decode(&bytes, LOG_MAGIC, path)?;
         self.check_header(&header, number, path)?;
         let salt = header.salt();
-        let mut offset = DATA_START;
+        let (mut offset, mut last) = (DATA_START, None);
         while let Some(frame) = frame::at(&bytes, offset, salt) {
             self.check_sequence(&frame, path, offset, before.filter(|_| offset == DATA_START))?;
             self.frame(&frame, path, offset)?;
             let length = frame::framed(frame.payload.len()) as u64;
-            self.note_frame(number, offset, &bytes, length);
+            if self.expected.is_some_and(|next| next > self.newest_snapshot + 1) {
+                self.since_snapshot += length;
+            }
+            last = Some(offset as usize..bytes.len().min((offset + length) as usize));
             offset += length;
+        }
+        if let Some(last) = last {
+            self.last_frame = Some((number, last.start as u64, bytes[last].to_vec()));
         }
         if frame::find(&bytes, offset, salt).is_some() {
             return Err(corrupt(path, offset, "a frame does not check out, and frames after it do"));
@@ -288,17 +294,6 @@ impl Replay {
             }
             _ => Ok(()),
         }
-    }
-
-    fn note_frame(&mut self, number: u64, offset: u64, bytes: &[u8], length: u64) {
-        if self.expected.is_some_and(|next| next > self.newest_snapshot + 1) {
-            self.since_snapshot += length;
-        }
-        let range = offset as usize..bytes.len().min((offset + length) as usize);
-        let (segment, place, kept) = self.last_frame.get_or_insert_default();
-        (*segment, *place) = (number, offset);
-        kept.clear();
-        kept.extend_from_slice(&bytes[range]);
     }
 
     fn note_torn(&mut self, bytes: &[u8], end: u64) {

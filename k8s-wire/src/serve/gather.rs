@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much is gathered before it is written at once. A writer beyond it waits for the connection.
 const FULL: usize = 64 * 1024;
-/// A larger buffer is given back when it has been written.
+/// A larger buffer is given back when less than [`FULL`] was written: then what was long has come to its end.
 const KEPT: usize = 16 * 1024;
 
 /// A connection and what is to be written to it. Locked by the one task that serves it.
@@ -50,9 +50,12 @@ impl<IO: AsyncWrite + Unpin> Pipe<IO> {
                 count => self.written += count,
             }
         }
+        let goes_on = self.buffer.len() >= FULL;
         self.written = 0;
         self.buffer.clear();
-        self.buffer.shrink_to(KEPT);
+        if !goes_on {
+            self.buffer.shrink_to(KEPT);
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 }
