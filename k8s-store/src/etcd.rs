@@ -35,7 +35,8 @@ pub struct EtcdOptions {
     pub prefix: String,
     /// For endpoints that speak TLS.
     pub tls: Option<EtcdTls>,
-    /// How long one request may take before it counts as failed.
+    /// How long one request may take before it counts as failed. A read is then asked of another member, six times in
+    /// all; a commit is not repeated after it.
     pub timeout: Duration,
     /// After how long a member that says nothing is asked for a sign of life; after half as long again it is given up.
     pub keep_alive: Duration,
