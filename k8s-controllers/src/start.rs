@@ -1,6 +1,6 @@
 //! All built-in controllers, each under an identity of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_core::registry::Registry;
 use k8s_reconcile::{Client, controller::Running};
@@ -55,8 +55,10 @@ pub struct Controllers {
 /// Starts what `options` enables. `client_for` gives the client of a service account in `kube-system`.
 pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controllers {
     let mut controllers = Controllers::default();
+    // Controllers under one account share its client, and so its caches.
+    let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
     for (name, account) in CONTROLLERS.iter().filter(|(name, _)| options.enabled.contains(name)) {
-        let client = client_for(account);
+        let client = clients.entry(account).or_insert_with(|| client_for(account)).clone();
         let running = match *name {
             "deployment-controller" => deployment::controller().start(client),
             "replicaset-controller" => replica_set::controller().start(client),

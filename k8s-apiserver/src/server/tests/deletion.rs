@@ -153,6 +153,49 @@ async fn an_eviction_deletes_as_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_eviction_asks_the_budget_of_the_pod() {
+    let api = server().await;
+    bound_pod(&api, "p").await;
+    let condition = async |status: &str| {
+        let ready = doc!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}});
+        api.patch("pods/p/status", "default", PatchKind::Merge, ready).await.unwrap();
+    };
+    let counted = async |allowed: i64| {
+        let status = doc!({"observedGeneration": 1, "disruptionsAllowed": allowed, "desiredHealthy": 1,
+            "currentHealthy": 1, "expectedPods": 1});
+        let patch = doc!({"status": status});
+        api.patch("poddisruptionbudgets/a/status", "default", PatchKind::Merge, patch).await.unwrap();
+    };
+    let evict = async |dry_run: bool| {
+        let options = Options { dry_run, ..Options::default() };
+        let body = RequestBody::Doc(doc!({"metadata": {"name": "p"}}));
+        let answer = api.call(Verb::Create, "pods/p/eviction", "default", options, body).await;
+        answer.map_or_else(|error| error.code(), |answer| answer.code)
+    };
+    let budget = |name: &str| doc!({"metadata": {"name": name}, "spec": {"minAvailable": 1, "selector": {}}});
+    condition("True").await;
+    api.create("poddisruptionbudgets", "default", budget("a")).await.unwrap();
+    assert_eq!(evict(false).await, 429, "nobody counted yet");
+    counted(0).await;
+    assert_eq!(evict(false).await, 429);
+    counted(1).await;
+    assert_eq!(evict(true).await, 201);
+    let left = api.get("poddisruptionbudgets/a", "default").await.unwrap();
+    assert_eq!(left.at(&["status", "disruptionsAllowed"]).and_then(Doc::as_i64), Some(1), "a dry run spends nothing");
+    api.create("poddisruptionbudgets", "default", budget("b")).await.unwrap();
+    assert_eq!(evict(false).await, 500, "two budgets contradict each other");
+    api.delete("poddisruptionbudgets/b", "default", Options::default()).await.unwrap();
+    counted(0).await;
+    condition("False").await;
+    assert!(api.get("pods/p", "default").await.unwrap().at(&["metadata", "deletionTimestamp"]).is_none());
+    assert_eq!(evict(false).await, 201, "a pod that serves nobody is not missed");
+    let gone = api.get("pods/p", "default").await.unwrap();
+    assert!(gone.at(&["metadata", "deletionTimestamp"]).is_some());
+    let conditions = gone.at(&["status", "conditions"]).map_or(&[][..], Doc::items);
+    assert!(conditions.iter().any(|c| c.str_at(&["reason"]) == "EvictionByEvictionAPI"), "{gone}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_namespace_ends_when_its_finalizer_is_taken_away() {
     let api = server().await;
     api.create("namespaces", "", doc!({"metadata": {"name": "n"}})).await.unwrap();
