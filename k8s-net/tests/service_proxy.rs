@@ -118,6 +118,72 @@ fn udp_flows_leave_an_endpoint_that_is_gone() {
 }
 
 #[test]
+fn udp_node_ports_lead_strangers_to_endpoints_that_are_there() {
+    on_a_fresh_node("udp_node_ports_lead_strangers_to_endpoints_that_are_there", |node| {
+        let network = node.pod_network();
+        let (a, b) = (node.pod(&network, "a"), node.pod(&network, "b"));
+        let port = format!("{NODE}:30053");
+        let address = port.clone();
+        // One socket all along: a flow that only ends if somebody ends it.
+        let client = node.stranger.run(move || udp_client(&address)).unwrap();
+        assert_eq!(ask_udp(&client).unwrap_err().kind(), ErrorKind::ConnectionRefused, "there is no such port yet");
+
+        let mut cluster = Cluster::default();
+        cluster.service("dns", "10.96.0.53:53", r#"{"protocol": "UDP", "nodePort": 30053}"#);
+        cluster.endpoints("dns", &[&a]);
+        let mut proxy = proxy();
+        sync(node, &mut proxy, &cluster);
+        assert_eq!(ask_udp(&client).unwrap(), Answer { name: "a".into(), client: "10.1.0.1".into() });
+        cluster.endpoints("dns", &[&b]);
+        sync(node, &mut proxy, &cluster);
+        assert_eq!(ask_udp(&client).unwrap().name, "b");
+        assert_eq!(ask_udp(&udp_client(&port).unwrap()).unwrap().name, "b", "the node itself");
+
+        // With affinity every new flow of one client goes to one endpoint, until it is gone.
+        cluster.edit("dns", r#"{"spec": {"sessionAffinity": "ClientIP"}}"#);
+        cluster.endpoints("dns", &[&a, &b]);
+        sync(node, &mut proxy, &cluster);
+        let first = node.stranger.ask_udp(&port).unwrap().name;
+        assert_eq!(names(&tally(20, || node.stranger.ask_udp(&port).unwrap())), [first.as_str()]);
+        let other = if first == "a" { &b } else { &a };
+        cluster.endpoints("dns", &[other]);
+        sync(node, &mut proxy, &cluster);
+        assert_eq!(names(&tally(5, || node.stranger.ask_udp(&port).unwrap())), [other.name.as_str()]);
+
+        // Only endpoints of this node, and the client's own address.
+        cluster.edit("dns", r#"{"spec": {"externalTrafficPolicy": "Local", "sessionAffinity": "None"}}"#);
+        cluster.endpoints_on("dns", &[(&a, "here"), (&b, "there")]);
+        sync(node, &mut proxy, &cluster);
+        let seen: BTreeSet<_> = (0..20).map(|_| node.stranger.ask_udp(&port).unwrap()).collect();
+        assert_eq!(seen, [Answer { name: "a".into(), client: STRANGER.into() }].into());
+    });
+}
+
+#[test]
+fn affinity_yields_to_local_policy() {
+    on_a_fresh_node("affinity_yields_to_local_policy", |node| {
+        let network = node.pod_network();
+        let (a, b) = (node.pod(&network, "a"), node.pod(&network, "b"));
+        let port = format!("{NODE}:30080");
+        let mut cluster = Cluster::default();
+        cluster.service("web", WEB, r#"{"nodePort": 30080}"#);
+        cluster.edit("web", r#"{"spec": {"sessionAffinity": "ClientIP"}}"#);
+        cluster.endpoints_on("web", &[(&b, "there")]);
+        let mut proxy = proxy();
+        sync(node, &mut proxy, &cluster);
+        assert_eq!(node.stranger.ask(&port).unwrap().name, "b");
+        assert_eq!(a.namespace.ask(&port).unwrap().name, "b");
+
+        cluster.edit("web", r#"{"spec": {"externalTrafficPolicy": "Local"}}"#);
+        cluster.endpoints_on("web", &[(&a, "here"), (&b, "there")]);
+        sync(node, &mut proxy, &cluster);
+        let seen: BTreeSet<_> = (0..20).map(|_| node.stranger.ask(&port).unwrap()).collect();
+        assert_eq!(seen, [Answer { name: "a".into(), client: STRANGER.into() }].into(), "remembered elsewhere before");
+        assert_eq!(names(&tally(20, || a.namespace.ask(&port).unwrap())), ["b"], "pods go on where they were");
+    });
+}
+
+#[test]
 fn external_addresses_serve_strangers() {
     on_a_fresh_node("external_addresses_serve_strangers", |node| {
         let network = node.pod_network();

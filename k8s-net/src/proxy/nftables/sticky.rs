@@ -1,15 +1,16 @@
 //! Makes the packet filter forget IPv4 clients whose endpoint is gone.
 //!
 //! The kernel remembers clients by itself, so only it knows them: they are listed and removed one by one. Happens
-//! only when a Service with affinity loses an endpoint.
+//! only when a Service with affinity loses an endpoint, for all clients or for those outside of the cluster.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::{
     nft::{Nft, NftError},
-    proxy::{Frontend, Protocol, Rules, Target},
+    proxy::{Backends, Destination, Frontend, Protocol, Rules, Target},
 };
 
 /// The map in which they are remembered.
@@ -28,24 +29,49 @@ struct Client {
 
 type Offers = BTreeSet<(Frontend, Target)>;
 
+/// What is not offered any more.
+struct Departed<'a> {
+    /// To nobody inside the cluster.
+    inside: Offers,
+    /// To nobody outside of it.
+    outside: Offers,
+    /// Who is inside for certain. The node is too, and is taken for a stranger: it forgets too much rather than too little.
+    pods: &'a [IpNet],
+}
+
+impl Departed<'_> {
+    fn concerns(&self, client: &Client) -> bool {
+        let offer = (client.frontend, client.target);
+        let is_pod = self.pods.iter().any(|pods| pods.contains(&client.address));
+        self.inside.contains(&offer) || (!is_pod && self.outside.contains(&offer))
+    }
+}
+
 /// Removes what is remembered of targets that `before` offered to sticky clients and `rules` does not.
 pub(super) async fn forget_departed(nft: &Nft, table: &str, before: &Rules, rules: &Rules) -> Result<(), NftError> {
-    let departed: Offers = offers(before).difference(&offers(rules)).copied().collect();
-    if departed.is_empty() { Ok(()) } else { forget(nft, table, &departed).await }
+    let gone = |of: fn(&Destination) -> &Backends| offers(before, of).difference(&offers(rules, of)).copied().collect();
+    let outside = gone(|destination| destination.outside.as_ref().unwrap_or(&destination.backends));
+    let departed = Departed { inside: gone(|destination| &destination.backends), outside, pods: &rules.pod_cidrs };
+    let nothing = departed.inside.is_empty() && departed.outside.is_empty();
+    if nothing { Ok(()) } else { forget(nft, table, &departed).await }
 }
 
-fn offers(rules: &Rules) -> Offers {
+fn offers(rules: &Rules, of: impl Fn(&Destination) -> &Backends) -> Offers {
     let ipv4 = rules.frontends.iter().filter(|(frontend, _)| frontend.address.is_ipv4());
     let sticky = ipv4.filter(|(_, destination)| destination.affinity.is_some());
-    sticky.flat_map(|(frontend, destination)| destination.targets().map(|target| (*frontend, target))).collect()
+    let offered = sticky.flat_map(|(frontend, destination)| {
+        let targets = of(destination).targets().iter();
+        targets.map(|target| (*frontend, *target))
+    });
+    offered.collect()
 }
 
-async fn forget(nft: &Nft, table: &str, departed: &Offers) -> Result<(), NftError> {
+async fn forget(nft: &Nft, table: &str, departed: &Departed<'_>) -> Result<(), NftError> {
     let mut outcome = Ok(());
     for _ in 0..TRIES {
         let listing = nft.query(&["-j", "-n", "list", "map", "inet", table, MAP]).await?;
         let mut clients = read(&listing);
-        clients.retain(|client| departed.contains(&(client.frontend, client.target)));
+        clients.retain(|client| departed.concerns(client));
         if clients.is_empty() {
             return Ok(());
         }
