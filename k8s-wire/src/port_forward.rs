@@ -1,7 +1,8 @@
 //! The node's end of `port-forward`: connections of a client, each to one port of a pod.
 //!
-//! Two forms, both inside a WebSocket: a SPDY session with a pair of streams for each connection (kubectl), and a pair
-//! of channels for each port (`v4.channel.k8s.io`, older libraries).
+//! Two forms: a SPDY session with a pair of streams for each connection, which runs inside a WebSocket (kubectl) or on
+//! its own (kubectl before 1.31); and a WebSocket with a pair of channels for each port (`v4.channel.k8s.io`, older
+//! libraries).
 
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
+use http::{Request, Response};
 use k8s_core::{
     env::{BoxFuture, Env, Task},
     seam::node::ByteStream,
@@ -17,29 +19,63 @@ use tokio::sync::mpsc;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use crate::{
-    spdy::{Session, Stream, StreamSender},
-    websocket::{Channels, Frame, Subprotocol},
+    body::Body,
+    spdy::{self, Session, Stream, StreamSender},
+    websocket::{self, Channels, Frame, PORT_FORWARD, Refused, Subprotocol},
 };
 
 /// Opens a connection to a port of the pod; the error is shown to the user.
 pub type Dial = Arc<dyn Fn(u16) -> BoxFuture<'static, Result<Box<dyn ByteStream>, String>> + Send + Sync>;
 
+/// What a SPDY client must know of what the streams mean.
+const VERSION: &str = "portforward.k8s.io";
 /// How many bytes are copied at once, and wait at most in each direction of a tunnel.
 const COPY_BYTES: usize = 32 * 1024;
 /// The most ports of one request in the form with channels.
 const MAX_PORTS: usize = 100;
 
-/// Serves a connection that was accepted with [`crate::websocket::PORT_FORWARD`], until the client ends it.
+/// An accepted upgrade whose 101 has yet to be sent.
+pub enum Opening {
+    /// To a WebSocket.
+    WebSocket(websocket::Opening),
+    /// To a SPDY session.
+    Spdy(spdy::Opening),
+}
+
+/// Accepts an upgrade to whatever the client asks for.
 ///
-/// `ports` are those of the request's query; only the form with channels uses them. Dropping the future closes
-/// every forwarded connection.
-pub async fn serve(env: &Env, channels: Channels, ports: &[u16], dial: Dial) {
-    match channels.protocol() {
-        Subprotocol::SpdyPortForward => {
-            let (session, _tunnel) = tunnel(env, channels);
-            streams(env, session, dial).await;
+/// Answer the request with the response, and await [`Opening::serve`] in a task of its own.
+pub fn accept(request: &mut Request<Body>) -> Result<(Response<Body>, Opening), Refused> {
+    if spdy::is_upgrade(request.headers()) {
+        let (response, opening) = spdy::accept(request, VERSION)?;
+        return Ok((response, Opening::Spdy(opening)));
+    }
+    let (response, opening) = websocket::accept(request, PORT_FORWARD)?;
+    Ok((response, Opening::WebSocket(opening)))
+}
+
+impl Opening {
+    /// Serves the connection until the client ends it.
+    ///
+    /// `ports` are those of the request's query; only the form with channels uses them. Dropping the future closes
+    /// every forwarded connection.
+    pub async fn serve(self, env: &Env, ports: &[u16], dial: Dial) {
+        match self {
+            Self::Spdy(opening) => {
+                if let Ok(session) = opening.session(env).await {
+                    streams(env, session, dial).await;
+                }
+            }
+            Self::WebSocket(opening) => match opening.channels().await {
+                Ok(channels) if channels.protocol() == Subprotocol::SpdyPortForward => {
+                    let (session, _tunnel) = tunnel(env, channels);
+                    streams(env, session, dial).await;
+                }
+                Ok(channels) => by_channel(env, channels, ports, dial).await,
+                // The client left while the connection changed hands.
+                Err(_) => {}
+            },
         }
-        _ => by_channel(env, channels, ports, dial).await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpStream, UdpSocket},
     path::PathBuf,
     process::Command,
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -30,10 +30,11 @@ const OUTSIDE: &str = "192.0.2.77";
 const CLUSTER_DNS: &str = "10.96.0.10";
 const NAMESPACE: &str = "names";
 
-/// A resolver for what is outside the cluster. Answers until the test ends.
+/// A resolver for what is outside the cluster. Answers until it is dropped.
 pub struct Outside {
     /// A `resolv.conf` that names it.
     pub resolv_conf: PathBuf,
+    answering: Option<JoinHandle<()>>,
 }
 
 impl Outside {
@@ -42,14 +43,25 @@ impl Outside {
         let resolv_conf = machine.folder("resolv.conf");
         fs::write(&resolv_conf, format!("nameserver {RESOLVER}\nsearch outside.test\n")).unwrap();
         let socket = UdpSocket::bind((RESOLVER, 53)).expect("nobody else has this address of the loopback");
-        thread::spawn(move || {
+        let answering = thread::spawn(move || {
             let mut buffer = [0; 2048];
-            while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            // An empty datagram asks it to end.
+            while let Ok((length @ 1.., client)) = socket.recv_from(&mut buffer) {
                 let answer = answer(&buffer[..length]);
                 socket.send_to(&answer.to_vec().unwrap(), client).unwrap();
             }
         });
-        Self { resolv_conf }
+        Self { resolv_conf, answering: Some(answering) }
+    }
+}
+
+impl Drop for Outside {
+    /// Its address is free for the next test when this returns.
+    fn drop(&mut self) {
+        let asked = UdpSocket::bind((RESOLVER, 0)).and_then(|socket| socket.send_to(&[], (RESOLVER, 53)));
+        if let (Ok(_), Some(answering)) = (asked, self.answering.take()) {
+            let _ = answering.join();
+        }
     }
 }
 

@@ -9,11 +9,7 @@ use k8s_core::{
     seam::node::ByteStream,
     status::{ApiError, ApiResult, Reason},
 };
-use k8s_wire::{
-    body::Body,
-    port_forward,
-    websocket::{self, PORT_FORWARD},
-};
+use k8s_wire::{body::Body, port_forward};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::query::Query;
@@ -22,7 +18,7 @@ use crate::{
     runtime::{PodRuntime, SandboxState},
 };
 
-/// Accepts the WebSocket and forwards over it, in a task of its own, until the client leaves.
+/// Accepts the upgrade and forwards over it, in a task of its own, until the client leaves.
 pub(super) async fn answer(
     shared: Arc<Shared>,
     mut request: Request<Body>,
@@ -34,15 +30,14 @@ pub(super) async fn answer(
     if shared.runtime.port_forward().is_none() {
         return Err(ApiError::not_implemented("port forwarding in this container runtime"));
     }
-    let (response, opening) = match websocket::accept(&mut request, PORT_FORWARD) {
+    let (response, opening) = match port_forward::accept(&mut request) {
         Ok(accepted) => accepted,
         Err(refused) => return Ok(refused.response()),
     };
     let (env, runtime) = (shared.env.clone(), shared.runtime.clone());
     let work = async move {
-        let Ok(channels) = opening.channels().await else { return };
         let dial: port_forward::Dial = Arc::new(move |port| dial(runtime.clone(), sandbox.clone(), port));
-        port_forward::serve(&env, channels, &ports, dial).await;
+        opening.serve(&env, &ports, dial).await;
     };
     shared.env.spawn("port-forward session", Box::pin(work)).detach();
     Ok(response)

@@ -1,15 +1,16 @@
 //! Both forms against an echoing port, and one that nobody listens on.
 
-use http::{Request, Response};
+use http::{Request, header};
 use k8s_core::env::Env;
 
 use super::*;
 use crate::{
     body::{self, Body},
     env::System,
+    http1::{self, Answer},
     serve::{CancellationToken, Peer, Protocol, Server},
-    spdy::tests::client,
-    websocket::{self, PORT_FORWARD},
+    spdy::tests::{Client, client, client_on},
+    websocket,
 };
 
 /// Port 80 echoes in upper case and hangs up after its client; every other port refuses.
@@ -36,25 +37,22 @@ fn dial(env: &Env) -> Dial {
     })
 }
 
-async fn forwarded(protocol: Subprotocol, ports: &'static [u16]) -> Channels {
-    let env = System::current();
+/// The client's end of a connection whose server forwards what is accepted.
+fn server(env: &Env, ports: &'static [u16]) -> Box<dyn ByteStream> {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let tasks = env.clone();
     let service = tower::service_fn(move |mut request: Request<Body>| {
-        let tasks = tasks.clone();
+        let env = tasks.clone();
         async move {
-            let accepted = websocket::accept(&mut request, PORT_FORWARD);
-            Ok::<_, std::convert::Infallible>(match accepted {
+            Ok::<_, std::convert::Infallible>(match accept(&mut request) {
                 Ok((response, opening)) => {
-                    let env = tasks.clone();
-                    let serving = async move {
-                        serve(&env, opening.channels().await.unwrap(), ports, dial(&env)).await;
-                    };
-                    tasks.spawn("port-forward", Box::pin(serving)).detach();
+                    let (forwarding, dial) = (env.clone(), dial(&env));
+                    let serving = async move { opening.serve(&forwarding, ports, dial).await };
+                    env.spawn("port-forward", Box::pin(serving)).detach();
                     response
                 }
                 Err(refused) => refused.response(),
-            }) as Result<Response<Body>, _>
+            })
         }
     });
     let server = Server::new(env.clone(), service);
@@ -62,10 +60,41 @@ async fn forwarded(protocol: Subprotocol, ports: &'static [u16]) -> Channels {
         server.serve_stream(far, Peer::default(), Protocol::Http1, CancellationToken::new()).await;
     };
     env.spawn("server", Box::pin(serving)).detach();
+    Box::new(near.compat())
+}
+
+async fn forwarded(protocol: Subprotocol, ports: &'static [u16]) -> Channels {
+    let env = System::current();
     let request = Request::get("/portForward").header("host", "node").body(body::empty()).unwrap();
-    let opened = websocket::connect(&env, Box::new(near.compat()), request, &[protocol]).await.unwrap();
+    let opened = websocket::connect(&env, server(&env, ports), request, &[protocol]).await.unwrap();
     assert_eq!(opened.protocol(), protocol);
     opened
+}
+
+/// One connection to a port that echoes and one to a port that refuses.
+async fn echo_and_refusal(mut client: Client) {
+    for (id, port) in [("0", "80"), ("1", "81")] {
+        let place = id.parse::<u32>().unwrap() * 4;
+        client.open(place + 1, &[("streamtype", "error"), ("requestid", id), ("port", port)]).await;
+        client.open(place + 3, &[("streamtype", "data"), ("requestid", id), ("port", port)]).await;
+    }
+    client.data(3, b"hello", true).await;
+    let (mut echoed, mut error, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    while ended.len() < 4 {
+        let (stream, bytes, last) = client.next_data().await.unwrap();
+        match stream {
+            3 => echoed.extend(bytes),
+            5 => error.extend(bytes),
+            _ => assert!(bytes.is_empty(), "{stream}"),
+        }
+        if last {
+            ended.push(stream);
+        }
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [1, 3, 5, 7], "both streams of both connections end");
+    assert_eq!(String::from_utf8_lossy(&echoed), "HELLO");
+    assert_eq!(String::from_utf8_lossy(&error), "error forwarding port 81: connection refused");
 }
 
 #[tokio::test]
@@ -112,28 +141,27 @@ async fn a_tunnelled_session_carries_connections_by_pairs_of_streams() {
             }
         }),
     );
-    let mut client = client(near);
-    for (id, port) in [("0", "80"), ("1", "81")] {
-        let place = id.parse::<u32>().unwrap() * 4;
-        client.open(place + 1, &[("streamtype", "error"), ("requestid", id), ("port", port)]).await;
-        client.open(place + 3, &[("streamtype", "data"), ("requestid", id), ("port", port)]).await;
-    }
-    client.data(3, b"hello", true).await;
-    let (mut echoed, mut error, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-    while ended.len() < 4 {
-        let (stream, bytes, last) = client.next_data().await.unwrap();
-        match stream {
-            3 => echoed.extend(bytes),
-            5 => error.extend(bytes),
-            _ => assert!(bytes.is_empty(), "{stream}"),
-        }
-        if last {
-            ended.push(stream);
-        }
-    }
-    ended.sort_unstable();
-    assert_eq!(ended, [1, 3, 5, 7], "both streams of both connections end");
-    assert_eq!(String::from_utf8_lossy(&echoed), "HELLO");
-    assert_eq!(String::from_utf8_lossy(&error), "error forwarding port 81: connection refused");
+    echo_and_refusal(client(near)).await;
     drop((out, back));
+}
+
+#[tokio::test]
+async fn a_session_of_its_own_carries_the_same() {
+    let env = System::current();
+    let request = |version: &str| {
+        let request = Request::post("/portForward").header(header::HOST, "node");
+        let request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "SPDY/3.1");
+        request.header("x-stream-protocol-version", version).body(body::empty()).unwrap()
+    };
+    match http1::exchange(&env, server(&env, &[]), request("portforward.k8s.io")).await.unwrap() {
+        Answer::Upgraded { head, stream } => {
+            assert_eq!(head.headers["x-stream-protocol-version"], "portforward.k8s.io");
+            echo_and_refusal(client_on(stream)).await;
+        }
+        Answer::Response(response) => panic!("{}", response.status()),
+    }
+    match http1::exchange(&env, server(&env, &[]), request("v9.example.com")).await.unwrap() {
+        Answer::Response(response) => assert_eq!(response.status(), 403),
+        Answer::Upgraded { .. } => panic!("a client that speaks something else is accepted"),
+    }
 }

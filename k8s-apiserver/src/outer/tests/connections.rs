@@ -53,7 +53,7 @@ async fn backend(env: Env, mut request: Request<Body>) -> Response<Body> {
 
 /// Every port echoes.
 fn forward_ports(env: Env, mut request: Request<Body>) -> Response<Body> {
-    let (response, opening) = match websocket::accept(&mut request, websocket::PORT_FORWARD) {
+    let (response, opening) = match port_forward::accept(&mut request) {
         Ok(accepted) => accepted,
         Err(refused) => return refused.response(),
     };
@@ -70,7 +70,7 @@ fn forward_ports(env: Env, mut request: Request<Body>) -> Response<Body> {
     });
     let serving = {
         let env = env.clone();
-        async move { port_forward::serve(&env, opening.channels().await.unwrap(), &[], dial).await }
+        async move { opening.serve(&env, &[], dial).await }
     };
     env.spawn("port-forward", Box::pin(serving)).detach();
     response
