@@ -31,7 +31,12 @@ pub struct Reset {
 impl Reset {
     /// Runs it.
     pub async fn run(self) -> Result<(), Failure> {
-        let folder = data_dir::prepare(self.data_dir)?;
+        let folder = self.data_dir.map_or_else(data_dir::default_data_dir, Ok)?;
+        let folder = folder.canonicalize().map_err(|why| format!("--data-dir {}: {why}", folder.display()))?;
+        let node = folder.join("node");
+        if !folder.join("store").exists() && !node.join("sandboxes").exists() {
+            return Err(format!("{}: holds no cluster; nothing was deleted", folder.display()).into());
+        }
         if !self.yes {
             return Err(format!("{}: everything in it will be gone; say --yes", folder.display()).into());
         }
@@ -44,7 +49,6 @@ impl Reset {
             // A damaged store is no reason to keep containers running.
             Err(_) => {}
         }
-        let node = folder.join("node");
         if node.join("sandboxes").exists() {
             remove_pods(&node).await?;
         }

@@ -52,7 +52,13 @@ fn what_cannot_start_says_why_in_one_line() {
     let port = cluster.port.to_string();
     let taken = cluster.folder.display().to_string();
     let fresh = machine.folder("fresh").display().to_string();
-    let cases: [(&[&str], &str); 4] = [
+    let foreign = machine.folder("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("thesis"), "years of work").unwrap();
+    let precious = foreign.display().to_string();
+    let cases: [(&[&str], &str); 6] = [
+        (&["reset", "--data-dir", &precious, "--yes"], "holds no cluster"),
+        (&["reset", "--data-dir", &taken, "--yes"], "stop it first"),
         (&["up", "--data-dir", &taken, "--nodes", "hollow:1", "--secure-port", "0"], "in use"),
         (&["up", "--data-dir", &fresh, "--nodes", "hollow:1", "--secure-port", &port], "address already in use"),
         (&["up", "--data-dir", &fresh, "--nodes", "many"], "--nodes"),
@@ -66,6 +72,7 @@ fn what_cannot_start_says_why_in_one_line() {
         let first = said.lines().find(|line| line.starts_with("error")).unwrap_or_default();
         assert!(first.contains(expected), "the error line says it: {said}");
     }
+    assert_eq!(std::fs::read_to_string(foreign.join("thesis")).unwrap(), "years of work");
 }
 
 #[test]

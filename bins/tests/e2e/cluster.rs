@@ -224,6 +224,11 @@ fn remove_containers(folder: &Path) {
     let data = folder.display().to_string();
     // The node of separate programs keeps a folder of its own inside: it goes first.
     for root in [format!("{data}/node"), data.clone()] {
-        let _ = Command::new(env!("CARGO_BIN_EXE_k8s")).args(["reset", "--data-dir", &root, "--yes"]).output();
+        let reset = Command::new(env!("CARGO_BIN_EXE_k8s")).args(["reset", "--data-dir", &root, "--yes"]).output();
+        let said =
+            reset.map_or_else(|why| why.to_string(), |output| String::from_utf8_lossy(&output.stderr).into_owned());
+        if !said.is_empty() && !said.contains("holds no cluster") {
+            eprintln!("k8s reset of {root}: {said}");
+        }
     }
 }
