@@ -174,12 +174,13 @@ impl Cluster {
 }
 
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
-/// yet; [`TaintNodes`] is left to clusters in which somebody lifts its taint.
+/// yet.
 pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(ServiceAccounts { env: env.clone() }),
         Arc::new(NodeRestriction),
+        Arc::new(TaintNodes),
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
         Arc::new(Escalation { rbac }),
