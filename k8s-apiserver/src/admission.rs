@@ -7,6 +7,7 @@ mod escalation;
 mod namespace;
 mod node;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod taints;
 mod tolerations;
@@ -28,7 +29,7 @@ use crate::{auth::rbac::Rbac, cache::Cache};
 pub(crate) use self::namespace::check_namespace;
 pub use self::{
     escalation::Escalation, namespace::NamespaceLifecycle, node::NodeRestriction, priority::Priority,
-    service_account::ServiceAccounts, taints::TaintNodes, tolerations::DefaultTolerations,
+    runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes, tolerations::DefaultTolerations,
 };
 
 /// One plugin.
@@ -183,6 +184,7 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
         Arc::new(TaintNodes),
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
+        Arc::new(RuntimeClass),
         Arc::new(Escalation { rbac }),
     ]
 }

@@ -3,6 +3,7 @@
 //! Follows the registry strategies of upstream. Structure, ranges and permitted values of single fields are the
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
+mod affinity;
 mod config;
 mod container;
 mod discovery;
@@ -14,8 +15,10 @@ mod pod_network;
 mod policy;
 mod rbac;
 mod scheduling;
+mod security;
 mod service;
 mod simple;
+mod volume;
 mod workload;
 
 use crate::{doc::Doc, status::FieldError};
