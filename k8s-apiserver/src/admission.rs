@@ -4,6 +4,7 @@
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
 mod escalation;
+mod limit_ranger;
 mod namespace;
 mod node;
 mod priority;
@@ -28,8 +29,9 @@ use crate::{auth::rbac::Rbac, cache::Cache};
 
 pub(crate) use self::namespace::check_namespace;
 pub use self::{
-    escalation::Escalation, namespace::NamespaceLifecycle, node::NodeRestriction, priority::Priority,
-    runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes, tolerations::DefaultTolerations,
+    escalation::Escalation, limit_ranger::LimitRanger, namespace::NamespaceLifecycle, node::NodeRestriction,
+    priority::Priority, runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes,
+    tolerations::DefaultTolerations,
 };
 
 /// One plugin.
@@ -179,6 +181,7 @@ impl Cluster {
 pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle),
+        Arc::new(LimitRanger),
         Arc::new(ServiceAccounts { env: env.clone() }),
         Arc::new(NodeRestriction),
         Arc::new(TaintNodes),

@@ -8,6 +8,7 @@ mod config;
 mod container;
 mod discovery;
 mod endpoints;
+mod limit_range;
 mod metadata;
 mod namespace;
 mod pod;
@@ -89,7 +90,8 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("", "Event") | ("events.k8s.io", "Event") => &simple::Event,
         ("", "Node") => &simple::Node,
         ("", "Endpoints") => &endpoints::Endpoints,
-        ("", "ServiceAccount" | "LimitRange" | "PodTemplate") => &simple::Plain,
+        ("", "LimitRange") => &limit_range::LimitRange,
+        ("", "ServiceAccount" | "PodTemplate") => &simple::Plain,
         ("", "ReplicationController") => &workload::REPLICATION_CONTROLLER,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => &workload::REPLICA_SET,
