@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
+pub use self::unserved::{Obstacle, Unserved};
 use self::{
     addresses::Addresses,
     choice::{Choice, Inside},
@@ -29,7 +30,6 @@ use self::{
     tcp::TcpPort,
     udp::UdpPort,
 };
-pub use self::unserved::{Obstacle, Unserved};
 use super::{Applied, Destination, Frontend, Protocol, ProxyError, Rules, ServiceBackend};
 
 /// Bytes of a buffer for one direction of a TCP connection.
@@ -104,6 +104,8 @@ struct Shared {
 struct Served {
     choice: Arc<Mutex<Choice>>,
     socket: Socket,
+    /// Whether everything that does not fit the choice has ended: not so after a call that was dropped half-way.
+    settled: bool,
 }
 
 enum Socket {
@@ -118,7 +120,8 @@ impl Userspace {
     pub fn new(env: Env, config: UserspaceConfig) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.and_then(|soft| usize::try_from(soft).ok());
         let descriptors = descriptors.unwrap_or(usize::MAX);
-        let bound = |wanted: usize, most: usize| Arc::new(Semaphore::new(wanted.min(most).clamp(1, Semaphore::MAX_PERMITS)));
+        let bound =
+            |wanted: usize, most: usize| Arc::new(Semaphore::new(wanted.min(most).clamp(1, Semaphore::MAX_PERMITS)));
         let shared = Shared {
             connections: bound(config.connections, descriptors / 4),
             flows: bound(config.udp_flows, descriptors / 8),
@@ -155,7 +158,11 @@ impl Userspace {
         }
         for (frontend, destination) in &rules.frontends {
             let changed = match self.served.get_mut(frontend) {
-                Some(served) => served.change(destination).await,
+                Some(served) => {
+                    let changed = served.change(destination);
+                    served.settle().await;
+                    changed
+                }
                 None => {
                     let served = Served::new(*frontend, destination.clone(), &self.shared);
                     self.served.insert(*frontend, served);
@@ -215,19 +222,26 @@ impl Served {
             Protocol::Udp => Socket::Udp(UdpPort::new(frontend, of_socket, shared)),
             Protocol::Sctp => Socket::None,
         };
-        Self { choice, socket }
+        Self { choice, socket, settled: true }
     }
 
     /// Offers `destination` from now on. Answers whether that is a change.
-    async fn change(&mut self, destination: &Destination) -> bool {
-        if self.choice.lock().is(destination) {
-            return false;
-        }
-        let is_open = {
-            let mut choice = self.choice.lock();
+    fn change(&mut self, destination: &Destination) -> bool {
+        let mut choice = self.choice.lock();
+        let changes = !choice.is(destination);
+        if changes {
+            self.settled = false;
             choice.change(destination.clone());
-            choice.is_open()
-        };
+        }
+        changes
+    }
+
+    /// Ends what does not fit the choice.
+    async fn settle(&mut self) {
+        if self.settled {
+            return;
+        }
+        let is_open = self.choice.lock().is_open();
         match &mut self.socket {
             Socket::Tcp(port) => {
                 if !is_open {
@@ -239,7 +253,7 @@ impl Served {
             Socket::Udp(port) => port.close().await,
             Socket::None => {}
         }
-        true
+        self.settled = true;
     }
 
     /// Listens, if there is anything to offer.

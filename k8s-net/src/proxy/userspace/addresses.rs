@@ -48,23 +48,27 @@ impl Addresses {
             lacking.extend(wanted.iter().filter(|address| !is_here(**address)).map(|address| (*address, copy(&error))));
             return lacking;
         }
+        let doubted = std::mem::take(&mut self.doubted);
+        if doubted {
+            let name = self.link.clone();
+            let link = self.netlink().and_then(|netlink| netlink.link(&name));
+            self.index = link.ok().flatten().map(|link| link.index);
+        }
         let gone: Vec<_> = self.added.difference(wanted).copied().collect();
         for batch in gone.chunks(BATCH) {
             // Gone already is as good.
             let _ = self.run(batch, Request::delete_address);
         }
         self.added.retain(|address| wanted.contains(address));
-        let doubted = std::mem::take(&mut self.doubted);
         let missing = |address: &IpAddr| if self.added.contains(address) { doubted } else { !is_here(*address) };
         let new: Vec<_> = wanted.iter().copied().filter(missing).collect();
         for batch in new.chunks(BATCH) {
             match self.create().and_then(|()| self.run(batch, Request::address)) {
                 Ok(()) => self.added.extend(batch),
                 Err(error) => {
-                    lacking.extend(batch.iter().map(|address| (*address, copy(&error))));
-                    // Some of the batch may be there. Taking away what is not does no harm.
-                    self.added.extend(batch.iter().filter(|_| self.index.is_some()));
-                    self.doubted = true;
+                    let (here, not): (Vec<&IpAddr>, Vec<&IpAddr>) = batch.iter().partition(|address| is_here(**address));
+                    self.added.extend(here);
+                    lacking.extend(not.into_iter().map(|address| (*address, copy(&error))));
                 }
             }
         }
@@ -104,7 +108,9 @@ impl Addresses {
         let name = self.link.clone();
         if let Some(link) = self.netlink()?.link(&name)? {
             if link.alias.as_deref() != Some(MARK) {
-                let why = format!("exists and was not made by this program; configure another name, or remove it with `ip link delete {name}`");
+                let why = format!(
+                    "exists and was not made by this program; configure another name, or remove it with `ip link delete {name}`"
+                );
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
             }
             self.netlink()?.run(vec![Request::delete_link(link.index)])?;
@@ -135,7 +141,8 @@ impl Addresses {
     fn run(&mut self, addresses: &[IpAddr], request: impl Fn(u32, IpAddr) -> Request) -> io::Result<()> {
         let Some(index) = self.index else { return Ok(()) };
         let requests = addresses.iter().map(|address| request(index, *address)).collect();
-        self.netlink()?.run(requests)
+        // Who could make the link lacks no privilege: what is refused now is refused for another reason.
+        self.netlink()?.run(requests).map_err(|error| io::Error::other(error.to_string()))
     }
 
     fn netlink(&mut self) -> io::Result<&mut Netlink> {

@@ -1,12 +1,6 @@
 //! One TCP frontend: its listener, and the connections that came through it.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use k8s_core::env::{self, Task};
@@ -157,12 +151,15 @@ impl Port {
         let number = connections.last;
         let port = Arc::clone(self);
         // Invariant: the task cannot end before it is entered here, because ending takes the same lock.
-        let task = self.shared.env.spawn("service-connection", Box::pin(async move {
-            port.serve(number, client, from).await;
-            drop(permit);
-            let ended = port.connections.lock().running.remove(&number);
-            drop(ended);
-        }));
+        let task = self.shared.env.spawn(
+            "service-connection",
+            Box::pin(async move {
+                port.serve(number, client, from).await;
+                drop(permit);
+                let ended = port.connections.lock().running.remove(&number);
+                drop(ended);
+            }),
+        );
         connections.running.insert(number, Connection { target: None, task });
     }
 

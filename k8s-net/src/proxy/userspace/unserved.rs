@@ -153,8 +153,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_apart_from_a_missing_privilege() {
-        let frontend =
-            |port| Frontend { address: [192, 0, 2, 1].into(), protocol: Protocol::Tcp, port };
+        let frontend = |port| Frontend { address: [192, 0, 2, 1].into(), protocol: Protocol::Tcp, port };
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         assert_eq!(Obstacle::of_socket(frontend(80), &denied), Obstacle::LowPorts);
         assert!(Obstacle::of_socket(frontend(8080), &denied).may_pass());
