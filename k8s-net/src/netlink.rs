@@ -161,7 +161,7 @@ impl Link {
 impl Request {
     /// Creates a veth pair: `near` here and up, `far` in the namespace behind `netns` and still down, because the
     /// kernel creates it first and a lone end cannot be up.
-    pub(crate) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32, alias: &str) -> Self {
+    pub(crate) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32) -> Self {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(far.name)
             .address(far.mac.to_vec())
@@ -173,7 +173,6 @@ impl Request {
             .address(near.mac.to_vec())
             .mtu(mtu)
             .up()
-            .alias(alias)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         Self {
@@ -192,6 +191,12 @@ impl Request {
     pub(crate) fn up(index: u32) -> Self {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
         Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "bring the link up" }
+    }
+
+    /// Writes on a link whose it is. When a link is made the kernel does not listen to that.
+    pub(crate) fn mark(index: u32, alias: &str) -> Self {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).build();
+        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "mark the link" }
     }
 
     /// Gives a link one address, alone in its network.

@@ -350,7 +350,7 @@ fn connections_live_as_long_as_their_endpoint() {
         let mut last = greeted(WEB);
         drop(Proxy::new(view(), backend));
         assert_eq!(last.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-        assert!(!run("ip", &["link"]).contains("k8s-proxy"));
+        until("the link goes", || !run("ip", &["link"]).contains("k8s-proxy"));
     });
 }
 
@@ -652,6 +652,7 @@ fn what_an_earlier_process_left_is_replaced_and_a_foreign_link_is_not_touched() 
         let addresses = run("ip", &["-o", "address", "show", "k8s-proxy"]);
         assert!(addresses.contains("10.96.0.11") && !addresses.contains("10.96.0.10"), "{addresses}");
         drop(backend);
+        until("the link goes", || !run("ip", &["link"]).contains("k8s-proxy"));
 
         run("ip", &["link", "add", "k8s-proxy", "type", "veth", "peer", "name", "theirs"]);
         let mut backend = self::backend(node);

@@ -74,7 +74,7 @@ impl Default for UserspaceConfig {
 /// served, [`unserved`](Self::unserved) and a warning say so, and node ports are served all the same. Ports below 1024 take
 /// `CAP_NET_BIND_SERVICE`. Needs a tokio runtime.
 ///
-/// Dropping it ends everything: sockets and connections belong to the process.
+/// Dropping it ends everything a moment later: sockets and connections belong to the process.
 /// [`intact`](ServiceBackend::intact) notices when somebody removes the link, and tries again what another process's socket
 /// stood in the way of.
 pub struct Userspace {
@@ -318,10 +318,18 @@ impl ServiceBackend for Userspace {
 
 impl Drop for Userspace {
     fn drop(&mut self) {
-        if self.addresses.is_used()
-            && let Err(error) = self.addresses.remove()
-        {
-            tracing::warn!(%error, "addresses of services stay behind");
+        let served = std::mem::take(&mut self.served);
+        if served.is_empty() {
+            return;
         }
+        let addresses = std::mem::replace(&mut self.addresses, Addresses::new(String::new()));
+        let end = async move {
+            // First the connections: a client hears of the end only from the address that it turned to.
+            for served in served.into_values() {
+                served.end().await;
+            }
+            drop(addresses);
+        };
+        self.shared.env.spawn("service-proxy-end", Box::pin(end)).detach();
     }
 }

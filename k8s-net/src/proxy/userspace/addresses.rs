@@ -20,7 +20,7 @@ const BATCH: usize = 64;
 /// The hardware addresses of the two ends, which nobody meets: locally administered.
 const MACS: [[u8; 6]; 2] = [[0x02, 0x6b, 0x38, 0x73, 0, 0], [0x06, 0x6b, 0x38, 0x73, 0, 0]];
 
-/// What this backend has added to the machine.
+/// What this backend has added to the machine. Dropping it takes that back.
 pub(super) struct Addresses {
     /// The link's name.
     pub(super) link: String,
@@ -66,7 +66,8 @@ impl Addresses {
             match self.create().and_then(|()| self.run(batch, Request::address)) {
                 Ok(()) => self.added.extend(batch),
                 Err(error) => {
-                    let (here, not): (Vec<&IpAddr>, Vec<&IpAddr>) = batch.iter().partition(|address| is_here(**address));
+                    let (here, not): (Vec<&IpAddr>, Vec<&IpAddr>) =
+                        batch.iter().partition(|address| is_here(**address));
                     self.added.extend(here);
                     lacking.extend(not.into_iter().map(|address| (*address, copy(&error))));
                 }
@@ -80,11 +81,6 @@ impl Addresses {
         let Some(index) = self.index.filter(|_| !self.added.is_empty()) else { return Ok(true) };
         let name = self.link.clone();
         Ok(self.netlink()?.link(&name)?.is_some_and(|link| link.index == index))
-    }
-
-    /// Whether there is something to take back.
-    pub(super) fn is_used(&self) -> bool {
-        self.index.is_some() || !self.added.is_empty()
     }
 
     /// Makes the next [`bring`](Self::bring) look at every address again.
@@ -127,13 +123,13 @@ impl Addresses {
         let (near, far) = (self.link.clone(), format!("{}-end", self.link));
         let here = File::open("/proc/thread-self/ns/net")?;
         let ends = [End { name: &near, mac: MACS[0] }, End { name: &far, mac: MACS[1] }];
-        match self.netlink()?.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 65_535, MARK)]) {
+        match self.netlink()?.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 65_535)]) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         let link = self.netlink()?.link(&near)?;
         let index = link.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "vanished"))?.index;
-        self.netlink()?.run(vec![Request::up(index)])?;
+        self.netlink()?.run(vec![Request::mark(index, MARK), Request::up(index)])?;
         self.index = Some(index);
         Ok(())
     }
@@ -149,6 +145,17 @@ impl Addresses {
         match &mut self.netlink {
             Some(netlink) => Ok(netlink),
             none => Ok(none.insert(Netlink::open()?)),
+        }
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        // By its number: by now somebody else may have a link of that name.
+        let Some(index) = self.index else { return };
+        let outcome = self.netlink().and_then(|netlink| netlink.run(vec![Request::delete_link(index)]));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, link = self.link, "addresses of services stay behind");
         }
     }
 }

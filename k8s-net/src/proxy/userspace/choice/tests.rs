@@ -1,3 +1,5 @@
+//! What the choice promises: who gets which endpoint.
+
 use proptest::prelude::*;
 
 use super::*;
