@@ -11,7 +11,7 @@ use std::{
     os::fd::AsRawFd,
 };
 
-use crate::netlink::{End, Netlink, Request};
+use crate::netlink::{End, Link, Netlink, Request};
 
 /// Marks the link as made here.
 const MARK: &str = "k8s-net userspace service proxy";
@@ -51,8 +51,8 @@ impl Addresses {
         let doubted = std::mem::take(&mut self.doubted);
         if doubted {
             let name = self.link.clone();
-            let link = self.netlink().and_then(|netlink| netlink.link(&name));
-            self.index = link.ok().flatten().map(|link| link.index);
+            let link = self.netlink().and_then(|netlink| netlink.link(&name)).ok().flatten();
+            self.index = link.filter(is_ours).map(|link| link.index);
         }
         let gone: Vec<_> = self.added.difference(wanted).copied().collect();
         for batch in gone.chunks(BATCH) {
@@ -103,11 +103,8 @@ impl Addresses {
         }
         let name = self.link.clone();
         if let Some(link) = self.netlink()?.link(&name)? {
-            if link.alias.as_deref() != Some(MARK) {
-                let why = format!(
-                    "exists and was not made by this program; configure another name, or remove it with `ip link delete {name}`"
-                );
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+            if !is_ours(&link) {
+                return Err(foreign(&name));
             }
             self.netlink()?.run(vec![Request::delete_link(link.index)])?;
         }
@@ -123,12 +120,15 @@ impl Addresses {
         let (near, far) = (self.link.clone(), format!("{}-end", self.link));
         let here = File::open("/proc/thread-self/ns/net")?;
         let ends = [End { name: &near, mac: MACS[0] }, End { name: &far, mac: MACS[1] }];
-        match self.netlink()?.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 65_535)]) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let link = self.netlink()?.link(&near)?;
-        let index = link.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "vanished"))?.index;
+        let made = self.netlink()?.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 65_535)]);
+        let link = match (made, self.netlink()?.link(&near)?) {
+            (Ok(()), Some(link)) => link,
+            (Ok(()), None) => return Err(io::Error::new(io::ErrorKind::NotFound, "vanished")),
+            (Err(error), _) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            (Err(_), Some(link)) if is_ours(&link) => link,
+            (Err(_), _) => return Err(foreign(&near)),
+        };
+        let index = link.index;
         self.netlink()?.run(vec![Request::mark(index, MARK), Request::up(index)])?;
         self.index = Some(index);
         Ok(())
@@ -158,6 +158,17 @@ impl Drop for Addresses {
             tracing::warn!(%error, link = self.link, "addresses of services stay behind");
         }
     }
+}
+
+fn is_ours(link: &Link) -> bool {
+    link.alias.as_deref() == Some(MARK)
+}
+
+fn foreign(link: &str) -> io::Error {
+    let why = format!(
+        "exists and was not made by this program; configure another name, or remove it with `ip link delete {link}`"
+    );
+    io::Error::new(io::ErrorKind::AlreadyExists, why)
 }
 
 /// Whether the machine has the address, from wherever.
