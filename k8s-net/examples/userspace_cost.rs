@@ -44,7 +44,9 @@ fn main() -> Outcome {
     compare("MiB", MEBIBYTES, sink, by_sink, send)?;
     compare("datagram there and back", DATAGRAMS, datagrams, by_datagrams, ask)?;
 
-    let open: Vec<_> = (0..100).map(|_| TcpStream::connect(by_echo)).collect::<Result<_, _>>()?;
+    let mut open: Vec<_> = (0..100).map(|_| TcpStream::connect(by_echo)).collect::<Result<_, _>>()?;
+    // From here on nobody has anything to do.
+    open.iter_mut().try_for_each(greet)?;
     let before = used()?;
     thread::sleep(IDLE);
     println!("idle for {IDLE:?} with {} connections: {:?}", open.len(), used()? - before);
@@ -150,11 +152,14 @@ fn serve_datagrams() -> Outcome<SocketAddr> {
 
 fn connect_and_greet(server: SocketAddr, count: u32) -> Outcome {
     for _ in 0..count {
-        let mut stream = TcpStream::connect(server)?;
-        stream.write_all(b"?")?;
-        stream.read_exact(&mut [0])?;
+        greet(&mut TcpStream::connect(server)?)?;
     }
     Ok(())
+}
+
+fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0])
 }
 
 fn send(server: SocketAddr, count: u32) -> Outcome {

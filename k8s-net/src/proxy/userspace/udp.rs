@@ -62,6 +62,14 @@ struct Link {
     last_ms: AtomicU64,
 }
 
+impl Flows {
+    /// Takes out the flow of this client, unless it is another one by now.
+    fn end(&mut self, client: SocketAddr, link: &Arc<Link>) -> Option<Flow> {
+        let is_this = self.by_client.get(&client).is_some_and(|flow| Arc::ptr_eq(&flow.link, link));
+        is_this.then(|| self.by_client.remove(&client)).flatten()
+    }
+}
+
 impl UdpPort {
     pub(super) fn new(frontend: Frontend, choice: Arc<Mutex<Choice>>, shared: Arc<Shared>) -> Self {
         let port = Port { frontend, choice, shared, flows: Mutex::default() };
@@ -149,15 +157,19 @@ impl Port {
 
     /// Sends a client's datagram to its endpoint. One that finds no endpoint or no room is lost, as datagrams are.
     fn pass_on(self: &Arc<Self>, socket: &Arc<UdpSocket>, client: SocketAddr, datagram: &[u8]) {
-        let known = self.flows.lock().by_client.get(&client).map(|flow| Arc::clone(&flow.link));
+        let known = {
+            let flows = self.flows.lock();
+            // Under the lock, so that it does not end as idle right now.
+            flows.by_client.get(&client).map(|flow| flow.link.touch(self.now_ms()))
+        };
         let outcome = match known {
-            Some(link) => link.send(datagram, self.now_ms()).or_else(|error| {
+            Some(link) => link.send(datagram).or_else(|error| {
                 // It says so of an earlier datagram, and this one was not sent.
                 let link = if is_refusal(&error) { self.redirect(socket, client, &link)? } else { link };
-                link.send(datagram, self.now_ms())
+                link.send(datagram)
             }),
             None => match self.open_flow(socket, client) {
-                Ok(Some(link)) => link.send(datagram, self.now_ms()),
+                Ok(Some(link)) => link.send(datagram),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             },
@@ -170,12 +182,13 @@ impl Port {
     /// `None` when there is no endpoint for the client, or no room.
     fn open_flow(self: &Arc<Self>, socket: &Arc<UdpSocket>, client: SocketAddr) -> io::Result<Option<Arc<Link>>> {
         let from = self.shared.inside.lock().client(client.ip());
-        let Some(permit) = self.permit() else { return Ok(None) };
         // Held to the end, so that no flow is opened by a choice that has changed meanwhile.
         let mut choice = self.choice.lock();
         let env = &self.shared.env;
         let candidates = choice.candidates(from, env.monotonic(), env.random());
         let Some(target) = candidates.first().copied() else { return Ok(None) };
+        // Only now: who is refused makes nobody else's flow end.
+        let Some(permit) = self.permit() else { return Ok(None) };
         let mut flows = self.flows.lock();
         if flows.closed {
             return Ok(None);
@@ -258,27 +271,31 @@ impl Port {
     async fn answers(self: Arc<Self>, socket: Arc<UdpSocket>, client: SocketAddr, link: Arc<Link>) {
         tokio::select! {
             biased;
-            () = self.idle(&link) => {}
+            () = self.idle(client, &link) => {}
             error = self.carry(&socket, client, &link) => {
                 tracing::debug!(%error, frontend = %self.frontend, %client, "flow broken");
             }
         }
-        let is_this = |flow: &mut Flow| Arc::ptr_eq(&flow.link, &link);
-        let mut flows = self.flows.lock();
-        let is_this = flows.by_client.get_mut(&client).is_some_and(is_this);
-        let ended = is_this.then(|| flows.by_client.remove(&client));
-        drop(flows);
+        let ended = self.flows.lock().end(client, &link);
         drop(ended);
     }
 
-    async fn idle(&self, link: &Link) {
+    /// Ends the flow and resolves when nothing was said for the idle time.
+    async fn idle(&self, client: SocketAddr, link: &Arc<Link>) {
         let limit = self.shared.config.udp_idle;
         loop {
-            let quiet_ms = self.now_ms().saturating_sub(link.last_ms.load(Ordering::Relaxed));
-            let Some(left) = limit.checked_sub(Duration::from_millis(quiet_ms)).filter(|left| !left.is_zero()) else {
-                return;
+            let left = {
+                let mut flows = self.flows.lock();
+                let quiet = Duration::from_millis(self.now_ms().saturating_sub(link.last_ms.load(Ordering::Relaxed)));
+                if quiet >= limit {
+                    let ended = flows.end(client, link);
+                    drop(flows);
+                    drop(ended);
+                    return;
+                }
+                limit - quiet
             };
-            self.shared.env.sleep(left.max(Duration::from_millis(1))).await;
+            self.shared.env.sleep(left).await;
         }
     }
 
@@ -291,7 +308,7 @@ impl Port {
             loop {
                 match link.socket.try_recv(&mut buffer.bytes) {
                     Ok(length) => {
-                        link.last_ms.store(self.now_ms(), Ordering::Relaxed);
+                        link.touch(self.now_ms());
                         // Who is gone misses nothing.
                         let _ = socket.send_to(&buffer.bytes[..length], client).await;
                     }
@@ -314,9 +331,14 @@ impl Port {
 }
 
 impl Link {
-    /// At once or not at all: a full queue must not hold up other clients.
-    fn send(&self, datagram: &[u8], now_ms: u64) -> io::Result<()> {
+    /// Notes that a datagram came by.
+    fn touch(self: &Arc<Self>, now_ms: u64) -> Arc<Self> {
         self.last_ms.store(now_ms, Ordering::Relaxed);
+        Arc::clone(self)
+    }
+
+    /// At once or not at all: a full queue must not hold up other clients.
+    fn send(&self, datagram: &[u8]) -> io::Result<()> {
         send(&self.socket, datagram, SendFlags::DONTWAIT)?;
         Ok(())
     }
