@@ -173,6 +173,11 @@ impl Cluster {
     }
 }
 
+/// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
+/// no plugin upstream, and always there.
+pub const BUILTIN: [&str; 5] =
+    ["NamespaceLifecycle", "ServiceAccount", "NodeRestriction", "Priority", "DefaultTolerationSeconds"];
+
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
 /// yet; [`TaintNodes`] is left to clusters in which somebody lifts its taint.
 pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {

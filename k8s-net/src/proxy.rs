@@ -5,12 +5,14 @@
 
 mod endpoints;
 mod follow;
+mod metrics;
 mod nftables;
 mod plan;
 mod rules;
 mod stale;
 
 pub use follow::follow;
+pub use metrics::ProxyMetrics;
 pub use nftables::{Nftables, NftablesConfig};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};

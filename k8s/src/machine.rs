@@ -1,22 +1,27 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ipnet::IpNet;
-use k8s_core::env::{Env, Task};
+use k8s_core::{
+    api::api::core::v1::Taint,
+    env::{Env, Task},
+};
 use k8s_net::{
     pod::{Routed, RoutedConfig},
-    proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
+    proxy::{self, Nftables, NftablesConfig, NodeView, Proxy, ProxyMetrics},
 };
 use k8s_node::{
     agent::{Agent, ImageLimits, LogLimits},
     environment::DnsSettings,
     image::registry::{Registries, RegistrySettings},
     native::{Native, NativeConfig, ShimCommand},
+    node::{self, Reserved},
 };
 use k8s_reconcile::Client;
 
@@ -47,6 +52,21 @@ pub struct MachineOptions {
     pub image_limits: ImageLimits,
     /// How pods resolve names.
     pub dns: DnsSettings,
+    /// What the Node says beside what it finds out about the machine.
+    pub node: NodeOptions,
+}
+
+/// What an operator says of a Node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Labels besides the usual ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints for a Node that is registered for the first time.
+    pub taints: Vec<Taint>,
+    /// How many pods it takes; the agent's default without.
+    pub max_pods: Option<u32>,
+    /// What is kept from pods.
+    pub reserved: Reserved,
 }
 
 /// Why this machine cannot be a node: one sentence that names what is missing.
@@ -90,7 +110,7 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns } =
+        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns, node } =
             options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let mut config = native_config(&folder, shim, env.clone());
@@ -102,11 +122,17 @@ impl Machine {
         network.nft = NFT.into();
         let network = Routed::open(network).await.map_err(|error| failed(&error))?;
         let address = node_address();
+        let mut facts = node::Machine::detect(&folder);
+        facts.max_pods = node.max_pods.unwrap_or(facts.max_pods);
+        facts.reserved = node.reserved;
         let builder = Agent::builder(client, Arc::new(native), env, name)
             .network(Arc::new(network))
             .folder(folder.join("pods"))
             .addresses(vec![address])
             .port(port)
+            .machine(facts)
+            .labels(node.labels)
+            .taints(node.taints)
             .log_limits(log_limits)
             .image_limits(image_limits)
             .dns(dns);
@@ -134,7 +160,7 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
 }
 
 /// Starts the service proxy of a node. It runs until the task is dropped; the rules stay in force.
-pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet) -> Task {
+pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet, metrics: Arc<ProxyMetrics>) -> Task {
     let view = NodeView {
         name: node.to_owned(),
         addresses: vec![node_address()],
@@ -143,5 +169,5 @@ pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet) -> Ta
     };
     let backend = Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() });
     let mut proxy = Proxy::new(view, backend);
-    env.spawn("service-proxy", Box::pin(async move { proxy::follow(&client, &mut proxy).await }))
+    env.spawn("service-proxy", Box::pin(async move { proxy::follow(&client, &mut proxy, &metrics).await }))
 }
