@@ -111,6 +111,7 @@ pub struct Leadership {
     leader_elect_retry_period: Option<GoDuration>,
     /// The kind of object that is locked; there are Leases only
     #[arg(long, default_value = "leases", value_parser = ["leases"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
     leader_elect_resource_lock: String,
     /// The name of the Lease [default: the program's]
     #[arg(long, value_name = "NAME")]
@@ -179,7 +180,7 @@ pub async fn run_leading<F: Future<Output = ()> + Send>(
     election: Option<Election>,
     client: &Client,
     metrics: &Metrics,
-    work: impl FnOnce(Client, CancellationToken) -> F,
+    work: impl FnOnce(Client, CancellationToken) -> F + Send,
 ) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let Some(election) = election else {

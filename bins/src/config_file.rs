@@ -103,7 +103,10 @@ mod tests {
     const FORM: Form = Form {
         api_version: "example/v1",
         kind: "Sample",
-        refused: &[("qps", &["50", "50.0"], "requests are not slowed down"), ("items[].weight", &["1"], "all are equal")],
+        refused: &[
+            ("qps", &["50", "50.0"], "requests are not slowed down"),
+            ("items[].weight", &["1"], "all are equal"),
+        ],
     };
 
     fn read(fields: &str) -> Result<Sample, String> {

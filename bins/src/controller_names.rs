@@ -56,6 +56,9 @@ mod tests {
         assert_eq!(read("namespace,replicaset-controller").unwrap(), ["replicaset-controller", "namespace-controller"]);
         assert_eq!(read("-namespace").unwrap(), [""; 0]);
         let error = read("*,-no-such-controller").unwrap_err();
-        assert!(error.starts_with("--controllers: there is no controller \"no-such-controller\"; there are "), "{error}");
+        assert!(
+            error.starts_with("--controllers: there is no controller \"no-such-controller\"; there are "),
+            "{error}"
+        );
     }
 }

@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        let cases = [("1h30m", 5_400_000), ("15s", 15_000), ("1.5s", 1_500), ("500ms", 500), ("0", 0), ("2m0.5s", 120_500)];
+        let cases =
+            [("1h30m", 5_400_000), ("15s", 15_000), ("1.5s", 1_500), ("500ms", 500), ("0", 0), ("2m0.5s", 120_500)];
         for (text, millis) in cases {
             assert_eq!(text.parse::<GoDuration>(), Ok(GoDuration(Duration::from_millis(millis))), "{text}");
         }

@@ -168,7 +168,11 @@ const FORM: Form = Form {
         ("allowedUnsafeSysctls", &["[]"], "only safe sysctls are set"),
         ("volumePluginDir", &["\"\""], "there are no volume plugins"),
         ("volumeStatsAggPeriod", &["\"0s\"", "\"1m0s\"", "\"1m\""], "volumes are not measured"),
-        ("hairpinMode", &["\"\"", "\"hairpin-veth\"", "\"promiscuous-bridge\""], "pods reach themselves through services"),
+        (
+            "hairpinMode",
+            &["\"\"", "\"hairpin-veth\"", "\"promiscuous-bridge\""],
+            "pods reach themselves through services",
+        ),
         ("streamingConnectionIdleTimeout", &["\"0s\"", "\"4h0m0s\"", "\"4h\""], "idle connections stay"),
         ("runtimeRequestTimeout", &["\"0s\"", "\"2m0s\"", "\"2m\""], "there is no other runtime to wait for"),
         ("enableDebuggingHandlers", &["true"], "exec, attach, logs and port-forward are there"),

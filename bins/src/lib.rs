@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)] // Programs read the environment and end the process; libraries do not.
 
+pub mod apiserver_flags;
 pub mod component;
 pub mod config_file;
 pub mod controller_names;

@@ -67,7 +67,8 @@ struct PluginArguments {
 /// Plugins of upstream's that here are no plugins but how the scheduler works.
 const ALWAYS: [&str; 3] = ["SchedulingGates", "PrioritySort", "DefaultBinder"];
 
-const POINT: &str = "the plugins of this point work always, as upstream by default; filter, score and multiPoint can be set";
+const POINT: &str =
+    "the plugins of this point work always, as upstream by default; filter, score and multiPoint can be set";
 
 const FORM: Form = Form {
     api_version: "kubescheduler.config.k8s.io/v1",
@@ -178,15 +179,22 @@ impl PluginSet {
         for (index, plugin) in self.enabled.iter().enumerate() {
             if !known.contains(&plugin.name.as_str()) {
                 let list = known.join(", ");
-                return Err(format!("{}.name: there is no plugin {:?}; there are {list}", named("enabled", index), plugin.name));
+                return Err(format!(
+                    "{}.name: there is no plugin {:?}; there are {list}",
+                    named("enabled", index),
+                    plugin.name
+                ));
             }
             if !(0..=100).contains(&plugin.weight) {
                 return Err(format!("{}.weight: {} is not from 0 to 100", named("enabled", index), plugin.weight));
             }
         }
-        let unknown = self.disabled.iter().position(|plugin| plugin.name != "*" && !known.contains(&plugin.name.as_str()));
+        let unknown =
+            self.disabled.iter().position(|plugin| plugin.name != "*" && !known.contains(&plugin.name.as_str()));
         match unknown {
-            Some(index) => Err(format!("{}.name: there is no plugin {:?}", named("disabled", index), self.disabled[index].name)),
+            Some(index) => {
+                Err(format!("{}.name: there is no plugin {:?}", named("disabled", index), self.disabled[index].name))
+            }
             None => Ok(()),
         }
     }
@@ -215,7 +223,9 @@ impl PluginArguments {
             other => return Err(format!("{at}.name: there is no plugin {other:?} with arguments")),
         };
         match fields.iter().find(|(name, value)| usual.get(name.as_str()) != Some(*value)) {
-            Some((name, _)) => Err(format!("{at}.args.{name}: it is not supported: the plugin works with its defaults")),
+            Some((name, _)) => {
+                Err(format!("{at}.args.{name}: it is not supported: the plugin works with its defaults"))
+            }
             None => Ok(()),
         }
     }

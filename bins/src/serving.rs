@@ -115,13 +115,13 @@ impl Metrics {
 }
 
 impl ServingArguments {
-    /// Opens the port; port 0 opens none.
+    /// Opens the port; port 0 opens none. `ready` is what `/readyz` says; alive is who answers.
     pub async fn serve(
         &self,
         env: &Env,
         port: u16,
         (reach, client): (&Reach, &Client),
-        (health, metrics): (Health, Metrics),
+        (ready, metrics): (Health, Metrics),
         stop: &CancellationToken,
     ) -> Result<Option<Task>, Failure> {
         if port == 0 {
@@ -150,7 +150,7 @@ impl ServingArguments {
             Reviews::new(reviewer(&self.authentication_kubeconfig)?, reviewer(&self.authorization_kubeconfig)?);
         let tls = tls::server_from(env, &identity, authorities.as_deref(), self.tls.tls_min_version)?;
         let address = SocketAddr::new(self.bind_address, port);
-        let port = Port { health: Arc::new(health), metrics, reviews: Some(reviews) };
+        let port = Port { live: Arc::default(), ready: Arc::new(ready), metrics, reviews: Some(reviews) };
         Ok(Some(port.open(env, address, Some(tls), stop).await?))
     }
 }
@@ -158,8 +158,10 @@ impl ServingArguments {
 /// What answers on such a port.
 #[derive(Clone)]
 pub struct Port {
-    /// What the health paths say.
-    pub health: Arc<Health>,
+    /// What `/healthz` and `/livez` say.
+    pub live: Arc<Health>,
+    /// What `/readyz` says.
+    pub ready: Arc<Health>,
     /// What `/metrics` says.
     pub metrics: Metrics,
     /// Who is asked whether somebody may read what is not open to everyone; without, everything is.
@@ -200,7 +202,8 @@ impl Port {
         match (first, rest) {
             ("metrics", "") => Ok(health::metrics(self.metrics.text())),
             ("healthz" | "livez" | "readyz", name) => {
-                let verdict = self.health.verdict(first, Some(name).filter(|name| !name.is_empty()), query);
+                let health = if first == "readyz" { &self.ready } else { &self.live };
+                let verdict = health.verdict(first, Some(name).filter(|name| !name.is_empty()), query);
                 verdict.map(health::Verdict::response).ok_or_else(ApiError::no_such_path)
             }
             _ => Err(ApiError::no_such_path()),

@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_core::registry::Registry;
-use k8s_reconcile::{
-    Client, Controller, Reconciler,
-    controller::Running,
-    metrics,
-};
+use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
     deployment, disruption, endpoint_slice, endpoints, garbage, namespace, node_lifecycle, pod_gc, replica_set,
@@ -47,7 +43,12 @@ pub struct Options {
 impl Options {
     /// All controllers for these kinds.
     pub fn all(registry: Arc<Registry>) -> Self {
-        Self { enabled: CONTROLLERS.iter().map(|(name, _)| *name).collect(), registry, workers: BTreeMap::new(), root_ca_pem: None }
+        Self {
+            enabled: CONTROLLERS.iter().map(|(name, _)| *name).collect(),
+            registry,
+            workers: BTreeMap::new(),
+            root_ca_pem: None,
+        }
     }
 }
 
@@ -77,7 +78,9 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
         let running = match *name {
             "deployment-controller" => options.sized(name, deployment::controller()).start(client),
             "replicaset-controller" => options.sized(name, replica_set::controller()).start(client),
-            "replicationcontroller-controller" => options.sized(name, replication_controller::controller()).start(client),
+            "replicationcontroller-controller" => {
+                options.sized(name, replication_controller::controller()).start(client)
+            }
             "endpoints-controller" => options.sized(name, endpoints::controller()).start(client),
             "endpointslice-controller" => options.sized(name, endpoint_slice::controller()).start(client),
             "node-lifecycle-controller" => node_lifecycle::controller(client.env().clone()).start(client),

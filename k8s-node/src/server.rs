@@ -53,7 +53,13 @@ impl NodeServer {
     /// The server of `agent` for these callers.
     pub fn new(agent: &Agent, callers: Callers) -> Self {
         let shared = agent.shared();
-        Self { agent: Arc::downgrade(shared), env: shared.env.clone(), callers: Arc::new(callers), node: shared.node_name.as_str().into(), more_metrics: None }
+        Self {
+            agent: Arc::downgrade(shared),
+            env: shared.env.clone(),
+            callers: Arc::new(callers),
+            node: shared.node_name.as_str().into(),
+            more_metrics: None,
+        }
     }
 
     /// What `/metrics` shows beside the node's own figures: samples in the Prometheus text format.

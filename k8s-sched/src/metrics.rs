@@ -13,9 +13,8 @@ use k8s_core::metrics::{Histogram, Samples};
 use parking_lot::Mutex;
 
 /// Upstream's bounds: from 1 ms, doubling.
-const BOUNDS: &[f64] = &[
-    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
-];
+const BOUNDS: &[f64] =
+    &[0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384];
 /// The parts of the queue, in the order of [`PodQueue::lengths`](crate::queue::PodQueue::lengths).
 const QUEUES: [&str; 4] = ["active", "backoff", "unschedulable", "gated"];
 

@@ -183,7 +183,9 @@ impl ControlPlane {
         });
         let identity = match (settings.serving, address) {
             (Some(identity), _) => Some(identity),
-            (None, Some(address)) => Some(own_identity(&credentials, address, &settings.service_cidr, options.advertise)?),
+            (None, Some(address)) => {
+                Some(own_identity(&credentials, address, &settings.service_cidr, options.advertise)?)
+            }
             (None, None) => None,
         };
         let mut authorities = credentials.ca_pem().to_owned();

@@ -98,7 +98,8 @@ impl Reviewer for Reviews {
     async fn review(&self, question: NodeQuestion<'_>) -> ApiResult<()> {
         let NodeQuestion { certificates, bearer, verb, node, subresource } = question;
         let caller = self.caller(&Credentials { certificates, bearer }).await?;
-        let attributes = json!({"verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node});
+        let attributes =
+            json!({"verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node});
         let what = format!("{verb} nodes/{subresource} of node {node:?}");
         self.authorize(&caller, "resourceAttributes", attributes, &what).await
     }

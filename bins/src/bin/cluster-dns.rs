@@ -62,7 +62,8 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let progress = Progress::default();
     let env = System::current();
-    let (client, ..) = arguments.reach.of("cluster-dns", ClientConnection::default()).client(&env, &Metrics::default())?;
+    let (client, ..) =
+        arguments.reach.of("cluster-dns", ClientConnection::default()).client(&env, &Metrics::default())?;
     let resolv_conf = read_resolv_conf(&arguments.resolv_conf)?;
     let pod_cidr = arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?;
     let node = arguments.hostname_override.unwrap_or_else(host_name);

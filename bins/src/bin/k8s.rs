@@ -3,7 +3,11 @@
 
 use std::process::ExitCode;
 
-use bins::{image, kubeconfig, program::{self, Verbosity}, reset, up};
+use bins::{
+    image, kubeconfig,
+    program::{self, Verbosity},
+    reset, up,
+};
 use clap::{Parser, Subcommand};
 
 /// A Kubernetes cluster in one program.

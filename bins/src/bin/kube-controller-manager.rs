@@ -40,6 +40,7 @@ struct Arguments {
     root_ca_file: Option<PathBuf>,
     /// Each controller has a service account of its own; there is no other way
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
     use_service_account_credentials: String,
     #[command(flatten)]
     concurrency: Concurrency,
@@ -133,7 +134,10 @@ const REFUSED: &[Refused] = &[
     ("cert-dir", "a certificate is made in memory, or given by --tls-cert-file"),
     ("requestheader-client-ca-file", "there is no front proxy"),
     ("authentication-skip-lookup", "nothing is looked up; --client-ca-file says whose certificates are believed"),
-    ("authentication-tolerate-lookup-failure", "nothing is looked up; --client-ca-file says whose certificates are believed"),
+    (
+        "authentication-tolerate-lookup-failure",
+        "nothing is looked up; --client-ca-file says whose certificates are believed",
+    ),
     ("authentication-token-webhook-cache-ttl", "answers are not kept"),
     ("authorization-webhook-cache-authorized-ttl", "answers are not kept"),
     ("authorization-webhook-cache-unauthorized-ttl", "answers are not kept"),
@@ -155,7 +159,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut options = Options::all(Arc::new(Registry::builtin()));
     options.enabled = controller_names::enabled(&arguments.controllers)?;
     options.workers = arguments.concurrency.workers();
-    options.root_ca_pem = arguments.root_ca_file.as_deref().map(|path| read_flag("--root-ca-file", path)).transpose()?;
+    options.root_ca_pem =
+        arguments.root_ca_file.as_deref().map(|path| read_flag("--root-ca-file", path)).transpose()?;
     let election = arguments.leadership.election("kube-controller-manager", &env)?;
     let (metrics, stop) = (Metrics::default(), CancellationToken::new());
     let reach = arguments.reach.of("kube-controller-manager", ClientConnection::default());

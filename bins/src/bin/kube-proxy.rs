@@ -37,6 +37,7 @@ struct Arguments {
     proxy_mode: Option<String>,
     /// On which of the machine's addresses node ports answer; the node's own is all that there is
     #[arg(long, default_value = "primary", value_parser = ["primary"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
     nodeport_addresses: String,
     /// Address and port of the health port, open to everyone; port 0 for none [default: 0.0.0.0:10256]
     #[arg(long, value_name = "IP:PORT")]
@@ -107,8 +108,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let counted = Arc::new(ProxyMetrics::default());
     let (told, checked) = (counted.clone(), counted.clone());
     metrics.add(move || told.render());
-    let in_force = Health::new().check("rules", move || checked.health().map(drop));
-    let port = Port { health: Arc::new(in_force), metrics, reviews: None };
+    let in_force = Arc::new(Health::new().check("rules", move || checked.health().map(drop)));
+    let port = Port { live: in_force.clone(), ready: in_force, metrics, reviews: None };
     let mut ports = Vec::new();
     for address in [health, numbers].into_iter().filter(|address| address.port() > 0) {
         ports.push(port.clone().open(&env, address, None, &stop).await?);
@@ -124,6 +125,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 fn address(what: &str, given: Option<String>, usual: &'static str) -> Result<SocketAddr, Failure> {
     let text = given.filter(|text| !text.is_empty()).unwrap_or_else(|| usual.to_owned());
     let port = usual.rsplit(':').next().unwrap_or_default();
-    let read = text.parse().or_else(|_| format!("{text}:{port}").parse());
+    let read: Result<SocketAddr, _> = text.parse().or_else(|_| format!("{text}:{port}").parse());
     Ok(read.map_err(|why| format!("--{what}-bind-address {text}: {why}"))?)
 }

@@ -60,7 +60,10 @@ const REFUSED: &[Refused] = &[
     ("authorization-webhook-cache-authorized-ttl", "answers are not kept"),
     ("authorization-webhook-cache-unauthorized-ttl", "answers are not kept"),
     ("authorization-always-allow-paths", "/healthz, /livez and /readyz are open to everyone"),
-    ("authentication-tolerate-lookup-failure", "nothing is looked up; --client-ca-file says whose certificates are believed"),
+    (
+        "authentication-tolerate-lookup-failure",
+        "nothing is looked up; --client-ca-file says whose certificates are believed",
+    ),
     ("tls-cipher-suites", "the safe suites are spoken"),
     ("logging-format", "the log is text on standard error"),
     ("show-hidden-metrics-for-version", "no metric is hidden"),

@@ -110,7 +110,7 @@ impl Requests {
         out.family(name, "counter", "Requests by verb, resource and answer.");
         for (series, count) in self.total.lock().iter() {
             let code = series.code.to_string();
-            let labels = [&[("code", code.as_str())], series.labels().as_slice()].concat();
+            let labels = [&[("code", code.as_str())][..], &series.labels()].concat();
             out.sample(name, &labels, count);
         }
         let name = "apiserver_request_duration_seconds";
@@ -124,7 +124,8 @@ impl Requests {
         out.sample(name, &[("request_kind", "mutating")], self.mutating.load(Relaxed));
         let (name, help) = ("apiserver_longrunning_requests", "Watches and connections that are open.");
         out.single(name, "gauge", help, self.long_running.load(Relaxed));
-        let (name, help) = ("apiserver_request_panics_total", "Requests that could not be handled because of a defect.");
+        let (name, help) =
+            ("apiserver_request_panics_total", "Requests that could not be handled because of a defect.");
         out.single(name, "counter", help, self.panics.load(Relaxed));
         out.into_text()
     }
@@ -133,7 +134,12 @@ impl Requests {
 impl Series {
     fn labels(&self) -> [(&'static str, &str); 4] {
         let Self { verb, group, resource, subresource, .. } = self;
-        [("group", group), ("resource", resource), ("subresource", subresource), ("verb", verb)]
+        [
+            ("group", group.as_str()),
+            ("resource", resource.as_str()),
+            ("subresource", subresource.as_str()),
+            ("verb", *verb),
+        ]
     }
 }
 

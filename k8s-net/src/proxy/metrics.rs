@@ -9,9 +9,8 @@ use k8s_core::{
 use parking_lot::Mutex;
 
 /// Upstream's bounds: from 1 ms, doubling.
-const BOUNDS: &[f64] = &[
-    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
-];
+const BOUNDS: &[f64] =
+    &[0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384];
 
 /// Counters of one proxy.
 #[derive(Debug)]
@@ -64,9 +63,11 @@ impl ProxyMetrics {
         out.family(name, "histogram", "How long bringing the rules in force took.");
         out.histogram(name, &[], &self.durations);
         let last = self.last.lock();
-        let (name, help) = ("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When rules were last brought in force.");
+        let (name, help) =
+            ("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When rules were last brought in force.");
         out.single(name, "gauge", help, last.succeeded.map_or(0, |at| at.as_second()));
-        let (name, help) = ("kubeproxy_sync_proxy_rules_sync_failures_total", "How often rules were not brought in force.");
+        let (name, help) =
+            ("kubeproxy_sync_proxy_rules_sync_failures_total", "How often rules were not brought in force.");
         out.single(name, "counter", help, last.failures);
         out.into_text()
     }

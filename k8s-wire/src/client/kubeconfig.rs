@@ -221,10 +221,8 @@ fn pem(kubeconfig: &Path, field: &str, data: Option<&str>, path: Option<&Path>) 
     }
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
     let path = beside(kubeconfig, path);
-    let unread = |why| ConfigError::Invalid {
-        path: kubeconfig.into(),
-        why: format!("{field}: {}: {why}", path.display()),
-    };
+    let unread =
+        |why| ConfigError::Invalid { path: kubeconfig.into(), why: format!("{field}: {}: {why}", path.display()) };
     std::fs::read_to_string(&path).map(Some).map_err(unread)
 }
 
