@@ -104,7 +104,7 @@ async fn of_two_controller_managers_one_leads_and_the_other_takes_over() {
     let path = "/api/v1/namespaces/team/serviceaccounts/default";
     asker.until("the account is there", async || asker.text(api.port, path).await.ok()).await;
     let metrics = fourth.metrics(&asker).await.unwrap();
-    let done = metrics.value("workqueue_adds_total", &[("name", "serviceaccount-controller")]);
+    let done = metrics.value("workqueue_adds_total", &[("name", "service-account-controller")]);
     assert!(done.is_some_and(|adds| adds >= 1.0), "{done:?}");
     metrics.promises(&["workqueue_depth", "workqueue_queue_duration_seconds", "workqueue_work_duration_seconds"]);
     metrics.promises(&["workqueue_retries_total", "rest_client_requests_total", "process_cpu_seconds_total"]);
