@@ -230,3 +230,46 @@ impl PluginArguments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s::{
+        core::api::api::core::v1::{Node, Pod},
+        sched::{Decision, PodInfo, Snapshot, schedule_one},
+    };
+
+    use super::*;
+
+    #[test]
+    fn plugins_that_are_disabled_do_not_decide() {
+        let node: Node = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "spec": {"unschedulable": true},
+            "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "9"}},
+        }))
+        .unwrap();
+        let pod: Pod = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"containers": []},
+        }))
+        .unwrap();
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(&node);
+        let all = "{multiPoint: {disabled: [{name: '*'}], \
+                   enabled: [{name: SchedulingGates}, {name: PrioritySort}, {name: DefaultBinder}, {name: ImageLocality}]}}";
+        let cases = [
+            ("{}", false),
+            (
+                "{filter: {disabled: [{name: NodeUnschedulable}]}, score: {enabled: [{name: NodeAffinity, weight: 9}]}}",
+                true,
+            ),
+            ("{filter: {disabled: [{name: '*'}], enabled: [{name: NodeUnschedulable}]}}", false),
+            (all, true),
+        ];
+        for (plugins, fits) in cases {
+            let profile: ProfileConfiguration = serde_saphyr::from_str(&format!("plugins: {plugins}")).unwrap();
+            let profile = profile.resolve("default-scheduler", "profiles[0]").unwrap();
+            let decision = schedule_one(&snapshot, &PodInfo::new(&pod), &profile, 0);
+            assert_eq!(matches!(decision, Decision::Node { .. }), fits, "{plugins}");
+        }
+    }
+}

@@ -351,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_reserved_is_kept_from_pods() {
+        let reserved = Reserved { milli_cpus: 300, memory_bytes: 1 << 30, storage_bytes: 1 << 30 };
+        let (whole, less) = (Machine::simulated(), Machine { reserved, ..Machine::simulated() });
+        assert_eq!(capacity(&whole), capacity(&less));
+        let (whole, less) = (allocatable(&whole), allocatable(&less));
+        assert_eq!((whole["cpu"].to_string().as_str(), less["cpu"].to_string().as_str()), ("8", "7700m"));
+        assert_eq!(whole["memory"].value() - less["memory"].value(), 1 << 30);
+        assert_eq!(whole["ephemeral-storage"].value() - less["ephemeral-storage"].value(), 1 << 30);
+    }
+
+    #[test]
     fn what_others_added_and_when_conditions_turned_is_kept() {
         let machine = Machine::simulated();
         let mut known = status(&settings(), &machine, Pressure::default(), &[], None, at(0));

@@ -44,6 +44,13 @@ impl Reviews {
         self.authorize(caller, "nonResourceAttributes", attributes, &what).await
     }
 
+    async fn may_use_node(&self, caller: &Caller, verb: &str, node: &str, subresource: &str) -> ApiResult<()> {
+        let attributes =
+            json!({"verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node});
+        let what = format!("{verb} nodes/{subresource} of node {node:?}");
+        self.authorize(caller, "resourceAttributes", attributes, &what).await
+    }
+
     async fn by_token(&self, token: &str) -> ApiResult<Caller> {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
         let answer = create(&self.authentication, "authentication.k8s.io", "tokenreviews", &review).await?;
@@ -95,13 +102,17 @@ impl Reviews {
 
 #[async_trait]
 impl Reviewer for Reviews {
+    /// As the kubelet: what has a subresource of its own is also for who may use `nodes/proxy`, but for metrics and
+    /// stats.
     async fn review(&self, question: NodeQuestion<'_>) -> ApiResult<()> {
         let NodeQuestion { certificates, bearer, verb, node, subresource } = question;
         let caller = self.caller(&Credentials { certificates, bearer }).await?;
-        let attributes =
-            json!({"verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node});
-        let what = format!("{verb} nodes/{subresource} of node {node:?}");
-        self.authorize(&caller, "resourceAttributes", attributes, &what).await
+        match self.may_use_node(&caller, verb, node, subresource).await {
+            Err(refused) if refused.code() == 403 && matches!(subresource, "pods" | "healthz") => {
+                self.may_use_node(&caller, verb, node, "proxy").await.map_err(|_| refused)
+            }
+            decided => decided,
+        }
     }
 }
 
