@@ -11,9 +11,8 @@ use k8s::{
 
 use crate::{
     go_duration::GoDuration,
-    process_metrics,
     program::{Failure, Refused},
-    serving::{TlsArguments, read_flag},
+    serving::{Metrics, TlsArguments, read_flag},
 };
 
 /// A plugin that is there and off unless it is asked for.
@@ -110,6 +109,7 @@ impl ServerArguments {
             }
             None => None,
         };
+        let metrics = Metrics::default();
         let settings = ControlPlaneSettings {
             service_cidr,
             node_ports: self.service_node_port_range,
@@ -120,7 +120,7 @@ impl ServerArguments {
             serving: self.tls.identity()?,
             client_authorities_pem,
             min_tls: self.tls.tls_min_version,
-            metrics: Some(Box::new(process_metrics::samples)),
+            metrics: Some(Box::new(move || metrics.text())),
         };
         Ok((settings, more))
     }

@@ -150,7 +150,8 @@ impl ServingArguments {
             Reviews::new(reviewer(&self.authentication_kubeconfig)?, reviewer(&self.authorization_kubeconfig)?);
         let tls = tls::server_from(env, &identity, authorities.as_deref(), self.tls.tls_min_version)?;
         let address = SocketAddr::new(self.bind_address, port);
-        let port = Port { live: Arc::default(), ready: Arc::new(ready), metrics, reviews: Some(reviews) };
+        let port =
+            Port { live: Arc::default(), ready: Arc::new(ready), metrics: Some(metrics), reviews: Some(reviews) };
         Ok(Some(port.open(env, address, Some(tls), stop).await?))
     }
 }
@@ -162,8 +163,8 @@ pub struct Port {
     pub live: Arc<Health>,
     /// What `/readyz` says.
     pub ready: Arc<Health>,
-    /// What `/metrics` says.
-    pub metrics: Metrics,
+    /// What `/metrics` says, if there is that.
+    pub metrics: Option<Metrics>,
     /// Who is asked whether somebody may read what is not open to everyone; without, everything is.
     pub reviews: Option<Reviews>,
 }
@@ -200,7 +201,10 @@ impl Port {
         }
         let (first, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
         match (first, rest) {
-            ("metrics", "") => Ok(health::metrics(self.metrics.text())),
+            ("metrics", "") => {
+                let metrics = self.metrics.as_ref().ok_or_else(ApiError::no_such_path)?;
+                Ok(health::metrics(metrics.text()))
+            }
             ("healthz" | "livez" | "readyz", name) => {
                 let health = if first == "readyz" { &self.ready } else { &self.live };
                 let verdict = health.verdict(first, Some(name).filter(|name| !name.is_empty()), query);

@@ -109,10 +109,13 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (told, checked) = (counted.clone(), counted.clone());
     metrics.add(move || told.render());
     let in_force = Arc::new(Health::new().check("rules", move || checked.health().map(drop)));
-    let port = Port { live: in_force.clone(), ready: in_force, metrics, reviews: None };
+    let port = Port { live: in_force.clone(), ready: in_force, metrics: None, reviews: None };
+    let with_metrics = Port { metrics: Some(metrics), ..port.clone() };
     let mut ports = Vec::new();
-    for address in [health, numbers].into_iter().filter(|address| address.port() > 0) {
-        ports.push(port.clone().open(&env, address, None, &stop).await?);
+    for (port, address) in [(port, health), (with_metrics, numbers)] {
+        if address.port() > 0 {
+            ports.push(port.open(&env, address, None, &stop).await?);
+        }
     }
     let proxy = machine::start_proxy(client, &env, &name, cidr, counted);
     Progress::default().done(format_args!("kube-proxy for node {name} started"));
