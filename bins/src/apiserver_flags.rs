@@ -1,10 +1,10 @@
 //! The flags of `kube-apiserver` that say what is served and how, as upstream names them, and those that are not there.
 
-use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::Args;
 use k8s::{
-    apiserver::admission::{Admission, BUILTIN, TaintNodes},
+    apiserver::admission::BUILTIN,
     control_plane::{ControlPlaneSettings, TOKEN_ISSUER},
     wire::pki,
 };
@@ -15,9 +15,6 @@ use crate::{
     serving::{Metrics, TlsArguments, read_flag},
 };
 
-/// A plugin that is there and off unless it is asked for.
-const OPTIONAL: &str = "TaintNodesByCondition";
-
 /// The flags.
 #[derive(Args)]
 pub struct ServerArguments {
@@ -27,7 +24,7 @@ pub struct ServerArguments {
     /// The node ports of Services
     #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST", value_parser = ports)]
     service_node_port_range: RangeInclusive<u16>,
-    /// Admission plugins to turn on beside those that are on by default
+    /// Admission plugins to have on; all that there are are on unless they are turned off
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     enable_admission_plugins: Vec<String>,
     /// Admission plugins to turn off
@@ -71,8 +68,8 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 impl ServerArguments {
-    /// What they come to, with the admission plugins that are turned on.
-    pub fn settings(self) -> Result<(ControlPlaneSettings, Vec<Arc<dyn Admission>>), Failure> {
+    /// What they come to.
+    pub fn settings(self) -> Result<ControlPlaneSettings, Failure> {
         let range = &self.service_cluster_ip_range;
         let service_cidr = range.parse().map_err(|why| format!("--service-cluster-ip-range {range}: {why}"))?;
         let GoDuration(request_timeout) = self.request_timeout;
@@ -83,22 +80,15 @@ impl ServerArguments {
             ("enable-admission-plugins", &self.enable_admission_plugins),
             ("disable-admission-plugins", &self.disable_admission_plugins),
         ] {
-            let is_known = |name: &&String| BUILTIN.contains(&name.as_str()) || *name == OPTIONAL;
-            if let Some(name) = names.iter().find(|name| !is_known(name)) {
+            if let Some(name) = names.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
                 let all = BUILTIN.join(", ");
-                return Err(
-                    format!("--{flag}: there is no admission plugin {name:?}; there are {all}, {OPTIONAL}").into()
-                );
+                return Err(format!("--{flag}: there is no admission plugin {name:?}; there are {all}").into());
             }
         }
         if let Some(name) =
             self.enable_admission_plugins.iter().find(|name| self.disable_admission_plugins.contains(name))
         {
             return Err(format!("admission plugin {name}: it is both enabled and disabled").into());
-        }
-        let mut more: Vec<Arc<dyn Admission>> = Vec::new();
-        if self.enable_admission_plugins.iter().any(|name| name == OPTIONAL) {
-            more.push(Arc::new(TaintNodes));
         }
         let client_authorities_pem = match &self.client_ca_file {
             Some(path) => {
@@ -110,7 +100,7 @@ impl ServerArguments {
             None => None,
         };
         let metrics = Metrics::default();
-        let settings = ControlPlaneSettings {
+        Ok(ControlPlaneSettings {
             service_cidr,
             node_ports: self.service_node_port_range,
             issuer: self.service_account_issuer,
@@ -121,8 +111,7 @@ impl ServerArguments {
             client_authorities_pem,
             min_tls: self.tls.tls_min_version,
             metrics: Some(Box::new(move || metrics.text())),
-        };
-        Ok((settings, more))
+        })
     }
 }
 

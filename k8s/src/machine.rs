@@ -1,5 +1,7 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
+mod requirements;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, UdpSocket},
@@ -24,6 +26,8 @@ use k8s_node::{
     node::{self, Reserved},
 };
 use k8s_reconcile::Client;
+
+pub use self::requirements::{check_kernel, check_privileges};
 
 /// Where pods get their addresses unless said otherwise.
 pub const DEFAULT_POD_CIDR: &str = "10.244.0.0/24";
@@ -78,22 +82,6 @@ pub struct MachineError(pub String);
 pub struct Machine {
     /// The agent.
     pub agent: Agent,
-}
-
-/// Checks what a node needs before anything is started. The error names the first thing that is missing.
-pub fn check_privileges() -> Result<(), MachineError> {
-    let is_root = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
-    });
-    if !is_root {
-        let why = "a node with containers needs root (namespaces, cgroups, mounts); without it, add `--nodes hollow:1` for simulated nodes";
-        return Err(MachineError(why.into()));
-    }
-    if !Path::new(NFT).exists() {
-        let why = "the program nft is missing (Debian package nftables): the pod network and the service proxy need it";
-        return Err(MachineError(why.into()));
-    }
-    Ok(())
 }
 
 /// The address that others reach this machine at: that of the interface with the default route.

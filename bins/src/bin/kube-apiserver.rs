@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (settings, admission) = arguments.serving.settings()?;
+    let settings = arguments.serving.settings()?;
     let progress = Progress::default();
     let folder = data_dir::prepare(arguments.data_dir)?;
     let env = System::current();
@@ -91,7 +91,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         store: storage.store.clone(),
         credentials: credentials.clone(),
         registry: Registry::builtin(),
-        admission,
+        admission: Vec::new(),
         authorizers: Vec::new(),
         authenticators: Vec::new(),
         encryption,

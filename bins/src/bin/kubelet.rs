@@ -301,6 +301,7 @@ async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let pem = read_flag("--client-ca-file", path)?;
     let authorities = pki::certificates("client CA", pem.as_bytes())?;
     machine::check_privileges()?;
+    machine::check_kernel()?;
     let progress = Progress::default();
     let (env, metrics, stop) = (System::current(), Metrics::default(), CancellationToken::new());
     let name = arguments.hostname_override.take().unwrap_or_else(host_name);
