@@ -56,6 +56,7 @@ async fn limit_ranges_give_defaults_and_refuse_what_is_out_of_bounds() {
     }
     let elsewhere = doc!({"metadata": {"name": "free"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     api.create("namespaces", "", doc!({"metadata": {"name": "other"}})).await.unwrap();
+    api.create("serviceaccounts", "other", doc!({"metadata": {"name": "default"}})).await.unwrap();
     let free = api.create("pods", "other", elsewhere).await.unwrap();
     assert_eq!(free.at(&["spec", "containers", "0", "resources"]), Some(&doc!({})));
 }
