@@ -41,6 +41,7 @@ fn separate_programs() {
     let mut cluster = Cluster::separate(&machine, &outside);
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
     Scenario::new(kubectl.clone()).run("separate");
+    scenario::tells_figures(&kubectl, "node-1");
     names::resolve(&kubectl);
     cluster.interrupt();
 }
