@@ -1,0 +1,84 @@
+//! Each promise is checked by itself: a mirror that breaks it is found by its function.
+
+use super::*;
+use crate::{Memory, Store, Transaction, check::executor::block_on, contract::Clock};
+
+fn version(modified: u64, value: &'static str) -> Option<Version> {
+    Some(Version { modified: Revision(modified), value: value.into() })
+}
+
+fn told(key: &str, old: Option<Version>, new: Option<Version>) -> Told {
+    Told::Change { key: key.into(), old, new }
+}
+
+/// Seven revisions, and a mirror that listed at the second and at the sixth, and watched the rest.
+fn sound() -> (Truth, MirrorRecord) {
+    let store = Memory::new(Clock::new().env());
+    let transactions = [
+        Transaction::new().put("k/a", "1"),
+        Transaction::new().put("k/b", "2"),
+        Transaction::new().put("k/a", "3"),
+        Transaction::new().delete("k/a"),
+        Transaction::new().put("k/a", "5"),
+        Transaction::new().put("k/b", "6"),
+        Transaction::new().delete("k/b"),
+    ];
+    let mut truth = Truth::default();
+    for transaction in transactions {
+        let committed = block_on(store.commit(transaction)).expect("it is a plain commit");
+        truth.push(committed.change.expect("it changes something"), 0);
+    }
+    let items = vec![
+        Told::Began,
+        told("k/a", None, version(1, "1")),
+        told("k/b", None, version(2, "2")),
+        told("k/a", version(1, "1"), version(3, "3")),
+        told("k/a", version(3, "3"), version(5, "5")),
+        told("k/b", version(2, "2"), version(6, "6")),
+        told("k/b", version(6, "6"), None),
+    ];
+    let shown = [("k/a".into(), version(3, "3")), ("k/b".into(), version(2, "2"))];
+    let shown = shown.into_iter().filter_map(|(key, version)| Some((key, version?))).collect();
+    let mirror = MirrorRecord {
+        client: 0,
+        prefix: "k/".into(),
+        told: (0..).zip(items).collect(),
+        lists: [Revision(2), Revision(6)].into(),
+        looks: vec![Look { at: 4, reached: Revision(3), shown }],
+    };
+    (truth, mirror)
+}
+
+fn broken(check: impl Fn(&Truth, &MirrorRecord) -> Outcome, spoil: impl FnOnce(&mut MirrorRecord)) -> bool {
+    let (truth, mut mirror) = sound();
+    validate(&truth, &mirror).expect("it is sound");
+    spoil(&mut mirror);
+    check(&truth, &mirror).is_err()
+}
+
+#[test]
+fn each_promise_is_noticed_when_it_is_broken() {
+    assert!(broken(|_, mirror| chained(mirror), |mirror| drop(mirror.told.remove(3))));
+    assert!(broken(|_, mirror| chained(mirror), |mirror| mirror.told[1].1 = told("k/a", version(1, "1"), None)));
+    assert!(broken(genuine, |mirror| mirror.told[6].1 = told("k/b", None, version(6, "x"))));
+    assert!(broken(forward, |mirror| mirror.told[4].1 = told("k/a", None, version(1, "1"))));
+    assert!(broken(compressed, |mirror| drop(mirror.lists.remove(&Revision(6)))));
+    assert!(broken(current, |mirror| mirror.looks[0].reached = Revision(4)));
+    assert!(broken(current, |mirror| drop(mirror.looks[0].shown.remove("k/b"))));
+    assert!(broken(whole, |mirror| drop(mirror.told.pop())));
+    assert!(broken(whole, |mirror| mirror.told.truncate(4)));
+}
+
+#[test]
+fn a_mirror_that_begins_again_may_tell_a_state_twice_and_no_older_one() {
+    let again = |states: Vec<Told>| {
+        move |mirror: &mut MirrorRecord| {
+            mirror.lists.insert(Revision(7));
+            mirror.told.extend((7..).zip([Told::Began].into_iter().chain(states)));
+        }
+    };
+    assert!(!broken(validate, again(vec![told("k/a", None, version(5, "5"))])));
+    assert!(broken(forward, again(vec![told("k/a", None, version(3, "3"))])), "an older one");
+    assert!(broken(forward, again(vec![told("k/b", None, version(6, "6"))])), "one that was told to be gone");
+    assert!(broken(whole, again(vec![])), "nothing at all");
+}
