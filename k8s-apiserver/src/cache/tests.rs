@@ -18,7 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_core::{
     object::ObjectKey,
     registry::Registry,
@@ -279,6 +279,22 @@ async fn a_watch_is_woken_for_what_it_wants_and_nothing_else() {
     cache.wait_for(wanted).await.unwrap();
     assert_eq!(count.0.load(Relaxed), 1);
     assert!(one.poll_next_unpin(&mut cx).is_ready());
+}
+
+/// A watch of a namespace is found by the namespace; so must it still be when a watch of one of its objects has ended.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_takes_no_other_along() {
+    let env = paused();
+    let store = Faulty::new(env.clone());
+    let (cache, _task) = cache_over(&store, env).await;
+    let mut staying = watch(&cache, "", None).await.unwrap();
+    let ending = watch(&cache, "a", None).await.unwrap();
+    assert!(staying.next().now_or_never().is_none());
+    drop(ending);
+    store.put("b", "1").await;
+    assert_eq!(next(&mut staying).await, "b");
+    drop(staying);
+    assert_eq!(cache.watches(), 0);
 }
 
 #[tokio::test(start_paused = true)]
