@@ -231,7 +231,7 @@ impl Transport for LateSecrets {
         answer.body = match answer.body {
             ResponseBody::Watch(watch) if is_late => {
                 let env = self.env.clone();
-                let late = watch.then(move |event| env.sleep(Duration::from_secs(1200)).map(|()| event));
+                let late = watch.then(move |event| env.sleep(Duration::from_secs(1200)).map(move |()| event));
                 ResponseBody::Watch(Box::pin(late))
             }
             other => other,

@@ -93,8 +93,7 @@ impl Spoilt {
                 (Defect::UpdateIsAdded, WatchEvent::Modified(object)) => vec![Ok(WatchEvent::Added(object.clone()))],
                 (Defect::OlderGone, WatchEvent::Deleted(_)) => match before {
                     Some(before) if count.is_multiple_of(2) => {
-                        let older = format!("{:?}", before.meta.key());
-                        let json = super::scene::object(&before.meta.namespace, &before.meta.name, "old", &older);
+                        let json = super::scene::object(&before.meta.namespace, &before.meta.name, "old", "older");
                         let gone = k8s_core::object::Object::from_json(json.into(), Some(revision));
                         vec![gone.map(|gone| WatchEvent::Deleted(Arc::new(gone)))]
                     }

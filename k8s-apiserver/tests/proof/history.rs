@@ -135,7 +135,7 @@ async fn observe(env: Env, seed: u64, plan: &Plan) -> Result<Saw, Contradiction>
         recorder: recorder.clone(),
         acknowledged: AtomicU64::new(0),
         until: AtomicU64::new(0),
-        pace: Duration::from_millis(1500),
+        pace: Duration::from_secs(6),
     });
     let stores = (0..plan.servers).map(|number| store(&recorder, &env, number, &mut random)).collect();
     let stack = Stack::start(plan.layer, env.clone(), stores, Random::new(random.bits())).await;
@@ -191,7 +191,7 @@ fn store(recorder: &Arc<Recorder>, env: &Env, number: usize, random: &mut Random
     let (inner, random) = (recorder.client(number), Random::new(random.bits()));
     match number % 2 {
         0 => inner,
-        _ => Arc::new(Lagging::sometimes(inner, env.clone(), random, Duration::from_millis(2500))),
+        _ => Arc::new(Lagging::sometimes(inner, env.clone(), random, Duration::from_millis(800))),
     }
 }
 

@@ -97,7 +97,7 @@ impl Component {
         let client = Client::new(Arc::new(shaky), self.scene.env.clone());
         let informer = client.dynamic_informer(config_maps(), self.wanted.scope());
         let (scene, noted, defect) = (self.scene.clone(), noted.clone(), self.defect);
-        let subscription = informer.subscribe(Arc::new(move |delta| {
+        let subscription = informer.subscribe(Arc::new(move |delta: &Delta| {
             if defect != Defect::GoneIsUntold || delta.new.is_some() {
                 noted.lock().told.push((scene.now(), told(delta)));
             }

@@ -92,7 +92,10 @@ impl Writer {
             6 | 7 => put("/registry/secrets/default/s".into(), format!(r#"{{"metadata":{{"name":"s"}},"n":{n}}}"#)),
             8 => put(format!("/registry/leases/x/{number}").into(), format!(r#"{{"metadata":{{"name":"{number}"}}}}"#)),
             9 => put(key, format!("no object {number}.{n}")),
-            _ => put(key, object(namespace, name, self.random.pick(&LABELS), &format!("{number}.{n}"))),
+            _ => {
+                let label = *self.random.pick(&LABELS);
+                put(key, object(namespace, name, label, &format!("{number}.{n}")))
+            }
         };
         if let Ok(committed) = self.store.commit(Transaction::new().op(op)).await {
             self.scene.acknowledge(committed.revision.0);

@@ -91,16 +91,9 @@ impl Wanted {
 
     /// The same for an informer.
     pub fn scope(&self) -> InformerScope {
-        let named = if self.name.is_empty() {
-            InformerScope::all()
-        } else {
-            InformerScope::field("metadata.name", self.name)
-        };
-        InformerScope {
-            namespace: self.namespace.into(),
-            labels: self.labels().parse().expect("a selector"),
-            ..named
-        }
+        let named =
+            if self.name.is_empty() { InformerScope::all() } else { InformerScope::field("metadata.name", self.name) };
+        InformerScope { namespace: self.namespace.into(), labels: self.labels().parse().expect("a selector"), ..named }
     }
 
     /// What of a stored entry is wanted: its bytes, or nothing. What is no object is shown to nobody.

@@ -83,7 +83,11 @@ impl<'a> Orders<'a> {
                     }
                 }
                 let (elapsed, round, rounds) = (elapsed().as_secs(), round + 1, self.rounds);
-                write!(out, "\r{elapsed:>6} s  round {round:>5} of {rounds}  {name:<10} {count:>10} {}\x1b[K", proof.unit)?;
+                write!(
+                    out,
+                    "\r{elapsed:>6} s  round {round:>5} of {rounds}  {name:<10} {count:>10} {}\x1b[K",
+                    proof.unit
+                )?;
                 out.flush()?;
             }
         }

@@ -165,7 +165,7 @@ fn steps<'a>(truth: &'a Truth, mirror: &'a MirrorRecord) -> Vec<Step<'a>> {
             Some(new) => life.iter().position(|(at, entry)| *at == new.modified && entry.is_some()),
             None => (before.map_or(0, |before| before + 1)..life.len()).find(|place| life[*place].1.is_none()),
         };
-        place.into_iter().for_each(|place| drop(last.insert(key, place)));
+        last.extend(place.map(|place| (key, place)));
         let known = since_begun.insert(key, new.is_some());
         let (is_first, was_there) = (known.is_none(), known == Some(true));
         steps.push(Step { tick: *tick, key, before, place, was_there, is_first });

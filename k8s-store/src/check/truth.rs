@@ -36,7 +36,7 @@ impl Truth {
 
     /// What a key held, oldest first; `None` where it was deleted.
     pub fn versions(&self, key: &str) -> &[(Revision, Option<Entry>)] {
-        self.versions.get(key).map_or(&[], |versions| versions)
+        self.versions.get(key).map_or(&[][..], |versions| versions)
     }
 
     /// What somebody sees who is shown some entries only, each as `shown` says. To them an entry is created when it

@@ -62,9 +62,10 @@ fn each_promise_is_noticed_when_it_is_broken() {
     assert!(broken(|_, mirror| chained(mirror), |mirror| mirror.told[1].1 = told("k/a", version(1, "1"), None)));
     assert!(broken(genuine, |mirror| mirror.told[6].1 = told("k/b", None, version(6, "x"))));
     assert!(broken(forward, |mirror| mirror.told[4].1 = told("k/a", None, version(1, "1"))));
-    assert!(broken(compressed, |mirror| drop(mirror.lists.remove(&Revision(6)))));
+    assert!(broken(compressed, |mirror| mirror.lists = [Revision(2)].into()));
     assert!(broken(current, |mirror| mirror.looks[0].reached = Revision(4)));
-    assert!(broken(current, |mirror| drop(mirror.looks[0].shown.remove("k/b"))));
+    assert!(broken(current, |mirror| mirror.looks[0].shown.extend(version(2, "2").map(|older| ("k/a".into(), older)))));
+    assert!(broken(current, |mirror| mirror.looks[0].shown.extend(version(2, "2").map(|other| ("k/c".into(), other)))));
     assert!(broken(whole, |mirror| drop(mirror.told.pop())));
     assert!(broken(whole, |mirror| mirror.told.truncate(4)));
 }
