@@ -249,6 +249,23 @@ async fn a_corrupt_object_costs_itself_and_nothing_else() {
     assert_eq!(cache.rebuilds(), 0, "nobody has to start anew");
 }
 
+/// It once made the cache anew at each of its changes, because the list and the changes put it in different places.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_not_where_it_says_costs_itself_and_nothing_else() {
+    let env = paused();
+    let store = Faulty::new(env.clone());
+    let elsewhere = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#;
+    store.raw("lost", elsewhere.into()).await;
+    let (cache, _task) = cache_over(&store, env).await;
+    let mut watch = watch(&cache, "", None).await.unwrap();
+    store.raw("lost", elsewhere.into()).await;
+    store.put("b", "1").await;
+    assert_eq!(next(&mut watch).await, "b");
+    store.put("lost", "found").await;
+    assert_eq!(next(&mut watch).await, "lost");
+    assert_eq!((names(&cache).await, cache.rebuilds()), (vec!["b".to_owned(), "lost".to_owned()], 0));
+}
+
 /// Counts how often it is woken.
 #[derive(Default)]
 struct Count(AtomicUsize);

@@ -53,7 +53,7 @@ finds! {
     a_bookmark_that_overtakes: BookmarkOvertakes at Watchers breaks "bookmarkable";
     a_change_that_comes_twice: Twice at Watchers breaks "unique";
     a_watch_that_goes_deaf: GoesDeaf at Watchers breaks "bookmarkable";
-    an_update_that_looks_like_a_creation: UpdateIsAdded at Watchers breaks "flags";
+    an_update_that_looks_like_a_creation: UpdateIsAdded at Watchers breaks "flags" | "previous values";
     a_deletion_that_shows_something_else: OlderGone at Watchers breaks "previous values";
     a_deletion_that_is_not_told: GoneIsUntold at Informers breaks "chained" | "whole";
 }

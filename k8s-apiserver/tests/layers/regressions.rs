@@ -19,7 +19,7 @@ use k8s_core::{
     seam::transport::Transport,
     status::{ApiError, ApiResult},
 };
-use k8s_reconcile::{Client, Controller, Cx, InformerScope, Next, Reconciler};
+use k8s_reconcile::{Client, Controller, Cx, InformerScope, Next, Reconciler, informer::Delta};
 use k8s_store::{
     Memory, Store, Transaction,
     check::{Call, Recorder},
@@ -197,6 +197,46 @@ async fn a_watch_that_is_late_by_an_hour_makes_nobody_create_anything_twice() {
     }
     assert_eq!(others.namespaced::<Secret>("default").list(Default::default()).await.unwrap().len(), 3);
     running.stop().await;
+}
+
+/// Handlers that pass over what was there at their start must not pass over what a later list finds.
+#[tokio::test(start_paused = true)]
+async fn what_a_later_list_finds_is_news() {
+    let env = paused();
+    let store: Arc<dyn Store> = Arc::new(Memory::new(env.clone()));
+    let server = ApiServer::builder(store.clone(), env.clone()).start().await.unwrap();
+    put(&*store, "a", "1").await;
+    let expiring = Expiring { inner: server.transport(admin()), store, has_expired: AtomicBool::new(false) };
+    let informer = Client::new(Arc::new(expiring), env.clone()).dynamic_informer(config_maps(), WANTS[1].scope());
+    let told: Arc<parking_lot::Mutex<Vec<(String, bool)>>> = Arc::default();
+    let noted = told.clone();
+    let _subscription = informer.subscribe(Arc::new(move |delta: &Delta| {
+        noted.lock().push((delta.object().meta.name.to_string(), delta.initial));
+    }));
+    informer.synced().await;
+    let head = server.revision() + 2;
+    assert!(informer.caught_up(head, Duration::from_secs(60)).await);
+    let told = told.lock().clone();
+    assert_eq!(told, [("a", true), ("a", false), ("b", false)].map(|(name, initial)| (name.to_owned(), initial)));
+}
+
+/// A way to a server on which the first watch is refused: it would miss two changes.
+struct Expiring {
+    inner: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    has_expired: AtomicBool,
+}
+
+#[async_trait]
+impl Transport for Expiring {
+    async fn call(&self, request: ApiRequest) -> ApiResult<ApiResponse> {
+        if request.verb == Verb::Watch && !self.has_expired.swap(true, SeqCst) {
+            put(&*self.store, "a", "2").await;
+            put(&*self.store, "b", "1").await;
+            return Err(ApiError::expired("too old"));
+        }
+        self.inner.call(request).await
+    }
 }
 
 /// Makes secrets until its cache shows three, one at a time.

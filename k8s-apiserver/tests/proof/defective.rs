@@ -59,7 +59,10 @@ impl Spoilt {
         let options = &mut request.options;
         let newest = self.scene.acknowledged.load(SeqCst);
         match (self.defect, request.verb, options.resource_version) {
-            (Defect::ListIsStale | Defect::FirstListIsStale, Verb::List, None) if newest > 40 => {
+            // When nobody writes any more even an old cache has caught up.
+            (Defect::ListIsStale | Defect::FirstListIsStale, Verb::List, None)
+                if newest > 40 && self.scene.until.load(SeqCst) == 0 =>
+            {
                 options.resource_version = Some(newest - 30);
                 options.resource_version_match = Some(VersionMatch::Exact);
             }

@@ -88,9 +88,11 @@ impl Writer {
         let number = self.number;
         let op = match self.random.below(24) {
             0..6 => Op::Delete { key },
-            // Other kinds move the revision; what is no object is left out.
+            // Other kinds move the revision. What is no object, or one that is elsewhere, is left out.
             6 | 7 => put("/registry/secrets/default/s".into(), format!(r#"{{"metadata":{{"name":"s"}},"n":{n}}}"#)),
-            8 => put(format!("/registry/leases/x/{number}").into(), format!(r#"{{"metadata":{{"name":"{number}"}}}}"#)),
+            8 => {
+                put("/registry/leases/x/l".into(), format!(r#"{{"metadata":{{"name":"l","namespace":"x"}},"n":{n}}}"#))
+            }
             9 => put(key, format!("no object {number}.{n}")),
             _ => {
                 let label = *self.random.pick(&LABELS);

@@ -23,9 +23,18 @@ pub struct Place {
     pub transport: Arc<HttpTransport>,
 }
 
-/// What listens there. Dropping it cuts all connections.
+/// What listens there.
 pub struct Listening {
-    _task: Task,
+    stop: CancellationToken,
+    task: Task,
+}
+
+impl Listening {
+    /// Ends all connections, and returns when they have ended. Watches must have ended, or it waits for them.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.task.join().await.expect("it does not panic");
+    }
 }
 
 impl Place {
@@ -50,8 +59,10 @@ impl Place {
         let tls = tls::server(&self.env, &identity, Some(&trusted)).expect("a configuration");
         let listener = bind(self.address).await;
         let server = Server::new(self.env.clone(), outer(server, env));
-        let serving = async move { server.serve(listener, Some(tls), CancellationToken::new()).await };
-        Listening { _task: self.env.spawn("server", Box::pin(serving)) }
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let serving = async move { server.serve(listener, Some(tls), stopped).await };
+        Listening { stop, task: self.env.spawn("server", Box::pin(serving)) }
     }
 }
 

@@ -136,8 +136,10 @@ impl Stack {
 
     async fn end(&self, running: Running) {
         self.rebuilds.fetch_add(running.cache.rebuilds(), SeqCst);
-        drop(running.listening);
         running.cache.close();
+        if let Some(listening) = running.listening {
+            listening.stop().await;
+        }
         drop(running.task);
         if let Some(server) = running.server {
             server.shutdown().await;
