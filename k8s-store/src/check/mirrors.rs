@@ -198,10 +198,13 @@ pub fn compressed(truth: &Truth, mirror: &MirrorRecord) -> Outcome {
         let Some(place) = place else { continue };
         let next = before.map_or(0, |before| before + 1);
         let life = truth.versions(key);
+        let tells_it_gone = life[place].1.is_none();
         let is_shown = |list: &Revision| {
             let count = life.partition_point(|(at, _)| at <= list);
-            let was_gone = count > 0 && life[count - 1].1.is_none() && !was_there;
-            count == place + 1 || (count == place && was_gone)
+            // That it is gone tells nothing of which time: it may have come back and gone again.
+            let shows_it_gone = count > 0 && life[count - 1].1.is_none();
+            let gone = if tells_it_gone { count > place } else { count == place && !was_there };
+            count == place + 1 || (shows_it_gone && gone)
         };
         if place > next && !mirror.lists.iter().any(is_shown) {
             let what = format!("left out revision {} of {key}, and no list showed {}", life[next].0, life[place].0);

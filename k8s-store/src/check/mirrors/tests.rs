@@ -71,6 +71,30 @@ fn each_promise_is_noticed_when_it_is_broken() {
 }
 
 #[test]
+fn a_list_may_show_a_later_end_than_the_first() {
+    let (mut truth, mut mirror) = sound();
+    let store = Memory::new(Clock::new().env());
+    let values = [Some("1"), Some("2"), None, Some("4"), None, Some("6")];
+    truth.truncate(Revision::ZERO);
+    for value in values {
+        let transaction = value.map_or(Transaction::new().delete("k/a"), |value| Transaction::new().put("k/a", value));
+        truth.push(block_on(store.commit(transaction)).expect("it is a plain commit").change.expect("a change"), 0);
+    }
+    let told = [
+        Told::Began,
+        told("k/a", None, version(1, "1")),
+        told("k/a", version(1, "1"), None),
+        told("k/a", None, version(6, "6")),
+    ];
+    mirror.told = (0..).zip(told).collect();
+    mirror.looks.clear();
+    mirror.lists = [Revision(1), Revision(5)].into();
+    validate(&truth, &mirror).expect("the list showed that it is gone");
+    mirror.lists = [Revision(1), Revision(4)].into();
+    compressed(&truth, &mirror).expect_err("the list showed that it is there");
+}
+
+#[test]
 fn a_mirror_that_begins_again_may_tell_a_state_twice_and_no_older_one() {
     let again = |states: Vec<Told>| {
         move |mirror: &mut MirrorRecord| {

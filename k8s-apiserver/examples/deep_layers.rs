@@ -1,7 +1,7 @@
 //! Runs the proofs of the layers above the store for as long as you like.
 //!
 //! ```text
-//! cargo run --release -p k8s-apiserver --example deep -- [--minutes N] [--seed S] [--rounds R] [what...]
+//! cargo run --release -p k8s-apiserver --example deep_layers -- [--minutes N] [--seed S] [--rounds R] [what...]
 //! ```
 //!
 //! `what` is any of `cache`, `door`, `http`, `informers` and `tls`; without one, all of them take turns. A round is a
