@@ -166,7 +166,7 @@ async fn a_server_that_is_behind_answers_no_list_from_the_past() {
     stuck.store(true, SeqCst);
     let gone = Transaction::new().delete(format!("{PREFIX}default/a"));
     let gone = memory.commit(gone).await.unwrap().revision.0;
-    let refused = door.call(WANTS[0].list()).await.err().expect("it does not know the newest state");
+    let refused = door.call(WANTS[0].list()).await.expect_err("it does not know the newest state");
     assert_eq!(refused.code(), 504);
     let client = Client::new(door.clone(), env.clone());
     let informer = client.dynamic_informer(config_maps(), InformerScope::all());
