@@ -14,7 +14,7 @@ use k8s_core::{
     seam::transport::Transport,
 };
 use k8s_store::{
-    Faulty, Memory, Store,
+    Faulty, Memory, Store, Transaction,
     check::{self, Contradiction, Failure, History, Random, Recorder, Truth, mirrors},
 };
 use parking_lot::Mutex;
@@ -137,6 +137,9 @@ async fn observe(env: Env, seed: u64, plan: &Plan) -> Result<Saw, Contradiction>
         until: AtomicU64::new(0),
         pace: Duration::from_secs(6),
     });
+    // In the API, revision zero is whatever there is; a cluster is never there.
+    let begun = recorder.client(8).commit(Transaction::new().put("/registry/begun", "")).await;
+    begun.map_err(|error| Contradiction::new("live", 0, error.to_string()))?;
     let stores = (0..plan.servers).map(|number| store(&recorder, &env, number, &mut random)).collect();
     let stack = Stack::start(plan.layer, env.clone(), stores, Random::new(random.bits())).await;
     let door: Arc<dyn Transport> = match plan.defect {
