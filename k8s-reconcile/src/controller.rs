@@ -23,7 +23,8 @@ use crate::{
     queue::{BackOff, Lane, WorkQueue},
 };
 
-/// How long a reconcile waits for the caches to show the key's own last write before it goes on without.
+/// How long a worker waits for the caches to show a key's own last write. Then the key goes back into the queue: however
+/// far behind the caches are, no key is reconciled on a state from before its own last act.
 const OWN_WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Brings the world closer to what one object asks for.
@@ -265,7 +266,10 @@ async fn work<R: Reconciler>(shared: Arc<Shared<R>>) {
 
 impl<R: Reconciler> Shared<R> {
     async fn process(&self, key: &ObjectKey) {
-        self.see_own_write(key).await;
+        if !self.sees_own_writes(key).await {
+            self.queue.add(key.clone(), Lane::Slow);
+            return;
+        }
         let cx = Cx::new(self.cx.clone());
         let outcome = AssertUnwindSafe(self.call(key, cx.clone())).catch_unwind().await;
         let written = cx.take_own_writes();
@@ -290,16 +294,20 @@ impl<R: Reconciler> Shared<R> {
         }
     }
 
-    /// Waits until the caches show what this key's last reconcile wrote, so that it never acts on its own past.
-    async fn see_own_write(&self, key: &ObjectKey) {
-        let Some(writes) = self.own_writes.lock().remove(key) else { return };
-        for write in writes {
+    /// Waits until the caches show what this key's last reconcile wrote, so that it never acts on its own past; false if
+    /// that takes too long.
+    async fn sees_own_writes(&self, key: &ObjectKey) -> bool {
+        let Some(writes) = self.own_writes.lock().remove(key) else { return true };
+        for (seen, write) in writes.iter().enumerate() {
             for informer in self.cx.informers().iter().filter(|informer| informer.resource() == &write.resource) {
-                if !informer.shows(&write, OWN_WRITE_LIMIT).await {
-                    tracing::warn!(controller = self.name, %key, written = %write.key, "cache is far behind; going on");
+                if !informer.shows(write, OWN_WRITE_LIMIT).await {
+                    tracing::warn!(controller = self.name, %key, written = %write.key, "the cache is far behind; waiting");
+                    self.own_writes.lock().insert(key.clone(), writes[seen..].to_vec());
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn succeeded(&self, key: &ObjectKey, next: Next) {

@@ -433,12 +433,14 @@ impl Inner {
     async fn list(&self) -> ApiResult<u64> {
         let list = self.transport.call(self.request(Verb::List, None)).await?.into_list()?;
         let mut gone: BTreeSet<ObjectKey> = self.cache.read().objects.keys().cloned().collect();
+        // What a later list finds changed is news.
+        let initial = !self.progress.get().synced;
         for object in list.items {
             let key = object.meta.key();
             gone.remove(&key);
             let known = self.cache.read().objects.get(&key).map(|known| known.revision());
             if known != Some(object.revision()) {
-                self.apply(key, Some(object), true);
+                self.apply(key, Some(object), initial);
             }
         }
         gone.into_iter().for_each(|key| self.apply(key, None, false));

@@ -17,31 +17,16 @@ mod kills;
 #[path = "../tests/format/sample.rs"]
 mod sample;
 
-use std::{
-    env,
-    error::Error,
-    io::Write,
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{env, error::Error, path::Path, process::ExitCode, sync::Arc, time::Instant};
 
 use k8s_store::{
     Faulty, Memory,
-    check::{self, Workload, disasters},
+    check::{
+        self, Workload, disasters,
+        long::{Orders, Proof, Round},
+    },
     contract::Clock,
 };
-
-/// What a round of a proof came to: how many of what, or what was wrong.
-type Round = Result<u64, String>;
-
-struct Proof {
-    name: &'static str,
-    /// What is counted.
-    unit: &'static str,
-    round: fn(u64) -> Round,
-}
 
 const PROOFS: [Proof; 9] = [
     Proof { name: "histories", unit: "operations", round: histories },
@@ -94,73 +79,6 @@ fn killed(_: u64) -> Round {
     std::panic::catch_unwind(|| kills::parent(KILLS)).map(|()| KILLS).map_err(|_| "see above".into())
 }
 
-struct Orders {
-    limit: Duration,
-    seed: u64,
-    rounds: u64,
-    proofs: Vec<&'static Proof>,
-}
-
-fn orders(mut arguments: impl Iterator<Item = String>) -> Result<Orders, Box<dyn Error>> {
-    let mut orders = Orders { limit: Duration::from_secs(3600), seed: 1, rounds: 1000, proofs: Vec::new() };
-    while let Some(argument) = arguments.next() {
-        let mut number = || -> Result<u64, Box<dyn Error>> {
-            Ok(arguments.next().ok_or_else(|| format!("{argument} needs a number"))?.parse()?)
-        };
-        match argument.as_str() {
-            "--minutes" => orders.limit = Duration::from_secs(60 * number()?),
-            "--seed" => orders.seed = number()?,
-            "--rounds" => orders.rounds = number()?,
-            name => {
-                let names = || PROOFS.map(|proof| proof.name).join(", ");
-                let proof = PROOFS.iter().find(|proof| proof.name == name);
-                orders.proofs.push(proof.ok_or_else(|| format!("{name} is none of {}", names()))?);
-            }
-        }
-    }
-    if orders.proofs.is_empty() {
-        orders.proofs = PROOFS.iter().collect();
-    }
-    Ok(orders)
-}
-
-/// Returns whether everything held.
-fn run(orders: &Orders) -> Result<bool, Box<dyn Error>> {
-    let begun = Instant::now();
-    let mut counts = vec![0; orders.proofs.len()];
-    for round in 0..orders.rounds {
-        for (proof, count) in orders.proofs.iter().zip(&mut counts) {
-            if begun.elapsed() >= orders.limit {
-                println!("\nthe time is up");
-                return Ok(true);
-            }
-            match (proof.round)(orders.seed + round) {
-                Ok(more) => *count += more,
-                Err(wrong) => {
-                    let seed = orders.seed + round;
-                    println!("\n{} FAILED with seed {seed}: {wrong}", proof.name);
-                    println!("again: --seed {seed} --rounds 1 {}", proof.name);
-                    return Ok(false);
-                }
-            }
-            let elapsed = begun.elapsed().as_secs();
-            let name = proof.name;
-            print!(
-                "\r{elapsed:>6} s  round {:>5} of {}  {name:<10} {count:>10} {}\x1b[K",
-                round + 1,
-                orders.rounds,
-                proof.unit
-            );
-            std::io::stdout().flush()?;
-        }
-    }
-    println!();
-    for (proof, count) in orders.proofs.iter().zip(&counts) {
-        println!("{:>10}: {count} {}", proof.name, proof.unit);
-    }
-    Ok(true)
-}
-
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     if let Some(folder) = env::var_os(kills::FOLDER) {
         kills::child(Path::new(&folder));
@@ -174,6 +92,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         runtime.block_on(sample::write(Path::new(folder)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let sound = run(&orders(arguments.into_iter())?)?;
+    let orders = Orders::read(&PROOFS, arguments.into_iter())?;
+    let begun = Instant::now();
+    let sound = orders.carry_out(|| begun.elapsed(), &mut std::io::stdout())?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -9,6 +9,9 @@
 //!    must see at least what was seen before it began.
 //! 3. Every watch keeps the nine promises of [`watches`].
 //!
+//! Whoever forwards what a store tells is judged by the same functions: [`reconstruct`] says what happened, and
+//! [`Truth::through`] what of it a reader was to see. What a cache of a reader owes is in [`mirrors`].
+//!
 //! If there is none, the [`Failure`] names the first contradiction, what was expected, and what happened around it.
 //! Over a backend that never waits the same seed is the same run; over others it is the same requests, and the
 //! operating system decides on their order.
@@ -34,6 +37,8 @@ pub mod disasters;
 mod executor;
 mod history;
 mod live;
+pub mod long;
+pub mod mirrors;
 mod mortal;
 mod random;
 mod reads;
@@ -175,6 +180,15 @@ fn explain(clients: usize, history: &History) -> Contradiction {
 ///
 /// The first contradiction.
 pub fn verify(history: &History) -> Result<Checked, Contradiction> {
+    reconstruct(history).map(|(_, checked)| checked)
+}
+
+/// As [`verify`], and tells what happened, so that others who saw it can be judged by it.
+///
+/// # Errors
+///
+/// The first contradiction.
+pub fn reconstruct(history: &History) -> Result<(Truth, Checked), Contradiction> {
     let evidence = Evidence::gather(history)?;
     let mut replay = Replay::new(&evidence);
     let mut first = None;
@@ -183,7 +197,10 @@ pub fn verify(history: &History) -> Result<Checked, Contradiction> {
             return Err(first.unwrap_or(contradiction));
         }
         match judge(history, &replay) {
-            Ok(()) => return Ok(summary(history, replay.truth.head())),
+            Ok(()) => {
+                let checked = summary(history, replay.truth.head());
+                return Ok((replay.truth, checked));
+            }
             Err(contradiction) => drop(first.get_or_insert(contradiction)),
         }
         if !replay.take_back() {

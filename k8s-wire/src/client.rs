@@ -1,6 +1,6 @@
 //! Network clients: where a cluster is and who we are there, and the transports over it.
 
-mod answer;
+pub mod answer;
 mod config;
 mod dial;
 mod kubeconfig;
@@ -14,4 +14,5 @@ pub use self::{
     config::{Config, ConfigError, Token},
     dial::{Dialer, HttpNodeDialer, HttpPodDialer},
     transport::HttpTransport,
+    watch::events,
 };

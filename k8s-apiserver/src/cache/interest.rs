@@ -103,15 +103,13 @@ impl Interest {
         let filter = entry.filter.clone();
         self.groups.remove(&group);
         self.by_filter.remove(&filter);
-        let slot = self.slot(&filter);
-        slot.remove(&group);
-        if slot.is_empty() {
-            self.by_name.remove(&filter.name);
-            self.by_node.remove(&filter.node);
-            self.by_namespace.remove(&filter.namespace);
-            self.by_field.values_mut().for_each(|values| values.retain(|_, groups| !groups.is_empty()));
-            self.by_field.retain(|_, values| !values.is_empty());
-        }
+        self.slot(&filter).remove(&group);
+        // Of an index only what is empty goes: others may be found by the same namespace or node.
+        prune(&mut self.by_name, &filter.name);
+        prune(&mut self.by_node, &filter.node);
+        prune(&mut self.by_namespace, &filter.namespace);
+        self.by_field.values_mut().for_each(|values| values.retain(|_, groups| !groups.is_empty()));
+        self.by_field.retain(|_, values| !values.is_empty());
     }
 
     /// The state of a watcher, to read and change.
@@ -163,6 +161,12 @@ impl Interest {
     pub fn wake_all(&mut self, wakers: &mut Vec<Waker>) {
         let noted = self.noted;
         self.groups.values_mut().for_each(|group| group.wake(Parked::Nudged(noted), wakers));
+    }
+}
+
+fn prune(index: &mut BTreeMap<Text, BTreeSet<GroupId>>, value: &Text) {
+    if index.get(value).is_some_and(BTreeSet::is_empty) {
+        index.remove(value);
     }
 }
 

@@ -188,12 +188,18 @@ impl KindCache {
         self.decode(entry)
     }
 
-    /// The object of a stored entry, decoded.
+    /// The object of a stored entry, decoded. What does not say that it is what its key says cannot be relied on: it is
+    /// no object, either.
     pub(super) fn decode(&self, entry: &Entry) -> ApiResult<Arc<Object>> {
         if let Some(id) = storage::key_id(&entry.value) {
             return Err(ApiError::internal(format!("it is encrypted with {id}, which does not open it here")));
         }
-        Object::from_json(entry.value.clone(), Some(entry.modified.0)).map(Arc::new)
+        let object = Object::from_json(entry.value.clone(), Some(entry.modified.0))?;
+        let key = self.key(entry.key.strip_prefix(self.prefix.as_str()).unwrap_or_default());
+        if object.meta.key() != key {
+            return Err(ApiError::internal(format!("it is stored as {key} and says that it is {}", object.meta.key())));
+        }
+        Ok(Arc::new(object))
     }
 
     /// The storage key of an object.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_core::{
     object::ObjectKey,
     registry::Registry,
@@ -249,6 +249,23 @@ async fn a_corrupt_object_costs_itself_and_nothing_else() {
     assert_eq!(cache.rebuilds(), 0, "nobody has to start anew");
 }
 
+/// It once made the cache anew at each of its changes, because the list and the changes put it in different places.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_not_where_it_says_costs_itself_and_nothing_else() {
+    let env = paused();
+    let store = Faulty::new(env.clone());
+    let elsewhere = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#;
+    store.raw("lost", elsewhere.into()).await;
+    let (cache, _task) = cache_over(&store, env).await;
+    let mut watch = watch(&cache, "", None).await.unwrap();
+    store.raw("lost", elsewhere.into()).await;
+    store.put("b", "1").await;
+    assert_eq!(next(&mut watch).await, "b");
+    store.put("lost", "found").await;
+    assert_eq!(next(&mut watch).await, "lost");
+    assert_eq!((names(&cache).await, cache.rebuilds()), (vec!["b".to_owned(), "lost".to_owned()], 0));
+}
+
 /// Counts how often it is woken.
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -279,6 +296,22 @@ async fn a_watch_is_woken_for_what_it_wants_and_nothing_else() {
     cache.wait_for(wanted).await.unwrap();
     assert_eq!(count.0.load(Relaxed), 1);
     assert!(one.poll_next_unpin(&mut cx).is_ready());
+}
+
+/// A watch of a namespace is found by the namespace; so must it still be when a watch of one of its objects has ended.
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_takes_no_other_along() {
+    let env = paused();
+    let store = Faulty::new(env.clone());
+    let (cache, _task) = cache_over(&store, env).await;
+    let mut staying = watch(&cache, "", None).await.unwrap();
+    let ending = watch(&cache, "a", None).await.unwrap();
+    assert!(staying.next().now_or_never().is_none());
+    drop(ending);
+    store.put("b", "1").await;
+    assert_eq!(next(&mut staying).await, "b");
+    drop(staying);
+    assert_eq!(cache.watches(), 0);
 }
 
 #[tokio::test(start_paused = true)]

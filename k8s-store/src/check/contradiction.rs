@@ -25,12 +25,13 @@ pub struct Contradiction {
 const NEIGHBOURS: usize = 8;
 
 impl Contradiction {
-    pub(crate) fn new(promise: &'static str, at: Tick, what: impl Into<String>) -> Self {
+    /// A promise that was seen to be broken at a moment.
+    pub fn new(promise: &'static str, at: Tick, what: impl Into<String>) -> Self {
         Self { promise, what: what.into(), at, neighbourhood: Vec::new() }
     }
 
     /// Adds what happened around it.
-    pub(crate) fn amid(mut self, history: &History, truth: &Truth) -> Self {
+    pub fn amid(mut self, history: &History, truth: &Truth) -> Self {
         let index = history.operations.partition_point(|operation| operation.invoked < self.at);
         let range = index.saturating_sub(NEIGHBOURS)..(index + NEIGHBOURS).min(history.operations.len());
         self.neighbourhood = history.operations[range].iter().map(ToString::to_string).collect();

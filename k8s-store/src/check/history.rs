@@ -158,7 +158,7 @@ impl Recorder {
     }
 
     /// The last moment that was recorded.
-    pub(crate) fn now(&self) -> Tick {
+    pub fn now(&self) -> Tick {
         self.log.lock().ticks
     }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use bytes::Bytes;
+
 use super::history::Tick;
 use crate::{Change, ChangeEvent, Digest, Entry, Guard, Key, Op, Revision, Transaction};
 
@@ -30,6 +32,37 @@ impl Truth {
     /// The changes with a revision greater than `from`.
     pub fn after(&self, from: Revision) -> &[Arc<Change>] {
         self.changes.get(from.0 as usize..).unwrap_or(&[])
+    }
+
+    /// What a key held, oldest first; `None` where it was deleted.
+    pub fn versions(&self, key: &str) -> &[(Revision, Option<Entry>)] {
+        self.versions.get(key).map_or(&[][..], |versions| versions)
+    }
+
+    /// What somebody sees who is shown some entries only, each as `shown` says. To them an entry is created when it
+    /// begins to be shown, and deleted when it ceases to be; revisions are the same, and some of them hold nothing.
+    pub fn through(&self, shown: impl Fn(&Entry) -> Option<Bytes>) -> Self {
+        let mut seen = Self::default();
+        for (change, asked) in self.changes.iter().zip(&self.asked) {
+            let revision = change.revision;
+            let events = change.events.iter().filter_map(|event| {
+                let (key, previous) = (event.key.clone(), seen.at(&event.key, revision).cloned());
+                let value = event.entry.as_ref().and_then(&shown);
+                let created = previous.as_ref().map_or(revision, |entry| entry.created);
+                let entry = value.map(|value| Entry {
+                    key: key.clone(),
+                    value,
+                    created,
+                    modified: revision,
+                    lease: None,
+                    attachment: None,
+                });
+                (entry.is_some() || previous.is_some()).then_some(ChangeEvent { key, entry, previous })
+            });
+            let events = events.collect();
+            seen.push(Arc::new(Change { revision, events }), *asked);
+        }
+        seen
     }
 
     /// When the change at this revision was asked for.

@@ -1,4 +1,5 @@
-//! What an API server sent back, as values.
+//! What an API server sent back, as values: for [`HttpTransport`](super::HttpTransport), and for whoever asks over HTTP by
+//! other means.
 
 use bytes::Bytes;
 use k8s_core::{
@@ -15,7 +16,7 @@ use std::sync::Arc;
 const MAX_SHOWN_CHARS: usize = 500;
 
 /// A failed answer: the `Status` of its body, or what can be said without one.
-pub(super) fn failure(code: u16, body: &[u8]) -> ApiError {
+pub fn failure(code: u16, body: &[u8]) -> ApiError {
     match serde_json::from_slice::<Status>(body) {
         Ok(mut status) if status.kind == "Status" && !status.status.is_empty() => {
             // The line counts: proxies rewrite codes, not bodies.
@@ -66,8 +67,8 @@ struct HeadMeta {
     resource_version: Option<String>,
 }
 
-/// A whole object, a value that is not stored, or a `Status`.
-pub(super) fn single(body: Bytes) -> ApiResult<ResponseBody> {
+/// A whole object, a value that is not stored, or a `Status`. 500 for anything else.
+pub fn single(body: Bytes) -> ApiResult<ResponseBody> {
     let head: Head<'_> = serde_json::from_slice(&body).map_err(|why| undecodable(&why))?;
     if head.kind.as_deref() == Some("Status") {
         return Ok(ResponseBody::Status(serde_json::from_slice(&body).map_err(|why| undecodable(&why))?));
@@ -101,8 +102,9 @@ struct ListMeta {
     remaining_item_count: Option<u64>,
 }
 
-/// A collection. Items that do not name their type (an upstream server's do not) get it from the list's.
-pub(super) fn list(body: &Bytes) -> ApiResult<ObjectList> {
+/// A collection. Items that do not name their type (an upstream server's do not) get it from the list's. 500 for what is no
+/// list.
+pub fn list(body: &Bytes) -> ApiResult<ObjectList> {
     let list: List<'_> = serde_json::from_slice(body).map_err(|why| undecodable(&why))?;
     let kind = list.kind.strip_suffix("List").unwrap_or_default();
     let item = |raw: &&RawValue| {

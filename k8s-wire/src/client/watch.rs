@@ -20,8 +20,9 @@ const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// The annotation of the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
-/// Turns chunks of a body into events. The stream ends after its first error, and where the body ends.
-pub(super) fn events<E>(chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static) -> WatchStream
+/// Turns the chunks of a watch's body, however they are cut, into events. The stream ends after its first error, and where
+/// the body ends. An error of the server is told with its own code, a body that breaks off as 503.
+pub fn events<E>(chunks: impl Stream<Item = Result<Bytes, E>> + Send + 'static) -> WatchStream
 where
     E: std::fmt::Display + Send + 'static,
 {

@@ -14,7 +14,12 @@ use tokio::{task::JoinHandle, time::Instant};
 
 /// The environment of a test with `start_paused = true`. Its wall clock begins in 2026.
 pub fn paused() -> Env {
-    Arc::new(Paused { start: Instant::now(), random: AtomicU64::new(1) })
+    seeded(1)
+}
+
+/// The same, with random numbers that follow from `seed`.
+pub fn seeded(seed: u64) -> Env {
+    Arc::new(Paused { start: Instant::now(), random: AtomicU64::new(seed) })
 }
 
 struct Paused {
