@@ -11,7 +11,7 @@ mod rules;
 mod stale;
 
 pub use follow::follow;
-pub use nftables::{Nftables, NftablesConfig};
+pub use nftables::{Nftables, NftablesConfig, NftablesTraffic};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use k8s_core::env::{Env, Task};
 use k8s_net::{
     pod::{Routed, RoutedConfig},
-    proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
+    proxy::{self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy},
 };
 use k8s_node::{
     agent::{Agent, ImageLimits, LogLimits},
@@ -104,6 +104,7 @@ impl Machine {
         let address = node_address();
         let builder = Agent::builder(client, Arc::new(native), env, name)
             .network(Arc::new(network))
+            .traffic(Arc::new(NftablesTraffic::new(NftablesConfig::default().table)))
             .folder(folder.join("pods"))
             .addresses(vec![address])
             .port(port)

@@ -99,6 +99,12 @@ impl Endpoints {
         ready
     }
 
+    /// The addresses of those that are ready and stay, wherever they are.
+    pub(super) fn accepting(&self) -> impl Iterator<Item = IpAddr> {
+        let staying = self.by_target.iter().filter(|(_, endpoint)| endpoint.ready && !endpoint.terminating);
+        staying.map(|(target, _)| target.address)
+    }
+
     /// The kind of hint that narrows the choice: node before zone, if every ready endpoint has it and some are meant for
     /// this node. Half a set of hints is out of date.
     fn preference(&self) -> Option<fn(&Endpoint) -> Hint> {
