@@ -1,0 +1,408 @@
+//! What people type: each command of `kubectl`, with the answer that they are used to.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
+    process::{Child, ChildStdout},
+};
+
+use super::{
+    kubectl::Kubectl,
+    machine::Machine,
+    scenario::{IMAGE, ask},
+};
+
+/// Somebody at a terminal, in a namespace of their own.
+pub struct Hand<'a> {
+    kubectl: Kubectl,
+    machine: &'a Machine,
+    namespace: String,
+    /// The minor version of `kubectl`: older ones lack commands.
+    minor: u32,
+}
+
+impl<'a> Hand<'a> {
+    /// `version` is such as `1.37`.
+    pub fn new(kubectl: Kubectl, machine: &'a Machine, version: &str) -> Self {
+        let minor = version.split_once('.').and_then(|(_, minor)| minor.parse().ok()).expect("a version");
+        Self { kubectl, machine, namespace: format!("hand-{minor}"), minor }
+    }
+
+    /// Types them all.
+    pub fn types_everything(&self) {
+        let Self { kubectl, namespace, .. } = self;
+        assert_eq!(kubectl.run(&["create", "namespace", namespace]), format!("namespace/{namespace} created\n"));
+        self.asks_what_there_is();
+        self.creates();
+        self.shows();
+        self.edits();
+        self.marks();
+        self.rolls();
+        self.runs_and_attaches();
+        self.reads_logs_and_events();
+        self.copies_and_forwards();
+        self.asks_what_is_allowed();
+        self.tends_nodes();
+        self.deletes();
+    }
+
+    fn asks_what_there_is(&self) {
+        let version: serde_json::Value = serde_json::from_str(&self.kubectl.run(&["version", "-o", "json"])).unwrap();
+        assert_eq!(version["serverVersion"]["minor"], "37", "{version}");
+        let named = self.kubectl.run(&["api-resources", "--namespaced=true", "-o", "name"]);
+        assert!(named.lines().any(|line| line == "deployments.apps"), "{named}");
+        let wide = self.kubectl.run(&["api-resources", "--api-group=apps", "--no-headers"]);
+        assert!(wide.lines().any(|line| line.starts_with("deployments ") && line.contains("deploy")), "{wide}");
+        let versions = self.kubectl.run(&["api-versions"]);
+        assert!(versions.lines().any(|line| line == "apps/v1"), "{versions}");
+        let explained = self.kubectl.run(&["explain", "deployment.spec.replicas"]);
+        assert!(explained.contains("<integer>") && explained.contains("Number of desired pods"), "{explained}");
+        let explained = self.kubectl.run(&["explain", "pods", "--recursive"]);
+        assert!(explained.contains("terminationGracePeriodSeconds"), "{explained}");
+        assert!(self.kubectl.run(&["cluster-info"]).contains("is running at"));
+    }
+
+    fn creates(&self) {
+        self.says(&["create", "configmap", "settings", "--from-literal=a=1", "--from-literal=b=2"], "created");
+        self.says(&["create", "secret", "generic", "key", "--from-literal=password=hunter2"], "created");
+        self.says(&["create", "serviceaccount", "robot"], "created");
+        let deployment = ["create", "deployment", "web", "--image", IMAGE, "--port=8080", "--replicas=2"];
+        let drafted = self.k(&[&deployment, &["--dry-run=client", "-o", "yaml"][..]].concat());
+        // A shell's server hears no polite signal: it need not have long.
+        let grace = "    spec:\n      terminationGracePeriodSeconds: 1\n      containers:";
+        let drafted = drafted.replace("    spec:\n      containers:", grace);
+        self.kubectl.run_with(&["-n", &self.namespace, "create", "-f", "-"], &drafted);
+        let again = self.fails(&deployment);
+        assert!(again.contains("already exists"), "{again}");
+        let dry = self.k(&["create", "deployment", "dry", "--image", IMAGE, "--dry-run=server", "-o", "name"]);
+        assert_eq!(dry, "deployment.apps/dry\n");
+        assert!(self.fails(&["get", "deployment", "dry"]).contains("NotFound"));
+        self.says(&["expose", "deployment", "web", "--port=80", "--target-port=8080"], "service/web exposed");
+        self.says(&["wait", "--for=condition=Available", "deployment/web", "--timeout=60s"], "condition met");
+        self.says(&["wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=60s"], "condition met");
+        let address = self.k(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
+        let pods = self.pods();
+        super::kubectl::eventually("the service answers", || {
+            let said = ask(&format!("{address}:80"), "/")?;
+            if pods.contains(said.trim()) { Ok(()) } else { Err(said) }
+        });
+    }
+
+    fn shows(&self) {
+        let pods: Vec<String> = self.pods().into_iter().collect();
+        let wide = self.k(&["get", "pods", "-o", "wide"]);
+        assert!(wide.lines().next().is_some_and(|head| head.contains(" IP ") && head.contains(" NODE ")), "{wide}");
+        assert!(wide.contains("10.244."), "{wide}");
+        let yaml = self.k(&["get", "configmap", "settings", "-o", "yaml"]);
+        assert!(yaml.contains("kind: ConfigMap") && yaml.contains("  a: \"1\""), "{yaml}");
+        let json: serde_json::Value = serde_json::from_str(&self.k(&["get", "pods", "-o", "json"])).unwrap();
+        assert_eq!((json["kind"].as_str(), json["items"].as_array().map(Vec::len)), (Some("List"), Some(2)));
+        let names = self.k(&["get", "pods", "-o", "name", "--sort-by=.metadata.name"]);
+        assert_eq!(names, pods.iter().map(|pod| format!("pod/{pod}\n")).collect::<String>());
+        let columns = "custom-columns=NAME:.metadata.name,IMAGE:.spec.containers[0].image";
+        let columns = self.k(&["get", "pods", "-o", columns, "--sort-by=.metadata.name"]);
+        let rows: Vec<Vec<&str>> = columns.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows, [["NAME", "IMAGE"], [&pods[0], IMAGE], [&pods[1], IMAGE]]);
+        let template = "go-template={{range .items}}{{.metadata.name}} {{end}}";
+        assert_eq!(self.k(&["get", "pods", "-o", template]).split_whitespace().count(), 2);
+        let named = ["get", "pods", "-o", "name", "--field-selector", &format!("metadata.name={}", pods[0])];
+        assert_eq!(self.k(&named), format!("pod/{}\n", pods[0]));
+        assert_eq!(self.k(&["get", "pods", "-o", "name", "-l", "app in (web,other)"]).lines().count(), 2);
+        assert_eq!(self.k(&["get", "pods", "-o", "name", "-l", "app notin (web)"]), "");
+        let labels = self.k(&["get", "pods", "--show-labels", "-L", "app"]);
+        assert!(labels.contains("LABELS") && labels.contains(" APP") && labels.contains("pod-template-hash="), "{labels}");
+        let several = self.k(&["get", "all,configmaps", "-o", "name"]);
+        for name in ["pod/", "service/web", "deployment.apps/web", "replicaset.apps/web-", "configmap/settings"] {
+            assert!(several.contains(name), "{several}");
+        }
+        let everywhere = self.kubectl.run(&["get", "pods", "-A", "--no-headers"]);
+        assert!(everywhere.lines().filter(|line| line.starts_with(&self.namespace)).count() == 2, "{everywhere}");
+        for (what, words) in [
+            ("pod", &["Successfully assigned", "Controlled By:  ReplicaSet/web-"][..]),
+            ("deployment", &["RollingUpdateStrategy:", "2 desired", "Scaled up replica set"]),
+            ("service", &["TargetPort:", "Endpoints:"]),
+            ("configmap", &["settings"]),
+            ("secret", &["password:  7 bytes"]),
+        ] {
+            let described = self.k(&["describe", what]);
+            words.iter().for_each(|word| assert!(described.contains(word), "no {word:?} in {described}"));
+        }
+        let node = self.node();
+        let described = self.kubectl.run(&["describe", "node", &node]);
+        assert!(described.contains("Allocated resources:") && described.contains(&pods[0]), "{described}");
+    }
+
+    fn edits(&self) {
+        let manifest = self.k(&["get", "configmap", "settings", "-o", "yaml"]);
+        let changed = manifest.replace("a: \"1\"", "a: \"2\"");
+        let named = &["-n", &self.namespace][..];
+        let with = |arguments: &[&str], input: &str| self.kubectl.run_with(&[named, arguments].concat(), input);
+        assert!(with(&["replace", "-f", "-"], &changed).contains("replaced"));
+        let stale = self.kubectl.try_run_with(&[named, &["replace", "-f", "-"]].concat(), &changed.replace("\"2\"", "\"9\""));
+        let said = String::from_utf8_lossy(&stale.stderr).into_owned();
+        assert!(said.contains("Conflict") && said.contains("has been modified"), "a stale copy is refused: {said}");
+
+        let settings = |a: &str| {
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: applied\ndata:\n  a: \"{a}\"\n")
+        };
+        assert!(with(&["apply", "-f", "-"], &settings("1")).contains("created"));
+        assert_eq!(with(&["diff", "-f", "-"], &settings("1")), "");
+        let differs = self.kubectl.try_run_with(&[named, &["diff", "-f", "-"]].concat(), &settings("2"));
+        let said = String::from_utf8_lossy(&differs.stdout).into_owned();
+        assert!(differs.status.code() == Some(1) && said.contains("-  a: \"1\"") && said.contains("+  a: \"2\""), "{said}");
+        assert!(with(&["apply", "-f", "-"], &settings("2")).contains("configured"));
+        let owned = with(&["apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-"], &settings("3"));
+        assert!(owned.contains("serverside-applied"), "{owned}");
+        let arguments = [named, &["apply", "--server-side", "--field-manager=third", "-f", "-"]].concat();
+        let conflict = self.kubectl.try_run_with(&arguments, &settings("4"));
+        let said = String::from_utf8_lossy(&conflict.stderr).into_owned();
+        assert!(!conflict.status.success() && said.contains("conflict with \"other\""), "{said}");
+
+        let editor = self.machine.folder("editor");
+        fs::write(&editor, "#!/bin/sh\nsed -i 's/a: \"3\"/a: \"edited\"/' \"$1\"\n").unwrap();
+        fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+        let edited = self.kubectl.edit(&editor, &[named, &["edit", "configmap", "applied"]].concat());
+        assert!(edited.contains("configmap/applied edited"), "{edited}");
+        assert_eq!(self.data("applied", "a"), "edited");
+
+        self.says(&["patch", "configmap", "applied", "-p", r#"{"data":{"b":"strategic"}}"#], "patched");
+        self.says(&["patch", "configmap", "applied", "--type=merge", "-p", r#"{"data":{"a":null,"c":"merge"}}"#], "patched");
+        let operations = r#"[{"op":"test","path":"/data/b","value":"strategic"},{"op":"move","from":"/data/b","path":"/data/d"}]"#;
+        self.says(&["patch", "configmap", "applied", "--type=json", "-p", operations], "patched");
+        assert_eq!(self.k(&["get", "configmap", "applied", "-o", "jsonpath={.data}"]), r#"{"c":"merge","d":"strategic"}"#);
+        let again = self.fails(&["patch", "configmap", "applied", "--type=json", "-p", operations]);
+        assert!(again.contains("invalid"), "{again}");
+        let replaced = with(&["replace", "--force", "-f", "-"], &settings("new"));
+        assert!(replaced.contains("deleted") && replaced.contains("replaced"), "{replaced}");
+        assert_eq!(self.data("applied", "a"), "new");
+    }
+
+    fn marks(&self) {
+        self.says(&["label", "configmap", "applied", "tier=front"], "labeled");
+        let refused = self.fails(&["label", "configmap", "applied", "tier=back"]);
+        assert!(refused.contains("already has a value"), "{refused}");
+        self.says(&["label", "configmap", "applied", "tier=back", "--overwrite"], "labeled");
+        assert_eq!(self.k(&["get", "configmaps", "-l", "tier=back", "-o", "name"]), "configmap/applied\n");
+        self.k(&["label", "configmap", "applied", "tier-"]);
+        assert_eq!(self.k(&["get", "configmaps", "-l", "tier", "-o", "name"]), "");
+        self.says(&["annotate", "configmap", "applied", "example.com/owner=me"], "annotated");
+        let path = "jsonpath={.metadata.annotations.example\\.com/owner}";
+        assert_eq!(self.k(&["get", "configmap", "applied", "-o", path]), "me");
+        self.k(&["annotate", "configmap", "applied", "example.com/owner-"]);
+        assert_eq!(self.k(&["get", "configmap", "applied", "-o", path]), "");
+    }
+
+    fn rolls(&self) {
+        let status = || self.says(&["rollout", "status", "deployment/web", "--timeout=60s"], "successfully rolled out");
+        self.says(&["scale", "deployment", "web", "--current-replicas=2", "--replicas=1"], "scaled");
+        status();
+        let refused = self.fails(&["scale", "deployment", "web", "--current-replicas=2", "--replicas=3"]);
+        assert!(refused.contains("Expected replicas to be 2"), "{refused}");
+        self.says(&["set", "env", "deployment/web", "COLOR=red"], "env updated");
+        status();
+        self.says(&["annotate", "deployment/web", "kubernetes.io/change-cause=red"], "annotated");
+        let history = self.k(&["rollout", "history", "deployment/web"]);
+        assert!(history.contains("REVISION") && history.lines().any(|line| line.starts_with("2 ")), "{history}");
+        let history = self.k(&["rollout", "history", "deployment/web", "--revision=2"]);
+        assert!(history.contains("COLOR:\tred"), "{history}");
+        self.says(&["rollout", "pause", "deployment/web"], "paused");
+        self.says(&["set", "resources", "deployment/web", "--limits=memory=64Mi"], "resource requirements updated");
+        self.until(&["get", "deployment", "web", "-o", "jsonpath={.status.observedGeneration}={.metadata.generation}"], |said| {
+            said.split_once('=').is_some_and(|(seen, made)| seen == made)
+        });
+        assert_eq!(self.k(&["get", "replicasets", "-o", "name"]).lines().count(), 2, "paused, nothing rolls");
+        self.says(&["rollout", "resume", "deployment/web"], "resumed");
+        status();
+        assert_eq!(self.k(&["get", "replicasets", "-o", "name"]).lines().count(), 3);
+        self.says(&["rollout", "restart", "deployment/web"], "restarted");
+        status();
+        self.says(&["rollout", "undo", "deployment/web", "--to-revision=1"], "rolled back");
+        status();
+        let environment = "jsonpath={.spec.template.spec.containers[0].env}";
+        assert_eq!(self.k(&["get", "deployment", "web", "-o", environment]), "");
+        self.until(&["get", "pods", "-l", "app=web", "-o", "name"], |said| said.lines().count() == 1);
+    }
+
+    fn runs_and_attaches(&self) {
+        let run = |name: &str, more: &[&str], script: &str, input: &str| {
+            let head = ["-n", &self.namespace, "run", name, "--image", IMAGE, "--restart=Never"];
+            let all = [&head[..], more, &["--command", "--", "sh", "-c", script]].concat();
+            self.kubectl.run_with(&all, input)
+        };
+        let said = run("talk", &["--rm", "-i"], "read line; echo heard $line", "the news\n");
+        assert!(said.contains("heard the news"), "{said}");
+        assert!(self.fails(&["get", "pod", "talk"]).contains("NotFound"), "--rm");
+
+        let listen = "while read line; do echo heard $line; done";
+        run("ear", &["--stdin", "--attach=false"], listen, "");
+        self.says(&["wait", "--for=condition=Ready", "pod/ear", "--timeout=60s"], "condition met");
+        let (mut attached, mut lines) = self.follows(&["attach", "-i", "ear"]);
+        attached.stdin.as_mut().unwrap().write_all(b"something\n").unwrap();
+        assert_eq!(next(&mut lines), "heard something");
+        end(attached);
+        let said = self.k(&["exec", "deploy/web", "--", "sh", "-c", "echo from $(hostname)"]);
+        assert!(said.starts_with("from web-"), "{said}");
+        let said = self.kubectl.run_with(&["-n", &self.namespace, "exec", "-i", "ear", "--", "wc", "-c"], "seven b");
+        assert_eq!(said.trim(), "7");
+    }
+
+    fn reads_logs_and_events(&self) {
+        let script = "echo first; echo second; exit 3";
+        self.says(&["run", "crash", "--image", IMAGE, "--command", "--", "sh", "-c", script], "created");
+        let path = "jsonpath={.status.containerStatuses[0].restartCount}";
+        self.until(&["get", "pod", "crash", "-o", path], |said| said.parse().is_ok_and(|count: u32| count >= 1));
+        assert_eq!(self.k(&["logs", "crash", "--previous"]), "first\nsecond\n");
+        assert_eq!(self.k(&["logs", "crash", "--previous", "--tail=1"]), "second\n");
+        assert_eq!(self.k(&["logs", "crash", "--previous", "--since=1h", "--limit-bytes=5"]), "first");
+        let stamped = self.k(&["logs", "crash", "--previous", "--timestamps"]);
+        assert!(stamped.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{stamped}");
+        let labelled = self.k(&["logs", "-l", "app=web", "--prefix", "--tail=-1"]);
+        assert!(labelled.contains("[pod/web-") && labelled.contains("started on port 8080"), "{labelled}");
+        assert!(self.k(&["logs", "deployment/web"]).contains("started on port 8080"));
+        let (following, mut lines) = self.follows(&["logs", "-f", "ear"]);
+        assert_eq!(next(&mut lines), "heard something");
+        end(following);
+        self.until(&["get", "events", "--sort-by=.lastTimestamp"], |said| said.contains("BackOff"));
+        let crash = "--field-selector=involvedObject.name=crash,type=Warning";
+        let warnings = self.k(&["get", "events", crash, "-o", "jsonpath={.items[*].reason}"]);
+        assert!(warnings.split_whitespace().all(|reason| reason == "BackOff") && !warnings.is_empty(), "{warnings}");
+        if self.minor >= 26 {
+            let events = self.k(&["events", "--for", "pod/crash"]);
+            assert!(events.contains("Pod/crash") && events.contains("Started"), "{events}");
+            assert!(!events.contains("Pod/ear"), "{events}");
+        }
+    }
+
+    fn copies_and_forwards(&self) {
+        let folder = self.machine.folder("copies");
+        fs::create_dir(&folder).unwrap();
+        let text = "a line of it\n".repeat(100_000);
+        fs::write(folder.join("out"), &text).unwrap();
+        let path = |name: &str| folder.join(name).display().to_string();
+        self.k(&["cp", &path("out"), "ear:/tmp/there"]);
+        assert_eq!(self.k(&["exec", "ear", "--", "wc", "-l", "/tmp/there"]).split_whitespace().next(), Some("100000"));
+        self.k(&["cp", "ear:/tmp/there", &path("back")]);
+        assert!(fs::read_to_string(folder.join("back")).unwrap() == text, "what went in comes out");
+        for (target, port) in [("service/web", ":80"), ("deployment/web", ":8080")] {
+            let (forwarding, mut lines) = self.follows(&["port-forward", target, port]);
+            let said = next(&mut lines);
+            let address = said.strip_prefix("Forwarding from ").and_then(|said| said.split(" -> ").next());
+            let answered = ask(address.unwrap_or_else(|| panic!("{said}")), "/").unwrap();
+            assert!(self.pods().contains(answered.trim()), "{answered}");
+            end(forwarding);
+        }
+        let (proxying, mut lines) = self.follows(&["proxy", "--port=0"]);
+        let said = next(&mut lines);
+        let address = said.strip_prefix("Starting to serve on ").unwrap_or_else(|| panic!("{said}"));
+        assert!(ask(address, "/version").unwrap().contains("gitVersion"));
+        end(proxying);
+    }
+
+    fn asks_what_is_allowed(&self) {
+        let robot = format!("system:serviceaccount:{}:robot", self.namespace);
+        let given = format!("--serviceaccount={}:robot", self.namespace);
+        assert_eq!(self.k(&["auth", "can-i", "delete", "nodes"]).trim(), "yes");
+        let asked = ["auth", "can-i", "list", "pods", "--as", &robot];
+        let no = self.kubectl.try_run(&[&["-n", &self.namespace], &asked[..]].concat());
+        assert_eq!((no.status.code(), String::from_utf8_lossy(&no.stdout).trim()), (Some(1), "no"));
+        self.says(&["create", "role", "reader", "--verb=get,list", "--resource=pods"], "created");
+        self.says(&["create", "rolebinding", "reader", "--role=reader", &given], "created");
+        self.until(&asked, |said| said.trim() == "yes");
+        let list = self.k(&["auth", "can-i", "--list", "--as", &robot]);
+        assert!(list.lines().any(|line| line.starts_with("pods ") && line.contains("[get list]")), "{list}");
+        assert!(self.k(&["get", "pods", "--as", &robot]).contains("ear"));
+        assert!(self.fails(&["get", "secrets", "--as", &robot]).contains("Forbidden"));
+        if self.minor >= 28 {
+            let who = self.k(&["auth", "whoami", "--as", &robot, "-o", "jsonpath={.status.userInfo.username}"]);
+            assert_eq!(who, robot);
+            assert_eq!(self.k(&["create", "token", "robot"]).trim().split('.').count(), 3);
+        }
+    }
+
+    fn tends_nodes(&self) {
+        let node = self.node();
+        let k = |arguments: &[&str]| self.kubectl.run(arguments);
+        let taints = "jsonpath={.spec.taints[*].key}";
+        assert!(k(&["taint", "nodes", &node, "example.com/busy=yes:NoSchedule"]).contains("tainted"));
+        assert_eq!(k(&["get", "node", &node, "-o", taints]), "example.com/busy");
+        assert!(k(&["taint", "nodes", &node, "example.com/busy-"]).contains("untainted"));
+        assert!(k(&["cordon", &node]).contains("cordoned"));
+        assert!(k(&["get", "nodes"]).contains("Ready,SchedulingDisabled"));
+        let ours = format!("kubernetes.io/metadata.name={}", self.namespace);
+        assert_eq!(k(&["get", "namespaces", "-l", &ours, "-o", "name"]), format!("namespace/{}\n", self.namespace));
+        let before = self.pods();
+        let drained = k(&["drain", &node, "--pod-selector=app=web", "--ignore-daemonsets", "--delete-emptydir-data"]);
+        assert!(drained.contains("evicted"), "{drained}");
+        self.until(&["get", "pods", "-l", "app=web", "--field-selector=status.phase=Pending", "-o", "name"], |said| {
+            said.lines().count() == 1
+        });
+        assert!(k(&["uncordon", &node]).contains("uncordoned"));
+        self.says(&["rollout", "status", "deployment/web", "--timeout=60s"], "successfully rolled out");
+        assert!(self.pods().is_disjoint(&before), "the evicted pod was replaced");
+    }
+
+    fn deletes(&self) {
+        self.says(&["delete", "configmap", "settings", "applied"], "configmap \"settings\" deleted");
+        self.says(&["delete", "pod", "ear", "--now", "--wait=false"], "deleted");
+        self.says(&["wait", "--for=delete", "pod/ear", "--timeout=60s"], "ear");
+        self.says(&["delete", "pod", "crash", "--grace-period=0", "--force"], "deleted");
+        self.says(&["delete", "deployment", "web", "--cascade=orphan"], "deleted");
+        assert_eq!(self.pods().len(), 1, "orphans stay");
+        self.says(&["delete", "replicasets", "-l", "app=web"], "deleted");
+        self.until(&["get", "pods", "-o", "name"], str::is_empty);
+        self.says(&["delete", "secrets,serviceaccounts,roles,rolebindings", "--all", "--wait=false"], "deleted");
+        self.kubectl.run(&["delete", "namespace", &self.namespace, "--timeout=60s"]);
+    }
+
+    fn k(&self, arguments: &[&str]) -> String {
+        self.kubectl.run(&[&["-n", &self.namespace], arguments].concat())
+    }
+
+    fn says(&self, arguments: &[&str], word: &str) {
+        let said = self.k(arguments);
+        assert!(said.contains(word), "kubectl {arguments:?} said: {said}");
+    }
+
+    /// It must not succeed; answers its complaint.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl.try_run(&[&["-n", &self.namespace], arguments].concat());
+        assert!(!output.status.success(), "kubectl {arguments:?} must fail");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn until(&self, arguments: &[&str], is_right: impl Fn(&str) -> bool) -> String {
+        self.kubectl.until(&[&["-n", &self.namespace], arguments].concat(), is_right)
+    }
+
+    fn follows(&self, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+        let mut child = self.kubectl.start(&[&["-n", &self.namespace], arguments].concat());
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        (child, lines)
+    }
+
+    fn pods(&self) -> BTreeSet<String> {
+        let said = self.k(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"]);
+        said.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn data(&self, name: &str, key: &str) -> String {
+        self.k(&["get", "configmap", name, "-o", &format!("jsonpath={{.data.{key}}}")])
+    }
+
+    fn node(&self) -> String {
+        self.kubectl.run(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])
+    }
+}
+
+fn next(lines: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
