@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // Programs under test run by the machine's own clock.
 
 mod e2e {
+    #[allow(dead_code, reason = "shared with the application's test")]
     pub mod cluster;
     pub mod commands;
     pub mod kubectl;

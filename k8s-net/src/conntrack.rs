@@ -91,12 +91,7 @@ struct Tuple {
 }
 
 /// What `read` makes of each connection that `filter` lets through.
-fn list<T>(
-    socket: &Socket,
-    family: u8,
-    filter: &[u8],
-    read: impl Fn(&Message<'_>) -> Option<T>,
-) -> io::Result<Vec<T>> {
+fn list<T>(socket: &Socket, family: u8, filter: &[u8], read: impl Fn(&Message<'_>) -> Option<T>) -> io::Result<Vec<T>> {
     socket.send(&netfilter::request(GET, NLM_F_DUMP, family, filter), 0)?;
     let mut flows = Vec::new();
     loop {

@@ -116,9 +116,10 @@ impl Shop {
             assert!(!self.pods(WEB).contains(&pods[0]));
         });
         self.keeps("plums", "blue");
-        for label in [WEB, LEADER] {
+        for (label, program) in [(WEB, "/shop.py"), (LEADER, "redis-server")] {
             let pod = self.pods(label).remove(0);
-            rustix::process::kill_process(process_of(&pod), rustix::process::Signal::KILL).unwrap();
+            let uid = self.k(&["get", "pod", &pod, "-o", "jsonpath={.metadata.uid}"]);
+            rustix::process::kill_process(process_of(&uid, program), rustix::process::Signal::KILL).unwrap();
             let path = "jsonpath={.status.containerStatuses[0].restartCount}/{.status.containerStatuses[0].ready}";
             self.until(&["get", "pod", &pod, "-o", path], |said| said == "1/true");
         }
@@ -237,16 +238,15 @@ fn doors(kubectl: &Kubectl) -> [SocketAddr; 2] {
     [SocketAddr::new(cluster_ip, 80), SocketAddr::new(node, node_port)]
 }
 
-/// The host's pid of the program in a pod's container.
-fn process_of(pod: &str) -> rustix::process::Pid {
-    let variable = format!("HOSTNAME={pod}");
+/// The host's pid of a pod's program.
+fn process_of(uid: &str, program: &str) -> rustix::process::Pid {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_it = |pid: &i32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        String::from_utf8_lossy(&environment).split('\0').any(|known| known == variable)
+    let has = |pid: i32, file: &str, text: &str| {
+        let content = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        String::from_utf8_lossy(&content).contains(text)
     };
-    // Probes that run a command come and go beside it; it was there first.
-    let pid = pids.filter(is_it).min().expect("the pod's program runs");
+    let mut found = pids.filter(|pid| has(*pid, "cgroup", uid) && has(*pid, "cmdline", program));
+    let pid = found.next().expect("the pod's program runs");
     rustix::process::Pid::from_raw(pid).unwrap()
 }

@@ -112,7 +112,10 @@ impl<'a> Hand<'a> {
         assert_eq!(self.k(&["get", "pods", "-o", "name", "-l", "app in (web,other)"]).lines().count(), 2);
         assert_eq!(self.k(&["get", "pods", "-o", "name", "-l", "app notin (web)"]), "");
         let labels = self.k(&["get", "pods", "--show-labels", "-L", "app"]);
-        assert!(labels.contains("LABELS") && labels.contains(" APP") && labels.contains("pod-template-hash="), "{labels}");
+        assert!(
+            labels.contains("LABELS") && labels.contains(" APP") && labels.contains("pod-template-hash="),
+            "{labels}"
+        );
         let several = self.k(&["get", "all,configmaps", "-o", "name"]);
         for name in ["pod/", "service/web", "deployment.apps/web", "replicaset.apps/web-", "configmap/settings"] {
             assert!(several.contains(name), "{several}");
@@ -120,13 +123,13 @@ impl<'a> Hand<'a> {
         let everywhere = self.kubectl.run(&["get", "pods", "-A", "--no-headers"]);
         assert!(everywhere.lines().filter(|line| line.starts_with(&self.namespace)).count() == 2, "{everywhere}");
         for (what, words) in [
-            ("pod", &["Successfully assigned", "Controlled By:  ReplicaSet/web-"][..]),
-            ("deployment", &["RollingUpdateStrategy:", "2 desired", "Scaled up replica set"]),
-            ("service", &["TargetPort:", "Endpoints:"]),
-            ("configmap", &["settings"]),
-            ("secret", &["password:  7 bytes"]),
+            (format!("pod/{}", pods[0]), &["Successfully assigned", "Controlled By:  ReplicaSet/web-"][..]),
+            ("deployment/web".to_owned(), &["RollingUpdateStrategy:", "2 desired", "Scaled up replica set"]),
+            ("service/web".to_owned(), &["TargetPort:", "Endpoints:"]),
+            ("configmap/settings".to_owned(), &["settings"]),
+            ("secret/key".to_owned(), &["password:  7 bytes"]),
         ] {
-            let described = self.k(&["describe", what]);
+            let described = self.k(&["describe", &what]);
             words.iter().for_each(|word| assert!(described.contains(word), "no {word:?} in {described}"));
         }
         let node = self.node();
@@ -140,21 +143,25 @@ impl<'a> Hand<'a> {
         let named = &["-n", &self.namespace][..];
         let with = |arguments: &[&str], input: &str| self.kubectl.run_with(&[named, arguments].concat(), input);
         assert!(with(&["replace", "-f", "-"], &changed).contains("replaced"));
-        let stale = self.kubectl.try_run_with(&[named, &["replace", "-f", "-"]].concat(), &changed.replace("\"2\"", "\"9\""));
+        let stale =
+            self.kubectl.try_run_with(&[named, &["replace", "-f", "-"]].concat(), &changed.replace("\"2\"", "\"9\""));
         let said = String::from_utf8_lossy(&stale.stderr).into_owned();
         assert!(said.contains("Conflict") && said.contains("has been modified"), "a stale copy is refused: {said}");
 
-        let settings = |a: &str| {
-            format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: applied\ndata:\n  a: \"{a}\"\n")
-        };
+        let settings =
+            |a: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: applied\ndata:\n  a: \"{a}\"\n");
         assert!(with(&["apply", "-f", "-"], &settings("1")).contains("created"));
         assert_eq!(with(&["diff", "-f", "-"], &settings("1")), "");
         let differs = self.kubectl.try_run_with(&[named, &["diff", "-f", "-"]].concat(), &settings("2"));
         let said = String::from_utf8_lossy(&differs.stdout).into_owned();
-        assert!(differs.status.code() == Some(1) && said.contains("-  a: \"1\"") && said.contains("+  a: \"2\""), "{said}");
+        assert!(
+            differs.status.code() == Some(1) && said.contains("-  a: \"1\"") && said.contains("+  a: \"2\""),
+            "{said}"
+        );
         assert!(with(&["apply", "-f", "-"], &settings("2")).contains("configured"));
-        let owned = with(&["apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-"], &settings("3"));
-        assert!(owned.contains("serverside-applied"), "{owned}");
+        let owned =
+            with(&["apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-"], &settings("3"));
+        assert_eq!(owned, "configmap/applied serverside-applied\n");
         let arguments = [named, &["apply", "--server-side", "--field-manager=third", "-f", "-"]].concat();
         let conflict = self.kubectl.try_run_with(&arguments, &settings("4"));
         let said = String::from_utf8_lossy(&conflict.stderr).into_owned();
@@ -168,10 +175,17 @@ impl<'a> Hand<'a> {
         assert_eq!(self.data("applied", "a"), "edited");
 
         self.says(&["patch", "configmap", "applied", "-p", r#"{"data":{"b":"strategic"}}"#], "patched");
-        self.says(&["patch", "configmap", "applied", "--type=merge", "-p", r#"{"data":{"a":null,"c":"merge"}}"#], "patched");
-        let operations = r#"[{"op":"test","path":"/data/b","value":"strategic"},{"op":"move","from":"/data/b","path":"/data/d"}]"#;
+        self.says(
+            &["patch", "configmap", "applied", "--type=merge", "-p", r#"{"data":{"a":null,"c":"merge"}}"#],
+            "patched",
+        );
+        let operations =
+            r#"[{"op":"test","path":"/data/b","value":"strategic"},{"op":"move","from":"/data/b","path":"/data/d"}]"#;
         self.says(&["patch", "configmap", "applied", "--type=json", "-p", operations], "patched");
-        assert_eq!(self.k(&["get", "configmap", "applied", "-o", "jsonpath={.data}"]), r#"{"c":"merge","d":"strategic"}"#);
+        assert_eq!(
+            self.k(&["get", "configmap", "applied", "-o", "jsonpath={.data}"]),
+            r#"{"c":"merge","d":"strategic"}"#
+        );
         let again = self.fails(&["patch", "configmap", "applied", "--type=json", "-p", operations]);
         assert!(again.contains("invalid"), "{again}");
         let replaced = with(&["replace", "--force", "-f", "-"], &settings("new"));
@@ -209,9 +223,10 @@ impl<'a> Hand<'a> {
         assert!(history.contains("COLOR:\tred"), "{history}");
         self.says(&["rollout", "pause", "deployment/web"], "paused");
         self.says(&["set", "resources", "deployment/web", "--limits=memory=64Mi"], "resource requirements updated");
-        self.until(&["get", "deployment", "web", "-o", "jsonpath={.status.observedGeneration}={.metadata.generation}"], |said| {
-            said.split_once('=').is_some_and(|(seen, made)| seen == made)
-        });
+        self.until(
+            &["get", "deployment", "web", "-o", "jsonpath={.status.observedGeneration}={.metadata.generation}"],
+            |said| said.split_once('=').is_some_and(|(seen, made)| seen == made),
+        );
         assert_eq!(self.k(&["get", "replicasets", "-o", "name"]).lines().count(), 2, "paused, nothing rolls");
         self.says(&["rollout", "resume", "deployment/web"], "resumed");
         status();
@@ -236,7 +251,7 @@ impl<'a> Hand<'a> {
         assert!(self.fails(&["get", "pod", "talk"]).contains("NotFound"), "--rm");
 
         let listen = "while read line; do echo heard $line; done";
-        run("ear", &["--stdin", "--attach=false"], listen, "");
+        run("ear", &["--stdin", "--leave-stdin-open", "--attach=false"], listen, "");
         self.says(&["wait", "--for=condition=Ready", "pod/ear", "--timeout=60s"], "condition met");
         let (mut attached, mut lines) = self.follows(&["attach", "-i", "ear"]);
         attached.stdin.as_mut().unwrap().write_all(b"something\n").unwrap();
@@ -346,7 +361,7 @@ impl<'a> Hand<'a> {
     fn deletes(&self) {
         self.says(&["delete", "configmap", "settings", "applied"], "configmap \"settings\" deleted");
         self.says(&["delete", "pod", "ear", "--now", "--wait=false"], "deleted");
-        self.says(&["wait", "--for=delete", "pod/ear", "--timeout=60s"], "ear");
+        self.k(&["wait", "--for=delete", "pod/ear", "--timeout=60s"]);
         self.says(&["delete", "pod", "crash", "--grace-period=0", "--force"], "deleted");
         self.says(&["delete", "deployment", "web", "--cascade=orphan"], "deleted");
         assert_eq!(self.pods().len(), 1, "orphans stay");

@@ -109,7 +109,10 @@ fn rules() -> impl Strategy<Value = Rules> {
     );
     prop::collection::btree_map(frontend, destination, 0..6).prop_map(|frontends| Rules {
         cluster_ips: frontends.keys().map(|frontend| frontend.address).collect(),
-        accepting: frontends.values().flat_map(|(inside, ..)| inside.iter().map(|byte| [10, 1, 0, *byte].into())).collect(),
+        accepting: frontends
+            .values()
+            .flat_map(|(inside, ..)| inside.iter().map(|byte| [10, 1, 0, *byte].into()))
+            .collect(),
         frontends: frontends.into_iter().map(|(f, d)| (f, destination_for(f, d))).collect(),
         pod_cidrs: vec!["10.1.0.0/16".parse().expect("a network")],
     })
