@@ -3,26 +3,29 @@
 //! Needs what `e2e.rs` needs, and the packages that `./test.sh setup` downloads.
 #![allow(clippy::disallowed_methods)] // Programs under test run by the machine's own clock.
 
+#[path = "e2e/cluster.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
-mod e2e {
-    pub mod cluster;
-    pub mod kubectl;
-    pub mod machine;
-}
-
-mod application {
-    pub mod images;
-    pub mod load;
-    pub mod shop;
-}
+mod cluster;
+#[path = "application/images.rs"]
+mod images;
+#[path = "e2e/kubectl.rs"]
+#[allow(dead_code, reason = "shared with the other end-to-end tests")]
+mod kubectl;
+#[path = "application/load.rs"]
+mod load;
+#[path = "e2e/machine.rs"]
+#[allow(dead_code, reason = "shared with the other end-to-end tests")]
+mod machine;
+#[path = "application/shop.rs"]
+mod shop;
 
 use std::path::Path;
 
-use application::{
-    images::Packages,
-    shop::{Shop, Version},
-};
-use e2e::{cluster::Cluster, kubectl::Kubectl, machine::Machine};
+use cluster::Cluster;
+use images::Packages;
+use kubectl::Kubectl;
+use machine::Machine;
+use shop::{Shop, Version};
 
 #[test]
 fn no_request_is_lost_whatever_happens_to_its_pods() {

@@ -3,12 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    images,
-    load::{Load, request},
-};
-use crate::e2e::{
     cluster::Cluster,
+    images,
     kubectl::{Kubectl, eventually},
+    load::{Load, request},
 };
 
 const NAMESPACE: &str = "shop";
