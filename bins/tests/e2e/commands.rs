@@ -308,7 +308,7 @@ impl<'a> Hand<'a> {
             assert!(self.pods().contains(answered.trim()), "{answered}");
             end(forwarding);
         }
-        let (proxying, mut lines) = self.follows(&["proxy", "--port=0"]);
+        let (proxying, mut lines) = self.follows(&["proxy", "--port=0", "--accept-hosts=^web$"]);
         let said = next(&mut lines);
         let address = said.strip_prefix("Starting to serve on ").unwrap_or_else(|| panic!("{said}"));
         assert!(ask(address, "/version").unwrap().contains("gitVersion"));
