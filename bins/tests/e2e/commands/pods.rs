@@ -62,6 +62,10 @@ impl Hand<'_> {
         assert!(said.starts_with("from web-"), "{said}");
         let said = self.kubectl.run_with(&["-n", &self.namespace, "exec", "-i", "ear", "--", "wc", "-c"], "seven b");
         assert_eq!(said.trim(), "7");
+        if self.minor >= 25 {
+            self.k(&["debug", "ear", "--image", IMAGE, "--container=look", "--", "sh", "-c", "echo looked around"]);
+            self.until(&["logs", "ear", "-c", "look"], |said| said == "looked around\n");
+        }
     }
 
     pub(super) fn reads_logs_and_events(&self) {
