@@ -15,7 +15,7 @@ use k8s::{
         request::Caller,
     },
     credentials::identity,
-    machine::{self, Machine, MachineOptions},
+    machine::{self, Machine, MachineOptions, ProxyMode},
     node::{
         agent::{ImageLimits, LogLimits},
         environment::DnsSettings,
@@ -59,6 +59,10 @@ pub struct Up {
     /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
+    /// How traffic for services is led on this machine's node: `nftables` by rules of the kernel, `userspace` by sockets of
+    /// this process
+    #[arg(long, default_value_t, value_name = "MODE")]
+    proxy_mode: ProxyMode,
     /// Names the resolvers for what is outside the cluster [default: the machine's]
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
@@ -90,6 +94,7 @@ impl Up {
         let progress = Progress::default();
         if matches!(self.nodes, Nodes::Local) {
             machine::check_privileges()?;
+            machine::check_kernel()?;
         }
         let folder = data_dir::prepare(self.data_dir.clone())?;
         let env = System::current();
@@ -166,7 +171,7 @@ impl Up {
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);
         let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
-        let proxy = machine::start_proxy(client, env, &name, pod_cidr);
+        let proxy = machine::start_proxy(client, env, &name, pod_cidr, self.proxy_mode);
         let account = identity::DNS_ACCOUNT;
         let client = cluster.client_as("cluster-dns", Caller::service_account("kube-system", account));
         let resolv_conf = resolv_conf.or_else(|| read_resolv_conf(Path::new(RESOLV_CONF)).ok()).unwrap_or_default();

@@ -63,12 +63,13 @@ fn what_cannot_start_says_why_in_one_line() {
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("thesis"), "years of work").unwrap();
     let precious = foreign.display().to_string();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["reset", "--data-dir", &precious, "--yes"], "holds no cluster"),
         (&["reset", "--data-dir", &taken, "--yes"], "stop it first"),
         (&["up", "--data-dir", &taken, "--nodes", "hollow:1", "--secure-port", "0"], "in use"),
         (&["up", "--data-dir", &fresh, "--nodes", "hollow:1", "--secure-port", &port], "address already in use"),
         (&["up", "--data-dir", &fresh, "--nodes", "many"], "--nodes"),
+        (&["up", "--proxy-mode", "iptables"], "expected `nftables` or `userspace`"),
         (&["up", "--no-such-flag"], "--no-such-flag"),
     ];
     for (arguments, expected) in cases {
@@ -79,6 +80,10 @@ fn what_cannot_start_says_why_in_one_line() {
         let first = said.lines().find(|line| line.starts_with("error")).unwrap_or_default();
         assert!(first.contains(expected), "the error line says it: {said}");
     }
+    // Root of a container is root without some of its capabilities.
+    let hindered = machine.k8s_without("sys_admin", &["up", "--data-dir", &fresh, "--secure-port", "0"]);
+    let said = String::from_utf8_lossy(&hindered.stderr);
+    assert!(!hindered.status.success() && said.contains("CAP_SYS_ADMIN"), "{said}");
     assert_eq!(std::fs::read_to_string(foreign.join("thesis")).unwrap(), "years of work");
 }
 

@@ -17,6 +17,7 @@ pub mod proxy;
 
 mod conntrack;
 mod netfilter;
+mod netlink;
 mod nft;
 
 pub use nft::NftError;

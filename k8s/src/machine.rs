@@ -1,16 +1,24 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
+mod requirements;
+
 use std::{
+    fmt,
     net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
+    str::FromStr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 use k8s_core::env::{Env, Task};
 use k8s_net::{
+    NftError,
     pod::{Routed, RoutedConfig},
-    proxy::{self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy},
+    proxy::{
+        self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError, ServiceBackend, Userspace,
+        UserspaceConfig,
+    },
 };
 use k8s_node::{
     agent::{Agent, ImageLimits, LogLimits},
@@ -19,6 +27,8 @@ use k8s_node::{
     native::{Native, NativeConfig, ShimCommand},
 };
 use k8s_reconcile::Client;
+
+pub use self::requirements::{check_kernel, check_privileges};
 
 /// Where pods get their addresses unless said otherwise.
 pub const DEFAULT_POD_CIDR: &str = "10.244.0.0/24";
@@ -54,26 +64,41 @@ pub struct MachineOptions {
 #[error("{0}")]
 pub struct MachineError(pub String);
 
+/// How a node's service proxy leads traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// By rules of the kernel's packet filter. Needs root and the program `nft`.
+    #[default]
+    Nftables,
+    /// By sockets of this process. Node ports need no privileges; cluster IPs need `CAP_NET_ADMIN`.
+    Userspace,
+}
+
+impl FromStr for ProxyMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "nftables" => Ok(Self::Nftables),
+            "userspace" => Ok(Self::Userspace),
+            _ => Err("expected `nftables` or `userspace`".into()),
+        }
+    }
+}
+
+impl fmt::Display for ProxyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+            Self::Userspace => "userspace",
+        })
+    }
+}
+
 /// The node, running. Dropping it stops the agent at once; containers run on either way.
 pub struct Machine {
     /// The agent.
     pub agent: Agent,
-}
-
-/// Checks what a node needs before anything is started. The error names the first thing that is missing.
-pub fn check_privileges() -> Result<(), MachineError> {
-    let is_root = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
-    });
-    if !is_root {
-        let why = "a node with containers needs root (namespaces, cgroups, mounts); without it, add `--nodes hollow:1` for simulated nodes";
-        return Err(MachineError(why.into()));
-    }
-    if !Path::new(NFT).exists() {
-        let why = "the program nft is missing (Debian package nftables): the pod network and the service proxy need it";
-        return Err(MachineError(why.into()));
-    }
-    Ok(())
 }
 
 /// The address that others reach this machine at: that of the interface with the default route.
@@ -134,15 +159,60 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
     PathBuf::from(format!("/k8s-{:08x}", hasher.finish() as u32))
 }
 
-/// Starts the service proxy of a node. It runs until the task is dropped; the rules stay in force.
-pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet) -> Task {
+/// Starts the service proxy of a node. It runs until the task is dropped; rules of the kernel stay in force then, and what
+/// sockets of this process serve ends.
+pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet, mode: ProxyMode) -> Task {
     let view = NodeView {
         name: node.to_owned(),
         addresses: vec![node_address()],
         pod_cidrs: vec![pod_cidr],
         ..NodeView::default()
     };
-    let backend = Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() });
-    let mut proxy = Proxy::new(view, backend);
-    env.spawn("service-proxy", Box::pin(async move { proxy::follow(&client, &mut proxy).await }))
+    let userspace = Userspace::new(env.clone(), UserspaceConfig::default());
+    let run = async move {
+        let mut proxy = match mode {
+            ProxyMode::Nftables => {
+                retire(userspace).await;
+                Proxy::new(view, nftables())
+            }
+            ProxyMode::Userspace => {
+                if Path::new(NFT).exists() {
+                    retire(nftables()).await;
+                }
+                Proxy::new(view, userspace)
+            }
+        };
+        proxy::follow(&client, &mut proxy).await;
+    };
+    env.spawn("service-proxy", Box::pin(run))
+}
+
+/// The packet filter's backend, with this machine's program.
+pub fn nftables() -> Nftables {
+    Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() })
+}
+
+/// Takes back what a proxy of the other mode left in force: it would stand in the way.
+async fn retire(mut other: impl ServiceBackend) {
+    match other.cleanup().await {
+        Ok(()) => {}
+        Err(ProxyError::Filter(NftError::Privilege { message })) => {
+            tracing::debug!(message, "rules of an earlier service proxy, if there are any, stay in force");
+        }
+        Err(error) => tracing::warn!(%error, "what an earlier service proxy left stays in force"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_mode_is_read_as_it_is_written() {
+        for mode in [ProxyMode::Nftables, ProxyMode::Userspace] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        let unknown = "iptables".parse::<ProxyMode>();
+        assert_eq!(unknown, Err("expected `nftables` or `userspace`".into()));
+    }
 }

@@ -9,7 +9,10 @@ use bins::{
     up::host_name,
 };
 use clap::Parser;
-use k8s::{machine, wire::env::System};
+use k8s::{
+    machine::{self, ProxyMode},
+    wire::env::System,
+};
 
 /// Leads traffic for services to their pods.
 #[derive(Parser)]
@@ -23,9 +26,10 @@ struct Arguments {
     /// Where pods live, cluster-wide
     #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
     cluster_cidr: String,
-    /// How traffic is led; only nftables is there yet
-    #[arg(long, default_value = "nftables", value_name = "MODE")]
-    proxy_mode: String,
+    /// How traffic is led: `nftables` by rules of the kernel; `userspace` by sockets of this process, which needs no
+    /// privileges for node ports
+    #[arg(long, default_value_t, value_name = "MODE")]
+    proxy_mode: ProxyMode,
 }
 
 fn main() -> ExitCode {
@@ -34,16 +38,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.proxy_mode != "nftables" {
-        return Err(format!("--proxy-mode {}: only nftables is supported yet", arguments.proxy_mode).into());
+    match arguments.proxy_mode {
+        ProxyMode::Nftables => machine::check_privileges()?,
+        ProxyMode::Userspace => program::raise_open_files(),
     }
-    machine::check_privileges()?;
     let env = System::current();
     let (client, _) = arguments.reach.client("kube-proxy", &env)?;
     let cidr =
         arguments.cluster_cidr.parse().map_err(|why| format!("--cluster-cidr {}: {why}", arguments.cluster_cidr))?;
     let name = arguments.hostname_override.unwrap_or_else(host_name);
-    let proxy = machine::start_proxy(client, &env, &name, cidr);
+    let proxy = machine::start_proxy(client, &env, &name, cidr, arguments.proxy_mode);
     Progress::default().done(format_args!("kube-proxy for node {name} started"));
     stop_signal().await?;
     proxy.stop().await;

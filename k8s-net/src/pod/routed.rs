@@ -19,10 +19,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::{
     leases::{Lease, Leases, Port, gateway},
     links::{self, Leg},
-    netlink::Netlink,
     table,
 };
-use crate::{conntrack, nft::Nft, proxy::Protocol};
+use crate::{conntrack, netlink::Netlink, nft::Nft, proxy::Protocol};
 
 /// What a [`Routed`] network is made of.
 #[derive(Debug, Clone)]

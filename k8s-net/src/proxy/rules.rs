@@ -20,6 +20,8 @@ pub struct Rules {
     /// Addresses of endpoints that new connections go to, and that are not known to be on their way out. Whoever ends a
     /// pod waits until it is no longer here; see `k8s_core::seam::traffic`.
     pub accepting: BTreeSet<IpAddr>,
+    /// Addresses of the node itself, on which node ports answer. Whoever has one of them is the node.
+    pub node_ips: BTreeSet<IpAddr>,
     /// Where pods live. Traffic from elsewhere is off-cluster.
     pub pod_cidrs: Vec<IpNet>,
 }
@@ -64,6 +66,9 @@ pub struct Destination {
     pub backends: Backends,
     /// Where it goes when it came from neither a pod nor this node, if that differs (`externalTrafficPolicy: Local`).
     pub outside: Option<Backends>,
+    /// Every endpoint there is, also those that take no new connections: what is established with them goes on.
+    /// Invariant: sorted, without duplicates.
+    pub known: Arc<[Target]>,
     /// Whose source address is replaced by the node's.
     pub masquerade: Masquerade,
     /// How long a client address keeps its backend after its last new connection (`sessionAffinity: ClientIP`).

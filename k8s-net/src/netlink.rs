@@ -23,13 +23,13 @@ use rtnetlink::{
 };
 
 /// A socket to the kernel's routing tables of one network namespace.
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 /// One request: a message and how the kernel shall treat what exists.
-pub(super) struct Request {
+pub(crate) struct Request {
     message: RouteNetlinkMessage,
     flags: u16,
     /// What is being done, for the error.
@@ -37,24 +37,26 @@ pub(super) struct Request {
 }
 
 /// A hardware address.
-pub(super) type Mac = [u8; 6];
+pub(crate) type Mac = [u8; 6];
 
 /// One end of a veth pair as it shall be.
-pub(super) struct End<'a> {
-    pub(super) name: &'a str,
-    pub(super) mac: Mac,
+pub(crate) struct End<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: Mac,
 }
 
 /// An existing link.
-pub(super) struct Link {
-    pub(super) index: u32,
+pub(crate) struct Link {
+    pub(crate) index: u32,
     /// The index of the other end, in its own namespace.
-    pub(super) peer: Option<u32>,
+    pub(crate) peer: Option<u32>,
+    /// What its maker wrote on it.
+    pub(crate) alias: Option<String>,
 }
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -62,7 +64,7 @@ impl Netlink {
     }
 
     /// Sends all requests at once. All are tried; answers the first failure.
-    pub(super) fn run(&mut self, requests: Vec<Request>) -> io::Result<()> {
+    pub(crate) fn run(&mut self, requests: Vec<Request>) -> io::Result<()> {
         let names: Vec<_> = requests.iter().map(|request| request.what).collect();
         let first = self.sequence.wrapping_add(1);
         self.send(requests)?;
@@ -85,7 +87,7 @@ impl Netlink {
     }
 
     /// Looks a link up by its name.
-    pub(super) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().name(name).build();
         let request = Request { message: RouteNetlinkMessage::GetLink(message), flags: 0, what: "look up the link" };
         let sequence = self.sequence.wrapping_add(1);
@@ -144,18 +146,22 @@ impl Netlink {
 
 impl Link {
     fn read(message: &LinkMessage) -> Self {
-        let peer = message.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Link(index) => Some(*index),
-            _ => None,
-        });
-        Self { index: message.header.index, peer }
+        let (mut peer, mut alias) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::Link(index) => peer = Some(*index),
+                LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
+                _ => {}
+            }
+        }
+        Self { index: message.header.index, peer, alias }
     }
 }
 
 impl Request {
     /// Creates a veth pair: `near` here and up, `far` in the namespace behind `netns` and still down, because the
     /// kernel creates it first and a lone end cannot be up.
-    pub(super) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32, alias: &str) -> Self {
+    pub(crate) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32) -> Self {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(far.name)
             .address(far.mac.to_vec())
@@ -167,7 +173,6 @@ impl Request {
             .address(near.mac.to_vec())
             .mtu(mtu)
             .up()
-            .alias(alias)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         Self {
@@ -178,35 +183,42 @@ impl Request {
     }
 
     /// Removes a link; the other end of a pair goes with it.
-    pub(super) fn delete_link(index: u32) -> Self {
+    pub(crate) fn delete_link(index: u32) -> Self {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
         Self { message: RouteNetlinkMessage::DelLink(message), flags: 0, what: "delete the link" }
     }
 
-    pub(super) fn up(index: u32) -> Self {
+    pub(crate) fn up(index: u32) -> Self {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
         Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "bring the link up" }
     }
 
+    /// Writes on a link whose it is. When a link is made the kernel does not listen to that.
+    pub(crate) fn mark(index: u32, alias: &str) -> Self {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).build();
+        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "mark the link" }
+    }
+
     /// Gives a link one address, alone in its network.
-    pub(super) fn address(index: u32, address: IpAddr) -> Self {
-        let mut message = AddressMessage::default();
-        message.header.family = family(address);
-        message.header.prefix_len = host_prefix(address);
-        message.header.index = index;
-        message.header.scope = AddressScope::Universe;
-        // Nobody else is on the link, so there are no duplicates to wait for.
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    pub(crate) fn address(index: u32, address: IpAddr) -> Self {
         Self {
-            message: RouteNetlinkMessage::NewAddress(message),
+            message: RouteNetlinkMessage::NewAddress(lone_address(index, address)),
             flags: NLM_F_CREATE | NLM_F_REPLACE,
             what: "add the address",
         }
     }
 
+    /// Takes such an address from a link.
+    pub(crate) fn delete_address(index: u32, address: IpAddr) -> Self {
+        Self {
+            message: RouteNetlinkMessage::DelAddress(lone_address(index, address)),
+            flags: 0,
+            what: "remove the address",
+        }
+    }
+
     /// Says once and for all which hardware address an address on the link has.
-    pub(super) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Self {
+    pub(crate) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Self {
         let mut message = NeighbourMessage::default();
         message.header.family = family(address);
         message.header.ifindex = index;
@@ -225,7 +237,7 @@ impl Request {
     }
 
     /// Sends traffic for `net` into the link, from `source` when the node itself is the sender.
-    pub(super) fn route(index: u32, net: IpNet, source: IpAddr) -> io::Result<Self> {
+    pub(crate) fn route(index: u32, net: IpNet, source: IpAddr) -> io::Result<Self> {
         let route = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(net.network(), net.prefix_len())
             .and_then(|route| route.pref_source(source))
@@ -241,7 +253,7 @@ impl Request {
     }
 
     /// Sends everything through `gateway`, which the link reaches although no prefix says so.
-    pub(super) fn default_route(index: u32, gateway: IpAddr) -> io::Result<Self> {
+    pub(crate) fn default_route(index: u32, gateway: IpAddr) -> io::Result<Self> {
         let everywhere: IpAddr = match gateway {
             IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -259,6 +271,18 @@ impl Request {
             what: "add the pod's default route",
         })
     }
+}
+
+fn lone_address(index: u32, address: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
+    message.header.prefix_len = host_prefix(address);
+    message.header.index = index;
+    message.header.scope = AddressScope::Universe;
+    // Nobody else is on the link, so there are no duplicates to wait for.
+    message.header.flags = AddressHeaderFlags::Nodad;
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message
 }
 
 fn family(address: IpAddr) -> AddressFamily {
