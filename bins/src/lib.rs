@@ -1,13 +1,23 @@
-//! What the programs share: the runtime, the end, the folder, and what people see.
+//! What the programs share: flags and files, the runtime, the end, the folder, and what people see.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)] // Programs read the environment and end the process; libraries do not.
 
+pub mod apiserver_flags;
 pub mod component;
+pub mod config_file;
+pub mod controller_names;
+pub mod counted;
 pub mod data_dir;
+pub mod go_duration;
 pub mod image;
 pub mod kubeconfig;
+pub mod kubelet_config;
+pub mod process_metrics;
 pub mod program;
 pub mod progress;
+pub mod proxy_config;
 pub mod reset;
+pub mod scheduler_config;
+pub mod serving;
 pub mod storage;
 pub mod up;

@@ -15,7 +15,7 @@ use k8s::{
         request::Caller,
     },
     credentials::identity,
-    machine::{self, Machine, MachineOptions, ProxyMode},
+    machine::{self, Machine, MachineOptions, NodeOptions, ProxyMode},
     node::{
         agent::{ImageLimits, LogLimits},
         environment::DnsSettings,
@@ -167,11 +167,12 @@ impl Up {
                 cluster_domain: cluster_dns::DOMAIN.to_owned(),
                 host_resolv_conf: resolv_conf.clone().unwrap_or_default(),
             },
+            node: NodeOptions::default(),
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);
         let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
-        let proxy = machine::start_proxy(client, env, &name, pod_cidr, self.proxy_mode);
+        let proxy = machine::start_proxy(client, env, &name, pod_cidr, self.proxy_mode, Arc::default());
         let account = identity::DNS_ACCOUNT;
         let client = cluster.client_as("cluster-dns", Caller::service_account("kube-system", account));
         let resolv_conf = resolv_conf.or_else(|| read_resolv_conf(Path::new(RESOLV_CONF)).ok()).unwrap_or_default();

@@ -48,6 +48,7 @@ fn separate_programs() {
     cluster.import(&machine, &scenario::image());
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
     Scenario::new(kubectl.clone()).run("separate");
+    scenario::tells_figures(&kubectl, "node-1");
     names::resolve(&kubectl);
     cluster.interrupt();
 }

@@ -116,6 +116,36 @@ fn objects_lie_in_etcd_and_stay_there() {
     assert!(lost.is_empty(), "a restart lost {lost:?}");
 }
 
+#[test]
+fn an_api_server_whose_etcd_is_gone_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (etcd, endpoint) = etcd(folder.path());
+    make_keys(&folder.path().join("keys"));
+    let kubeconfig = folder.path().join("data/admin.kubeconfig");
+    eventually("etcd answers", || {
+        let mut health = Command::new("etcdctl");
+        health.env("ETCDCTL_API", "3").args(["--endpoints", &endpoint, "endpoint", "health"]);
+        health.output().map_err(|error| error.to_string()).and_then(|output| succeeded(&output))
+    });
+    let _server = api_server(folder.path(), &endpoint);
+    eventually("the API server is ready", || ready(&kubeconfig));
+    drop(etcd);
+    let kubectl = Kubectl::new("1.37", &kubeconfig);
+    for path in ["/readyz", "/livez", "/readyz/etcd"] {
+        eventually("the check fails", || match ready_at(&kubectl, path) {
+            Ok(()) => Err(format!("{path} is fine")),
+            Err(text) if path == "/readyz/etcd" || text.contains("[-]etcd failed: ") => Ok(()),
+            Err(text) => Err(text),
+        });
+    }
+    ready_at(&kubectl, "/livez?exclude=etcd").unwrap();
+    ready_at(&kubectl, "/livez/ping").unwrap();
+}
+
+fn ready_at(kubectl: &Kubectl, path: &str) -> Result<(), String> {
+    succeeded(&kubectl.try_run(&["get", "--raw", path]))
+}
+
 fn ready(kubeconfig: &Path) -> Result<(), String> {
     if !kubeconfig.exists() {
         return Err("it has not written its kubeconfig".into());

@@ -176,6 +176,19 @@ impl Cluster {
     }
 }
 
+/// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
+/// no plugin upstream, and always there.
+pub const BUILTIN: [&str; 8] = [
+    "NamespaceLifecycle",
+    "LimitRanger",
+    "ServiceAccount",
+    "NodeRestriction",
+    "TaintNodesByCondition",
+    "Priority",
+    "DefaultTolerationSeconds",
+    "RuntimeClass",
+];
+
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
 /// yet.
 pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
@@ -220,5 +233,19 @@ impl Chain {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_wire::env::System;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_plugin_is_named_but_what_guards_roles() {
+        let mut plugins = builtin(&System::current(), Arc::default());
+        plugins.retain(|plugin| plugin.name() != "RBACEscalation");
+        assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);
     }
 }

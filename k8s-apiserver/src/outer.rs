@@ -64,7 +64,7 @@ use crate::{
 };
 
 /// How long a request that is no watch and no connection may take, unless it says otherwise.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest path and query.
 const MAX_URI_BYTES: usize = 32 * 1024;
 /// The most headers, and the most bytes in them.
@@ -92,6 +92,8 @@ pub struct Parts {
     pub authorizer: Arc<dyn Authorizer>,
     /// What `/healthz`, `/metrics`, `/version` and the token issuer's documents say.
     pub answers: Answers,
+    /// How long a request that is no watch and no connection may take; usually [`REQUEST_TIMEOUT`].
+    pub request_timeout: Duration,
 }
 
 /// The outer service. A `tower::Service` over HTTP requests; cloning shares.
@@ -113,19 +115,30 @@ struct Shared {
     requests: Arc<Requests>,
     frames: Arc<Frames>,
     paths: Paths,
+    request_timeout: Duration,
 }
 
 impl Outer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { env, inner, catalog, authenticator, authorizer, answers } = parts;
+        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout } = parts;
         let requests = Arc::new(Requests::default());
         let schemas = Schemas::builtin();
         let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());
         let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
-        let shared =
-            Shared { env, inner, catalog, authenticator, authorizer, schemas, metadata, requests, frames, paths };
-        Self(Arc::new(shared))
+        Self(Arc::new(Shared {
+            env,
+            inner,
+            catalog,
+            authenticator,
+            authorizer,
+            schemas,
+            metadata,
+            requests,
+            frames,
+            paths,
+            request_timeout,
+        }))
     }
 }
 
@@ -223,11 +236,12 @@ impl Shared {
     ) -> ApiResult<Response<Body>> {
         let ResourceRequest { verb, target, options } = asked;
         let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
+        let began = self.env.monotonic();
         let (kept, counted) = (self.requests.begin(verb, stop), target.clone());
         let request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
         let answered = self.answer_resource(request, head, body, caller, kept).await;
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
-        self.requests.answered(verb, &counted, code);
+        self.requests.answered(verb, &counted, code, self.env.monotonic().saturating_sub(began));
         answered
     }
 
@@ -285,8 +299,8 @@ impl Shared {
     async fn ask(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
         let limit = match request.verb {
             // A watch's timeout is how long it may go on; only its beginning is limited here.
-            Verb::Watch => REQUEST_TIMEOUT,
-            _ => request.options.timeout.unwrap_or(REQUEST_TIMEOUT).min(REQUEST_TIMEOUT),
+            Verb::Watch => self.request_timeout,
+            _ => request.options.timeout.unwrap_or(self.request_timeout).min(self.request_timeout),
         };
         let asking = env::timeout(&*self.env, limit, self.inner.handle(caller, request));
         asking.await.unwrap_or_else(|| {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_core::registry::Registry;
-use k8s_reconcile::{Client, controller::Running};
+use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
     deployment, disruption, endpoint_slice, endpoints, garbage, namespace, node_lifecycle, pod_gc, replica_set,
@@ -34,6 +34,8 @@ pub struct Options {
     pub enabled: Vec<&'static str>,
     /// The kinds of the cluster.
     pub registry: Arc<Registry>,
+    /// How many keys a controller may have in work at a time, by its name; its own default without.
+    pub workers: BTreeMap<&'static str, usize>,
     /// The CA certificate that pods verify the API server by; without one it is not published.
     pub root_ca_pem: Option<String>,
 }
@@ -41,7 +43,21 @@ pub struct Options {
 impl Options {
     /// All controllers for these kinds.
     pub fn all(registry: Arc<Registry>) -> Self {
-        Self { enabled: CONTROLLERS.iter().map(|(name, _)| *name).collect(), registry, root_ca_pem: None }
+        Self {
+            enabled: CONTROLLERS.iter().map(|(name, _)| *name).collect(),
+            registry,
+            workers: BTreeMap::new(),
+            root_ca_pem: None,
+        }
+    }
+}
+
+impl Options {
+    fn sized<R: Reconciler>(&self, name: &str, controller: Controller<R>) -> Controller<R> {
+        match self.workers.get(name) {
+            Some(workers) => controller.workers(*workers),
+            None => controller,
+        }
     }
 }
 
@@ -60,11 +76,13 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
     for (name, account) in CONTROLLERS.iter().filter(|(name, _)| options.enabled.contains(name)) {
         let client = clients.entry(account).or_insert_with(|| client_for(account)).clone();
         let running = match *name {
-            "deployment-controller" => deployment::controller().start(client),
-            "replicaset-controller" => replica_set::controller().start(client),
-            "replicationcontroller-controller" => replication_controller::controller().start(client),
-            "endpoints-controller" => endpoints::controller().start(client),
-            "endpointslice-controller" => endpoint_slice::controller().start(client),
+            "deployment-controller" => options.sized(name, deployment::controller()).start(client),
+            "replicaset-controller" => options.sized(name, replica_set::controller()).start(client),
+            "replicationcontroller-controller" => {
+                options.sized(name, replication_controller::controller()).start(client)
+            }
+            "endpoints-controller" => options.sized(name, endpoints::controller()).start(client),
+            "endpointslice-controller" => options.sized(name, endpoint_slice::controller()).start(client),
             "node-lifecycle-controller" => node_lifecycle::controller(client.env().clone()).start(client),
             "taint-eviction-controller" => taint_eviction::controller().start(client),
             "pod-garbage-collector-controller" => {
@@ -72,8 +90,10 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
                 continue;
             }
             "disruption-controller" => disruption::controller(options.registry.clone()).start(client),
-            "namespace-controller" => namespace::controller(options.registry.clone()).start(client),
-            "serviceaccount-controller" => service_account::controller().start(client),
+            "namespace-controller" => {
+                options.sized(name, namespace::controller(options.registry.clone())).start(client)
+            }
+            "serviceaccount-controller" => options.sized(name, service_account::controller()).start(client),
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
                 None => continue,
@@ -97,7 +117,13 @@ impl Controllers {
 
     /// The metrics of all, as Prometheus text.
     pub fn metrics(&self) -> String {
-        self.running.iter().map(|running| running.metrics().render(running.name())).collect()
+        let all: Vec<_> = self.running.iter().map(|running| (running.name(), &**running.metrics())).collect();
+        metrics::render(&all)
+    }
+
+    /// Whether the caches of all have seen the cluster once.
+    pub fn is_synced(&self) -> bool {
+        self.running.iter().all(Running::is_synced)
     }
 
     /// Stops all and waits for them.

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod defaulting;
 pub mod doc;
 pub mod env;
+pub mod metrics;
 pub mod names;
 pub mod object;
 pub mod patch;

@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod follow;
+mod metrics;
 mod nftables;
 mod plan;
 mod rules;
@@ -12,6 +13,7 @@ mod stale;
 mod userspace;
 
 pub use follow::follow;
+pub use metrics::ProxyMetrics;
 pub use nftables::{Nftables, NftablesConfig, NftablesTraffic};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};

@@ -13,7 +13,7 @@ use k8s_core::{
     seam::transport::Transport,
     status::ApiResult,
 };
-use k8s_net::proxy::{Applied, NodeView, Proxy, ProxyError, Rules, ServiceBackend, follow};
+use k8s_net::proxy::{Applied, NodeView, Proxy, ProxyError, ProxyMetrics, Rules, ServiceBackend, follow};
 use k8s_reconcile::Client;
 use k8s_wire::env::System;
 use serde_json::{Value, json};
@@ -130,10 +130,11 @@ async fn following(server: Server, recorder: Recorder, test: impl AsyncFnOnce())
     let view = NodeView { name: "here".into(), ..NodeView::default() };
     let mut proxy = Proxy::new(view, recorder);
     let client = Client::new(Arc::new(server), System::current());
+    let metrics = ProxyMetrics::default();
     tokio::select! {
         biased;
         () = test() => {}
-        () = follow(&client, &mut proxy) => panic!("following does not end"),
+        () = follow(&client, &mut proxy, &metrics) => panic!("following does not end"),
     }
 }
 

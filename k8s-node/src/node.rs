@@ -6,7 +6,7 @@
 pub mod keeper;
 mod machine;
 
-pub use machine::{Machine, Pressure};
+pub use machine::{Machine, Pressure, Reserved};
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -68,8 +68,14 @@ pub fn capacity(machine: &Machine) -> BTreeMap<String, Quantity> {
 /// What pods may ask for.
 pub fn allocatable(machine: &Machine) -> BTreeMap<String, Quantity> {
     let mut all = capacity(machine);
-    let memory = (machine.memory_bytes - RESERVED_MEMORY_BYTES).max(0) / 1024 * 1024;
-    let storage = machine.storage_bytes / 100 * (100 - RESERVED_STORAGE_PERCENT);
+    let Reserved { milli_cpus, memory_bytes, storage_bytes } = machine.reserved;
+    let memory = (machine.memory_bytes - RESERVED_MEMORY_BYTES - memory_bytes).max(0) / 1024 * 1024;
+    let storage = (machine.storage_bytes / 100 * (100 - RESERVED_STORAGE_PERCENT) - storage_bytes).max(0);
+    if milli_cpus > 0 {
+        let left = (i64::from(machine.cpus) * 1000 - milli_cpus).max(0);
+        // Invariant: a whole number of thousandths is a quantity.
+        all.extend(Quantity::parse(&format!("{left}m")).map(|amount| ("cpu".to_owned(), amount)));
+    }
     all.insert("memory".to_owned(), Quantity::new(memory, Format::BinarySi));
     all.insert("ephemeral-storage".to_owned(), Quantity::new(storage, Format::DecimalSi));
     all
@@ -342,6 +348,17 @@ mod tests {
       }
     }
     "#);
+    }
+
+    #[test]
+    fn what_is_reserved_is_kept_from_pods() {
+        let reserved = Reserved { milli_cpus: 300, memory_bytes: 1 << 30, storage_bytes: 1 << 30 };
+        let (whole, less) = (Machine::simulated(), Machine { reserved, ..Machine::simulated() });
+        assert_eq!(capacity(&whole), capacity(&less));
+        let (whole, less) = (allocatable(&whole), allocatable(&less));
+        assert_eq!((whole["cpu"].to_string().as_str(), less["cpu"].to_string().as_str()), ("8", "7700m"));
+        assert_eq!(whole["memory"].value() - less["memory"].value(), 1 << 30);
+        assert_eq!(whole["ephemeral-storage"].value() - less["ephemeral-storage"].value(), 1 << 30);
     }
 
     #[test]

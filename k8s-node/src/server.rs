@@ -8,11 +8,12 @@ mod dialer;
 mod exec;
 mod forward;
 mod logs;
+mod metrics;
 mod place;
 mod query;
 mod stats;
 
-pub use caller::Callers;
+pub use caller::{Callers, NodeQuestion, Reviewer};
 pub use dialer::InProcessDialer;
 
 use std::{
@@ -44,13 +45,27 @@ pub struct NodeServer {
     agent: Weak<Shared>,
     env: Env,
     callers: Arc<Callers>,
+    node: Arc<str>,
+    more_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
 }
 
 impl NodeServer {
     /// The server of `agent` for these callers.
     pub fn new(agent: &Agent, callers: Callers) -> Self {
         let shared = agent.shared();
-        Self { agent: Arc::downgrade(shared), env: shared.env.clone(), callers: Arc::new(callers) }
+        Self {
+            agent: Arc::downgrade(shared),
+            env: shared.env.clone(),
+            callers: Arc::new(callers),
+            node: shared.node_name.as_str().into(),
+            more_metrics: None,
+        }
+    }
+
+    /// What `/metrics` shows beside the node's own figures: samples in the Prometheus text format.
+    pub fn metrics(mut self, more: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.more_metrics = Some(Arc::new(more));
+        self
     }
 
     /// Serves TLS connections until `stop`. `tls` must ask for client certificates of the cluster's authority.
@@ -73,12 +88,17 @@ impl NodeServer {
         if request.uri().path() == "/healthz" {
             return health::text(StatusCode::OK, "ok".to_owned());
         }
-        if let Err(refused) = self.callers.check(&request) {
+        if let Err(refused) = self.callers.check(&request, &self.node).await {
             return refusal(&refused);
         }
         let Some(shared) = self.agent.upgrade() else {
             return refusal(&ApiError::unavailable("the node agent has stopped"));
         };
+        if request.method() == Method::GET && request.uri().path() == "/metrics" {
+            let more = self.more_metrics.as_ref().map_or_else(String::new, |make| make());
+            let samples = metrics::samples(&shared).await;
+            return samples.map_or_else(|error| refusal(&error), |samples| health::metrics(samples + &more));
+        }
         route(shared, request).await.unwrap_or_else(|error| refusal(&error))
     }
 }

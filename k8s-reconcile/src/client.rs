@@ -45,6 +45,11 @@ impl Client {
         Self { shared: self.shared.clone(), fence: Some(fence) }
     }
 
+    /// The fence of this client's writes, for another client that does the same work under another identity.
+    pub fn fence(&self) -> Option<&Fence> {
+        self.fence.as_ref()
+    }
+
     /// Where time, randomness and tasks come from.
     pub fn env(&self) -> &Env {
         &self.shared.env

@@ -170,7 +170,7 @@ impl<R: Reconciler> Controller<R> {
             subscriptions.push(informer.subscribe(enqueue_mapped(queue.clone(), own.dynamic().clone(), source.map)));
             informers.push(informer);
         }
-        let metrics = Arc::new(ControllerMetrics::default());
+        let metrics = Arc::new(ControllerMetrics::new(queue.metrics().clone()));
         let shared = Arc::new(Shared {
             name: self.name,
             reconciler: self.reconciler,
@@ -221,6 +221,11 @@ impl Running {
     /// Whether its caches show `revision` and it has nothing to do, now or within `horizon`.
     pub fn is_settled(&self, revision: u64, horizon: Duration) -> bool {
         self.informers.iter().all(|informer| informer.revision() >= revision) && self.queue.is_idle(horizon)
+    }
+
+    /// Whether its caches have seen the cluster once.
+    pub fn is_synced(&self) -> bool {
+        self.informers.iter().all(DynamicInformer::is_synced)
     }
 
     /// Asks for a reconcile of one object.

@@ -49,7 +49,7 @@ impl EventType {
 #[derive(Clone)]
 pub struct Recorder {
     client: Client,
-    component: &'static str,
+    component: Text,
     host: Text,
     seen: Arc<Mutex<VecDeque<Seen>>>,
 }
@@ -65,8 +65,8 @@ struct Seen {
 
 impl Recorder {
     /// A recorder that signs as `component` on `host` (empty where there is no host to speak of).
-    pub fn new(client: Client, component: &'static str, host: impl Into<Text>) -> Self {
-        Self { client, component, host: host.into(), seen: Arc::default() }
+    pub fn new(client: Client, component: impl Into<Text>, host: impl Into<Text>) -> Self {
+        Self { client, component: component.into(), host: host.into(), seen: Arc::default() }
     }
 
     /// Tells what happened to an object. A failure to tell is logged: events are advice, not state.
@@ -127,10 +127,10 @@ impl Recorder {
             first_timestamp: Some(now.clone()),
             last_timestamp: Some(now),
             source: Some(EventSource {
-                component: Some(self.component.into()),
+                component: Some(self.component.to_string()),
                 host: (!self.host.is_empty()).then(|| self.host.to_string()),
             }),
-            reporting_component: Some(self.component.into()),
+            reporting_component: Some(self.component.to_string()),
             reporting_instance: (!self.host.is_empty()).then(|| self.host.to_string()),
             ..Default::default()
         };

@@ -258,6 +258,11 @@ impl DynamicInformer {
         self.0.inner.progress.get().revision
     }
 
+    /// Whether the first list is complete.
+    pub fn is_synced(&self) -> bool {
+        self.0.inner.progress.get().synced
+    }
+
     /// Resolves once the first list is complete. Cancel-safe.
     pub async fn synced(&self) {
         self.0.inner.progress.wait_for(|progress| progress.synced).await;

@@ -141,8 +141,10 @@ impl Election {
         let leases = client.namespaced::<Lease>(self.namespace.as_str());
         let mut renewed_at = env.monotonic();
         loop {
-            env.sleep(self.retry_period).await;
-            let left = (renewed_at + self.renew_deadline).saturating_sub(env.monotonic());
+            let left = |renewed_at: Duration| (renewed_at + self.renew_deadline).saturating_sub(env.monotonic());
+            // However long the pause, the deadline is kept: others count on it.
+            env.sleep(self.retry_period.min(left(renewed_at))).await;
+            let left = left(renewed_at);
             let started = env.monotonic();
             let mut draft = held.draft();
             let spec = held.spec.clone().unwrap_or_default();

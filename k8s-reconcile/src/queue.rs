@@ -5,7 +5,8 @@
 //! comes from the environment.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +14,8 @@ use futures::future::{Either, select};
 use k8s_core::env::Env;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::metrics::QueueMetrics;
 
 /// After this many keys of the fast lane, one of the slow lane is taken, so that neither starves.
 pub const FAST_RUN: u32 = 8;
@@ -56,12 +59,14 @@ pub struct WorkQueue<K> {
     back_off: BackOff,
     state: Mutex<State<K>>,
     changed: Notify,
+    metrics: Arc<QueueMetrics>,
 }
 
 struct State<K> {
-    /// Keys that need work; a key in work may be here too and is then queued again when done.
-    dirty: BTreeMap<K, Lane>,
-    processing: BTreeSet<K>,
+    /// Keys that need work, since when; a key in work may be here too and is then queued again when done.
+    dirty: BTreeMap<K, (Lane, Duration)>,
+    /// Keys in work, since when.
+    processing: BTreeMap<K, Duration>,
     fast: VecDeque<K>,
     slow: VecDeque<K>,
     fast_run: u32,
@@ -78,7 +83,7 @@ impl<K: Ord + Clone> WorkQueue<K> {
     pub fn new(env: Env, back_off: BackOff) -> Self {
         let state = State {
             dirty: BTreeMap::new(),
-            processing: BTreeSet::new(),
+            processing: BTreeMap::new(),
             fast: VecDeque::new(),
             slow: VecDeque::new(),
             fast_run: 0,
@@ -88,14 +93,24 @@ impl<K: Ord + Clone> WorkQueue<K> {
             failures: BTreeMap::new(),
             closed: false,
         };
-        Self { env, back_off, state: Mutex::new(state), changed: Notify::new() }
+        Self { env, back_off, state: Mutex::new(state), changed: Notify::new(), metrics: Arc::default() }
     }
 
     /// Asks for work on a key now. Asking twice before a worker takes it is asking once.
     pub fn add(&self, key: K, lane: Lane) {
-        if self.state.lock().add(key, lane) {
+        let now = self.env.monotonic();
+        let mut state = self.state.lock();
+        let is_new = state.add(key, lane, now, &self.metrics);
+        self.metrics.deep(state.depth());
+        drop(state);
+        if is_new {
             self.changed.notify_one();
         }
+    }
+
+    /// What the queue counts.
+    pub fn metrics(&self) -> &Arc<QueueMetrics> {
+        &self.metrics
     }
 
     /// Asks for work on a key after a while; an earlier request stands.
@@ -111,6 +126,7 @@ impl<K: Ord + Clone> WorkQueue<K> {
 
     /// Asks for work again after a failure, later each time.
     pub fn retry(&self, key: K) {
+        self.metrics.retried();
         let failures = {
             let mut state = self.state.lock();
             let count = state.failures.entry(key.clone()).or_insert(0);
@@ -141,8 +157,10 @@ impl<K: Ord + Clone> WorkQueue<K> {
                 if state.closed {
                     return None;
                 }
-                state.release_due(now);
-                if let Some(key) = state.take() {
+                state.release_due(now, &self.metrics);
+                let taken = state.take(now, &self.metrics);
+                self.metrics.deep(state.depth());
+                if let Some(key) = taken {
                     if state.has_more() {
                         self.changed.notify_one();
                     }
@@ -164,15 +182,19 @@ impl<K: Ord + Clone> WorkQueue<K> {
 
     /// Ends the work on a key. If it was added meanwhile, it is queued again.
     pub fn done(&self, key: &K) {
-        if self.state.lock().done(key) {
+        let now = self.env.monotonic();
+        let mut state = self.state.lock();
+        let is_again = state.done(key, now, &self.metrics);
+        self.metrics.deep(state.depth());
+        drop(state);
+        if is_again {
             self.changed.notify_one();
         }
     }
 
     /// How many keys wait for a worker now.
     pub fn len(&self) -> usize {
-        let state = self.state.lock();
-        state.fast.len() + state.slow.len()
+        self.state.lock().depth()
     }
 
     /// Whether nothing waits, nothing is in work, and nothing is due within `horizon`.
@@ -197,18 +219,23 @@ impl<K: Ord + Clone> WorkQueue<K> {
 }
 
 impl<K: Ord + Clone> State<K> {
-    fn add(&mut self, key: K, lane: Lane) -> bool {
+    fn depth(&self) -> usize {
+        self.fast.len() + self.slow.len()
+    }
+
+    fn add(&mut self, key: K, lane: Lane, now: Duration, metrics: &QueueMetrics) -> bool {
         match self.dirty.get_mut(&key) {
-            Some(known) if *known <= lane => return false,
-            Some(known) => {
+            Some((known, _)) if *known <= lane => return false,
+            Some((known, _)) => {
                 *known = lane;
                 self.slow.retain(|waiting| *waiting != key);
             }
             None => {
-                self.dirty.insert(key.clone(), lane);
+                metrics.added();
+                self.dirty.insert(key.clone(), (lane, now));
             }
         }
-        if self.processing.contains(&key) {
+        if self.processing.contains_key(&key) {
             return false;
         }
         self.enqueue(key, lane);
@@ -236,17 +263,17 @@ impl<K: Ord + Clone> State<K> {
         true
     }
 
-    fn release_due(&mut self, now: Duration) {
+    fn release_due(&mut self, now: Duration, metrics: &QueueMetrics) {
         while let Some(first) = self.due.first_entry()
             && first.key().0 <= now
         {
             let key = first.remove();
             self.waiting.remove(&key);
-            self.add(key, Lane::Fast);
+            self.add(key, Lane::Fast, now, metrics);
         }
     }
 
-    fn take(&mut self) -> Option<K> {
+    fn take(&mut self, now: Duration, metrics: &QueueMetrics) -> Option<K> {
         let prefer_slow = self.fast_run >= FAST_RUN && !self.slow.is_empty();
         let key = if prefer_slow || self.fast.is_empty() {
             self.fast_run = 0;
@@ -255,8 +282,10 @@ impl<K: Ord + Clone> State<K> {
             self.fast_run += 1;
             self.fast.pop_front()?
         };
-        self.dirty.remove(&key);
-        self.processing.insert(key.clone());
+        if let Some((_, since)) = self.dirty.remove(&key) {
+            metrics.waited(now.saturating_sub(since));
+        }
+        self.processing.insert(key.clone(), now);
         Some(key)
     }
 
@@ -264,9 +293,11 @@ impl<K: Ord + Clone> State<K> {
         !self.fast.is_empty() || !self.slow.is_empty()
     }
 
-    fn done(&mut self, key: &K) -> bool {
-        self.processing.remove(key);
-        let Some(lane) = self.dirty.get(key).copied() else { return false };
+    fn done(&mut self, key: &K, now: Duration, metrics: &QueueMetrics) -> bool {
+        if let Some(since) = self.processing.remove(key) {
+            metrics.worked(now.saturating_sub(since));
+        }
+        let Some((lane, _)) = self.dirty.get(key).copied() else { return false };
         self.enqueue(key.clone(), lane);
         true
     }

@@ -183,19 +183,7 @@ impl Profile {
 /// The default profile, with upstream's order and weights for the plugins that are there.
 impl Default for Profile {
     fn default() -> Self {
-        use plugins::*;
-        Self::empty("default-scheduler")
-            .filter(node_unschedulable::NodeUnschedulable)
-            .filter(node_name::NodeName)
-            .filter(taint_toleration::TaintToleration)
-            .filter(node_affinity::NodeAffinity)
-            .filter(node_ports::NodePorts)
-            .filter(node_resources::Fit)
-            .filter(unsupported::Unsupported)
-            .score(taint_toleration::TaintToleration, 3)
-            .score(node_affinity::NodeAffinity, 2)
-            .score(node_resources::LeastAllocated, 1)
-            .score(node_resources::BalancedAllocation, 1)
-            .score(image_locality::ImageLocality, 1)
+        // Invariant: the names are the plugins' own.
+        plugins::profile("default-scheduler", &plugins::FILTERS, &plugins::SCORERS).expect("plugins of these names")
     }
 }

@@ -7,6 +7,8 @@
 
 pub mod decide;
 pub mod framework;
+#[cfg(feature = "service")]
+pub mod metrics;
 pub mod plugins;
 pub mod pod;
 pub mod queue;

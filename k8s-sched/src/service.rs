@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 use crate::{
     decide::{Decision, schedule_one},
     framework::{ClusterChange, Profile},
+    metrics::{AttemptResult, SchedulerMetrics},
     pod::PodInfo,
     queue::{Attempt, PodQueue},
     snapshot::Snapshot,
@@ -40,7 +41,7 @@ use crate::{
 
 /// A scheduler to be.
 pub struct Scheduler {
-    profile: Profile,
+    profiles: Vec<Profile>,
 }
 
 /// A running scheduler. Dropping it stops it.
@@ -48,6 +49,7 @@ pub struct Running {
     task: Task,
     inbox: Arc<Inbox>,
     informers: Vec<DynamicInformer>,
+    metrics: Arc<SchedulerMetrics>,
     _subscriptions: Vec<Subscription>,
 }
 
@@ -55,6 +57,16 @@ impl Running {
     /// Stops it and waits until it has stopped.
     pub async fn stop(self) {
         self.task.stop().await;
+    }
+
+    /// Whether its caches have seen the cluster once.
+    pub fn is_synced(&self) -> bool {
+        self.informers.iter().all(DynamicInformer::is_synced)
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<SchedulerMetrics> {
+        &self.metrics
     }
 
     /// Whether it has seen `revision` and has no pod to try and no binding on its way.
@@ -83,7 +95,13 @@ struct InboxState {
 impl Scheduler {
     /// A scheduler with one profile.
     pub fn new(profile: Profile) -> Self {
-        Self { profile }
+        Self { profiles: vec![profile] }
+    }
+
+    /// The same with one more profile, for the pods that name it. The queue is in the order of the first one.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profiles.push(profile);
+        self
     }
 
     /// Starts it.
@@ -94,9 +112,11 @@ impl Scheduler {
             client.dynamic_informer(Pod::resource(), InformerScope::all()),
         ];
         let subscriptions = informers.iter().map(|informer| informer.subscribe(deliver(inbox.clone()))).collect();
-        let work = Loop::new(self.profile, client.clone(), inbox.clone(), informers.clone());
+        let metrics = Arc::new(SchedulerMetrics::default());
+        let mut work = Loop::new(self.profiles, client.clone(), inbox.clone(), informers.clone());
+        work.metrics = metrics.clone();
         let task = client.env().spawn("scheduler", Box::pin(work.run()));
-        Running { task, inbox, informers, _subscriptions: subscriptions }
+        Running { task, inbox, informers, metrics, _subscriptions: subscriptions }
     }
 }
 
@@ -117,9 +137,9 @@ enum Outcome {
 }
 
 struct Loop {
-    profile: Profile,
+    profiles: BTreeMap<String, Arc<Served>>,
     client: Client,
-    recorder: Recorder,
+    metrics: Arc<SchedulerMetrics>,
     inbox: Arc<Inbox>,
     informers: Vec<DynamicInformer>,
     snapshot: Snapshot,
@@ -131,14 +151,25 @@ struct Loop {
     bindings: FuturesUnordered<Binding>,
 }
 
+/// A profile, and who tells events in its name.
+struct Served {
+    profile: Profile,
+    recorder: Recorder,
+}
+
 impl Loop {
-    fn new(profile: Profile, client: Client, inbox: Arc<Inbox>, informers: Vec<DynamicInformer>) -> Self {
-        let recorder = Recorder::new(client.clone(), "default-scheduler", "");
-        let queue = PodQueue::new(profile.sort.clone());
+    fn new(profiles: Vec<Profile>, client: Client, inbox: Arc<Inbox>, informers: Vec<DynamicInformer>) -> Self {
+        let sort = profiles.first().map_or_else(|| Profile::default().sort, |profile| profile.sort.clone());
+        let queue = PodQueue::new(sort);
+        let serve = |profile: Profile| {
+            let recorder = Recorder::new(client.clone(), profile.scheduler_name.as_str(), "");
+            (profile.scheduler_name.clone(), Arc::new(Served { profile, recorder }))
+        };
+        let profiles = profiles.into_iter().map(serve).collect();
         Self {
-            profile,
+            profiles,
             client,
-            recorder,
+            metrics: Arc::default(),
             inbox,
             informers,
             snapshot: Snapshot::default(),
@@ -155,6 +186,7 @@ impl Loop {
         }
         loop {
             self.take_deltas();
+            self.metrics.pending(self.queue.lengths());
             match self.queue.pop(self.now()) {
                 Some(attempt) => self.attempt(attempt),
                 None => self.wait().await,
@@ -239,7 +271,7 @@ impl Loop {
             let change = if pod.is_finished { ClusterChange::PodRemoved } else { ClusterChange::PodPlaced };
             return self.queue.wake(change, now);
         }
-        let is_ours = pod.scheduler_name == self.profile.scheduler_name && !pod.is_deleted;
+        let is_ours = self.profiles.contains_key(&pod.scheduler_name) && !pod.is_deleted;
         let is_decided = self.assumed.get(&key).is_some_and(|uid| *uid == pod.uid);
         if !is_ours {
             self.queue.remove(&key);
@@ -253,16 +285,24 @@ impl Loop {
     /// The name of a pod's scheduler never changes.
     fn is_foreign(&self, object: &Object) -> bool {
         let name = || object.part::<Text>(&["spec", "schedulerName"]);
-        object.meta.node_name.is_empty() && name().is_some_and(|name| *name != *self.profile.scheduler_name)
+        object.meta.node_name.is_empty() && name().is_some_and(|name| !self.profiles.contains_key(name.as_str()))
     }
 
     fn attempt(&mut self, attempt: Attempt) {
-        let seed = self.client.env().random();
-        match schedule_one(&self.snapshot, &attempt.pod, &self.profile, seed) {
-            Decision::Node { name, .. } => self.assume(attempt, name),
+        // Invariant: only pods of our profiles are queued, and the name of a pod's scheduler never changes.
+        let Some(served) = self.profiles.get(&attempt.pod.scheduler_name).cloned() else { return };
+        let (seed, began) = (self.client.env().random(), self.now());
+        let decision = schedule_one(&self.snapshot, &attempt.pod, &served.profile, seed);
+        let result = match &decision {
+            Decision::Node { .. } => AttemptResult::Scheduled,
+            Decision::Unschedulable { .. } => AttemptResult::Unschedulable,
+        };
+        self.metrics.attempted(&attempt.pod.scheduler_name, result, self.now().saturating_sub(began));
+        match decision {
+            Decision::Node { name, .. } => self.assume(attempt, name, &served),
             Decision::Unschedulable { message, filters } => {
-                let wakes_on = self.profile.wakes_on(&filters);
-                self.tell_unschedulable(&attempt.pod.key, message);
+                let wakes_on = served.profile.wakes_on(&filters);
+                self.tell_unschedulable(&attempt.pod.key, message, &served);
                 let now = self.now();
                 match self.snapshot.len() {
                     0 => self.queue.no_nodes(attempt, now),
@@ -272,11 +312,11 @@ impl Loop {
         }
     }
 
-    fn assume(&mut self, attempt: Attempt, node: String) {
+    fn assume(&mut self, attempt: Attempt, node: String, served: &Served) {
         let key = attempt.pod.key.clone();
         self.assumed.insert(key.clone(), attempt.pod.uid.clone());
         self.snapshot.set_pod(&PodInfo { node_name: node.clone(), ..(*attempt.pod).clone() });
-        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        let (client, recorder) = (self.client.clone(), served.recorder.clone());
         let object = self.objects.get(&key).cloned();
         self.bindings.push(Box::pin(async move {
             match bind(&client, &attempt.pod, &node).await {
@@ -301,6 +341,7 @@ impl Loop {
             Outcome::Failed(attempt, error) => {
                 let key = attempt.pod.key.clone();
                 tracing::debug!(%key, %error, "binding failed");
+                self.metrics.attempted(&attempt.pod.scheduler_name, AttemptResult::Error, Duration::ZERO);
                 self.assumed.remove(&key);
                 self.snapshot.remove_pod(&key);
                 let now = self.now();
@@ -314,10 +355,10 @@ impl Loop {
     }
 
     /// Tells people why: a condition and an event, once per message.
-    fn tell_unschedulable(&mut self, key: &ObjectKey, message: String) {
+    fn tell_unschedulable(&mut self, key: &ObjectKey, message: String, served: &Served) {
         let Some(object) = self.objects.get(key).cloned() else { return };
         let is_told = object.typed::<Pod>().is_ok_and(|pod| scheduled_message(&pod) == Some(&message));
-        let (client, recorder) = (self.client.clone(), self.recorder.clone());
+        let (client, recorder) = (self.client.clone(), served.recorder.clone());
         self.bindings.push(Box::pin(async move {
             recorder.record(&object, EventType::Warning, "FailedScheduling", message.clone()).await;
             if !is_told && let Err(error) = set_unschedulable(&client, &object, &message).await {

@@ -3,8 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_core::env::Env;
+pub use rustls::ServerConfig;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
     server::WebPkiClientVerifier,
@@ -19,6 +20,9 @@ pub const API_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// HTTP/1.1 alone: what connections that are to be upgraded negotiate.
 pub const UPGRADE_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
 
+/// The versions of TLS that are spoken, newest first.
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
 /// What a client believes of servers.
 #[derive(Clone, Copy)]
 pub enum ServerTrust<'a> {
@@ -26,6 +30,15 @@ pub enum ServerTrust<'a> {
     Authorities(&'a [CertificateDer<'static>]),
     /// Anything: `insecure-skip-tls-verify`. The connection is private but nobody knows with whom.
     Anyone,
+}
+
+/// The oldest version of TLS that a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2 and up.
+    V1_2,
+    /// TLS 1.3 alone.
+    V1_3,
 }
 
 /// Why a TLS configuration cannot be made.
@@ -52,9 +65,22 @@ pub fn server(
     identity: &Identity,
     client_authorities: Option<&[CertificateDer<'static>]>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    server_from(env, identity, client_authorities, TlsVersion::V1_2)
+}
+
+/// The server's side, as [`server`], speaking nothing older than `oldest`.
+pub fn server_from(
+    env: &Env,
+    identity: &Identity,
+    client_authorities: Option<&[CertificateDer<'static>]>,
+    oldest: TlsVersion,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(Clock(env.clone())))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(match oldest {
+            TlsVersion::V1_2 => &VERSIONS,
+            TlsVersion::V1_3 => &VERSIONS[..1],
+        })
         .map_err(|why| config("TLS versions", why))?;
     let builder = match client_authorities {
         Some(authorities) => {

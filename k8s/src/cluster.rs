@@ -25,7 +25,7 @@ use k8s_store::{Memory, Store, StoreError};
 use k8s_wire::{env::System, pki::PkiError, tls::TlsError};
 
 use crate::{
-    control_plane::{ControlPlane, ControlPlaneOptions},
+    control_plane::{ControlPlane, ControlPlaneOptions, ControlPlaneSettings},
     credentials::{Credentials, identity},
 };
 
@@ -269,6 +269,7 @@ impl ClusterBuilder {
             encryption: None,
             listen: self.listen,
             advertise: self.advertise,
+            settings: ControlPlaneSettings::default(),
         })
         .await?;
         let (api, wrap, of) = (control_plane.api.clone(), self.wrap.clone(), env.clone());

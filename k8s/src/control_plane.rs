@@ -1,15 +1,20 @@
 //! The API server put together: inner and outer service, identities, tokens, ways to nodes, and a port if asked for.
 
+mod pulse;
+
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     sync::Arc,
+    time::Duration,
 };
 
+use ipnet::IpNet;
 use k8s_apiserver::{
     ApiServer,
     admission::Admission,
     auth::{Authenticator, Authorizer, Chain, token::ServiceAccountTokens, x509::ClientCertificates},
-    outer::{Answers, Outer, Parts},
+    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
 };
 use k8s_core::{
@@ -20,13 +25,13 @@ use k8s_node::server::InProcessDialer;
 use k8s_store::Store;
 use k8s_wire::{
     client::{Dialer, HttpNodeDialer, HttpPodDialer},
-    health::Health,
-    pki,
+    pki::{self, Identity},
     serve::{CancellationToken, Server},
-    tls::{self, ServerTrust},
+    tls::{self, ServerTrust, TlsVersion},
 };
 use tokio::net::TcpListener;
 
+use self::pulse::Pulse;
 use crate::{
     cluster::ClusterError,
     credentials::{Credentials, identity},
@@ -57,6 +62,50 @@ pub struct ControlPlaneOptions {
     pub listen: Option<SocketAddr>,
     /// The address that pods reach the API server at, if it listens.
     pub advertise: Option<IpAddr>,
+    /// What else operators choose.
+    pub settings: ControlPlaneSettings,
+}
+
+/// What operators choose and embedders seldom do. The defaults are those of `kube-apiserver`.
+pub struct ControlPlaneSettings {
+    /// The cluster IPs of Services.
+    pub service_cidr: IpNet,
+    /// The node ports of Services.
+    pub node_ports: RangeInclusive<u16>,
+    /// Who signs service account tokens, as their `iss` says.
+    pub issuer: String,
+    /// The audiences of this server; the issuer if there are none.
+    pub audiences: Vec<String>,
+    /// Built-in admission plugins to leave out, by name.
+    pub without_admission: Vec<String>,
+    /// How long a request that is no watch and no connection may take.
+    pub request_timeout: Duration,
+    /// The certificate and key to serve with, instead of one that the cluster's authority issues.
+    pub serving: Option<Identity>,
+    /// More authorities of client certificates, PEM, beside the cluster's own.
+    pub client_authorities_pem: Option<String>,
+    /// The oldest version of TLS that is spoken.
+    pub min_tls: TlsVersion,
+    /// What `/metrics` shows beside the server's own: samples in the Prometheus text format.
+    pub metrics: Option<Box<dyn Fn() -> String + Send + Sync>>,
+}
+
+impl Default for ControlPlaneSettings {
+    fn default() -> Self {
+        Self {
+            // Invariant: twelve bits are a prefix length of IPv4.
+            service_cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
+            node_ports: 30000..=32767,
+            issuer: TOKEN_ISSUER.to_owned(),
+            audiences: Vec::new(),
+            without_admission: Vec::new(),
+            request_timeout: REQUEST_TIMEOUT,
+            serving: None,
+            client_authorities_pem: None,
+            min_tls: TlsVersion::V1_2,
+            metrics: None,
+        }
+    }
 }
 
 /// A running API server.
@@ -71,12 +120,13 @@ pub struct ControlPlane {
     pub address: Option<SocketAddr>,
     stop: CancellationToken,
     serving: Option<Task>,
+    _pulse: Option<Task>,
 }
 
 impl ControlPlane {
     /// Starts it. When this returns, the API serves.
     pub async fn start(options: ControlPlaneOptions) -> Result<Self, ClusterError> {
-        let ControlPlaneOptions { env, store, credentials, registry, listen, .. } = options;
+        let ControlPlaneOptions { env, store, credentials, registry, listen, settings, .. } = options;
         // The port first: if it is taken, nothing else needs to start.
         let listener = match listen {
             Some(address) => Some(bind(address).await?),
@@ -84,9 +134,15 @@ impl ControlPlane {
         };
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let nodes = node_dialer(&env, &credentials)?;
-        let tokens = Arc::new(ServiceAccountTokens::new(env.clone(), credentials.signing_key(), TOKEN_ISSUER)?);
-        let mut builder = ApiServer::builder(store, env.clone())
+        let mut tokens = ServiceAccountTokens::new(env.clone(), credentials.signing_key(), settings.issuer)?;
+        if !settings.audiences.is_empty() {
+            tokens = tokens.audiences(settings.audiences);
+        }
+        let tokens = Arc::new(tokens);
+        let mut builder = ApiServer::builder(store.clone(), env.clone())
             .registry(registry)
+            .service_cidr(settings.service_cidr)
+            .node_ports(settings.node_ports)
             .tokens(tokens.clone())
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?));
@@ -99,7 +155,9 @@ impl ControlPlane {
         }
         builder = options.admission.into_iter().fold(builder, |builder, plugin| builder.admission(plugin));
         builder = options.authorizers.into_iter().fold(builder, |builder, authorizer| builder.authorizer(authorizer));
+        builder = settings.without_admission.iter().fold(builder, |builder, name| builder.without_admission(name));
         let api = builder.start().await?;
+        let (stop, pulse) = (CancellationToken::new(), Arc::new(Pulse::default()));
         let mut authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), tokens.clone()];
         authenticators.extend(options.authenticators);
         let port = address.map_or(443, |address| address.port());
@@ -112,22 +170,39 @@ impl ControlPlane {
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({
-                    let cache = api.cache().clone();
-                    move || cache.samples()
+                    let (cache, more) = (api.cache().clone(), settings.metrics);
+                    move || cache.samples() + &more.as_ref().map_or_else(String::new, |make| make())
                 })),
-                live: Health::new(),
-                ready: Health::new(),
+                live: pulse::live(&pulse),
+                ready: pulse::ready(&pulse, &stop),
                 issuer: Some(tokens),
                 jwks_uri: format!("https://{host}:{port}/openid/v1/jwks"),
                 ..Answers::default()
             },
+            request_timeout: settings.request_timeout,
         });
-        let stop = CancellationToken::new();
-        let serving = match listener {
-            Some(listener) => Some(serve(&env, &outer, listener, &credentials, options.advertise, &stop)?),
-            None => None,
+        let identity = match (settings.serving, address) {
+            (Some(identity), _) => Some(identity),
+            (None, Some(address)) => {
+                Some(own_identity(&credentials, address, &settings.service_cidr, options.advertise)?)
+            }
+            (None, None) => None,
         };
-        Ok(Self { api, outer, nodes, address, stop, serving })
+        let mut authorities = credentials.ca_pem().to_owned();
+        authorities.extend(settings.client_authorities_pem.iter().flat_map(|pem| ["\n", pem.as_str()]));
+        let serving = match (listener, identity) {
+            (Some(listener), Some(identity)) => {
+                let authorities = pki::certificates("client authorities", authorities.as_bytes())?;
+                let tls = tls::server_from(&env, &identity, Some(&authorities), settings.min_tls)?;
+                let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
+                Some(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
+            }
+            _ => None,
+        };
+        // Who embeds a server without a port asks the store themselves.
+        let watched = serving.is_some().then(|| pulse::watch(pulse, env.clone(), store, api.cache().clone()));
+        let _pulse = watched.map(|watching| env.spawn("store pulse", Box::pin(watching)));
+        Ok(Self { api, outer, nodes, address, stop, serving, _pulse })
     }
 
     /// Stops accepting, ends watches, lets requests in flight finish.
@@ -145,24 +220,21 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ClusterError> {
     TcpListener::bind(address).await.map_err(|source| ClusterError::Listen { address, source })
 }
 
-fn serve(
-    env: &Env,
-    outer: &Outer,
-    listener: TcpListener,
+/// A certificate of the cluster's authority for every address that the server is known by.
+fn own_identity(
     credentials: &Credentials,
+    listening: SocketAddr,
+    services: &IpNet,
     advertise: Option<IpAddr>,
-    stop: &CancellationToken,
-) -> Result<Task, ClusterError> {
-    let local = listener.local_addr().map(|address| address.ip());
-    let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), [10, 96, 0, 1].into()];
-    addresses.extend(local.ok().filter(|ip| !ip.is_unspecified()).into_iter().chain(advertise));
+) -> Result<Identity, ClusterError> {
+    // The first address of the range is that of the Service `kubernetes`.
+    let service = services.hosts().next();
+    let listening = Some(listening.ip()).filter(|ip| !ip.is_unspecified());
+    let local: IpAddr = [127, 0, 0, 1].into();
+    let mut addresses: Vec<IpAddr> = [Some(local), service, listening, advertise].into_iter().flatten().collect();
     addresses.sort();
     addresses.dedup();
-    let identity = credentials.api_server(&addresses)?;
-    let authorities = pki::certificates("ca.crt", credentials.ca_pem().as_bytes())?;
-    let tls = tls::server(env, &identity, Some(&authorities))?;
-    let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
-    Ok(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
+    Ok(credentials.api_server(&addresses)?)
 }
 
 /// How the API server reaches nodes: those in this process by a call, others by HTTPS with its own certificate.

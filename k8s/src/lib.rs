@@ -21,6 +21,7 @@ pub mod control_plane;
 pub mod credentials;
 mod custom_kind;
 pub mod machine;
+pub mod reviews;
 pub mod service_account;
 pub mod sim;
 

@@ -3,6 +3,7 @@
 mod requirements;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
@@ -11,13 +12,16 @@ use std::{
 };
 
 use ipnet::IpNet;
-use k8s_core::env::{Env, Task};
+use k8s_core::{
+    api::api::core::v1::Taint,
+    env::{Env, Task},
+};
 use k8s_net::{
     NftError,
     pod::{Routed, RoutedConfig},
     proxy::{
-        self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError, ServiceBackend, Userspace,
-        UserspaceConfig,
+        self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError, ProxyMetrics, ServiceBackend,
+        Userspace, UserspaceConfig,
     },
 };
 use k8s_node::{
@@ -25,6 +29,7 @@ use k8s_node::{
     environment::DnsSettings,
     image::registry::{Registries, RegistrySettings},
     native::{Native, NativeConfig, ShimCommand},
+    node::{self, Reserved},
 };
 use k8s_reconcile::Client;
 
@@ -57,6 +62,21 @@ pub struct MachineOptions {
     pub image_limits: ImageLimits,
     /// How pods resolve names.
     pub dns: DnsSettings,
+    /// What the Node says beside what it finds out about the machine.
+    pub node: NodeOptions,
+}
+
+/// What an operator says of a Node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// Labels besides the usual ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints for a Node that is registered for the first time.
+    pub taints: Vec<Taint>,
+    /// How many pods it takes; the agent's default without.
+    pub max_pods: Option<u32>,
+    /// What is kept from pods.
+    pub reserved: Reserved,
 }
 
 /// Why this machine cannot be a node: one sentence that names what is missing.
@@ -115,7 +135,7 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns } =
+        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns, node } =
             options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let mut config = native_config(&folder, shim, env.clone());
@@ -127,12 +147,18 @@ impl Machine {
         network.nft = NFT.into();
         let network = Routed::open(network).await.map_err(|error| failed(&error))?;
         let address = node_address();
+        let mut facts = node::Machine::detect(&folder);
+        facts.max_pods = node.max_pods.unwrap_or(facts.max_pods);
+        facts.reserved = node.reserved;
         let builder = Agent::builder(client, Arc::new(native), env, name)
             .network(Arc::new(network))
             .traffic(Arc::new(NftablesTraffic::new(NftablesConfig::default().table)))
             .folder(folder.join("pods"))
             .addresses(vec![address])
             .port(port)
+            .machine(facts)
+            .labels(node.labels)
+            .taints(node.taints)
             .log_limits(log_limits)
             .image_limits(image_limits)
             .dns(dns);
@@ -161,7 +187,14 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
 
 /// Starts the service proxy of a node. It runs until the task is dropped; rules of the kernel stay in force then, and what
 /// sockets of this process serve ends.
-pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet, mode: ProxyMode) -> Task {
+pub fn start_proxy(
+    client: Client,
+    env: &Env,
+    node: &str,
+    pod_cidr: IpNet,
+    mode: ProxyMode,
+    metrics: Arc<ProxyMetrics>,
+) -> Task {
     let view = NodeView {
         name: node.to_owned(),
         addresses: vec![node_address()],
@@ -182,7 +215,7 @@ pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet, mode:
                 Proxy::new(view, userspace)
             }
         };
-        proxy::follow(&client, &mut proxy).await;
+        proxy::follow(&client, &mut proxy, &metrics).await;
     };
     env.spawn("service-proxy", Box::pin(run))
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use bins::{
-    component::Reach,
-    program::{self, Failure, stop_signal},
+    component::{ClientConnection, Reach},
+    program::{self, Failure, Verbosity, stop_signal},
     progress::Progress,
+    serving::Metrics,
     up::{host_name, read_resolv_conf},
 };
 use clap::Parser;
@@ -25,6 +26,8 @@ use k8s::{
 struct Arguments {
     #[command(flatten)]
     reach: Reach,
+    #[command(flatten)]
+    verbosity: Verbosity,
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
@@ -50,14 +53,17 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    program::run(|| run(arguments))
+    match program::parse::<Arguments>(&[]) {
+        Ok(arguments) => program::run(arguments.verbosity, || run(arguments)),
+        Err(code) => code,
+    }
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let progress = Progress::default();
     let env = System::current();
-    let (client, _) = arguments.reach.client("cluster-dns", &env)?;
+    let (client, ..) =
+        arguments.reach.of("cluster-dns", ClientConnection::default()).client(&env, &Metrics::default())?;
     let resolv_conf = read_resolv_conf(&arguments.resolv_conf)?;
     let pod_cidr = arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?;
     let node = arguments.hostname_override.unwrap_or_else(host_name);

@@ -3,7 +3,11 @@
 
 use std::process::ExitCode;
 
-use bins::{image, kubeconfig, program, reset, up};
+use bins::{
+    image, kubeconfig,
+    program::{self, Verbosity},
+    reset, up,
+};
 use clap::{Parser, Subcommand};
 
 /// A Kubernetes cluster in one program.
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::from(k8s::node::shim::main(arguments) as u8);
     }
     let command = Arguments::parse().command;
-    program::run(|| async move {
+    program::run(Verbosity::default(), || async move {
         match command {
             Command::Up(up) => up.run().await,
             Command::Image(image) => image.run().await,

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bins::{
+    apiserver_flags::{REFUSED, ServerArguments},
     data_dir,
-    program::{self, Failure, stop_signal},
+    program::{self, Failure, Verbosity, stop_signal},
     progress::Progress,
     storage::{EtcdArguments, Storage},
 };
@@ -58,14 +59,21 @@ struct Arguments {
     ca_key_file: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArguments,
+    #[command(flatten)]
+    serving: ServerArguments,
+    #[command(flatten)]
+    verbosity: Verbosity,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    program::run(|| run(arguments))
+    match program::parse::<Arguments>(REFUSED) {
+        Ok(arguments) => program::run(arguments.verbosity, || run(arguments)),
+        Err(code) => code,
+    }
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let settings = arguments.serving.settings()?;
     let progress = Progress::default();
     let folder = data_dir::prepare(arguments.data_dir)?;
     let env = System::current();
@@ -89,6 +97,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         encryption,
         listen: Some(SocketAddr::new(arguments.bind_address, arguments.secure_port)),
         advertise: Some(arguments.advertise_address.unwrap_or_else(machine::node_address)),
+        settings,
     })
     .await?;
     let server = control_plane.address.map(|address| format!("https://{address}")).unwrap_or_default();

@@ -1,25 +1,28 @@
 //! The built-in controllers as a program of its own, each under a service account of its own.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    collections::BTreeMap,
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bins::{
-    component::{Leadership, Reach, serve_health},
-    program::{self, Failure},
+    component::{ClientConnection, Leadership, Reach, run_leading},
+    controller_names,
+    program::{self, Failure, Refused, Verbosity},
     progress::Progress,
+    serving::{Metrics, ServingArguments, read_flag},
 };
-use clap::Parser;
+use clap::{Args, Parser};
 use k8s::{
-    controllers::start::{self, CONTROLLERS, Options},
+    controllers::start::{self, Controllers, Options},
     core::registry::Registry,
     reconcile::Client,
     service_account::ServiceAccountTransport,
-    wire::{env::System, serve::CancellationToken},
+    wire::{env::System, health::Health, serve::CancellationToken},
 };
+use parking_lot::Mutex;
 
 /// Runs the built-in controllers.
 #[derive(Parser)]
@@ -35,58 +38,160 @@ struct Arguments {
     /// The certificates that pods verify the API server by, published in every namespace
     #[arg(long, value_name = "FILE")]
     root_ca_file: Option<PathBuf>,
-    /// The address of the health port
-    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
-    bind_address: IpAddr,
-    /// The health port; 0 for none
+    /// Each controller has a service account of its own; there is no other way
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
+    use_service_account_credentials: String,
+    #[command(flatten)]
+    concurrency: Concurrency,
+    #[command(flatten)]
+    serving: ServingArguments,
+    /// The port for health and metrics; 0 for none
     #[arg(long, default_value_t = 10257, value_name = "PORT")]
     secure_port: u16,
+    #[command(flatten)]
+    verbosity: Verbosity,
 }
 
+/// How many objects a controller has in work at a time.
+#[derive(Args)]
+struct Concurrency {
+    /// How many Deployments are in work at a time
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_deployment_syncs: u16,
+    /// How many ReplicaSets are in work at a time
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_replicaset_syncs: u16,
+    /// How many ReplicationControllers are in work at a time
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_rc_syncs: u16,
+    /// How many Services are in work at a time for their Endpoints
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_endpoint_syncs: u16,
+    /// How many Services are in work at a time for their EndpointSlices
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_service_endpoint_syncs: u16,
+    /// How many Namespaces are in work at a time
+    #[arg(long, default_value_t = 10, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_namespace_syncs: u16,
+    /// How many Namespaces are in work at a time for their service accounts
+    #[arg(long, default_value_t = 5, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrent_serviceaccount_syncs: u16,
+}
+
+impl Concurrency {
+    fn workers(&self) -> BTreeMap<&'static str, usize> {
+        [
+            ("deployment-controller", self.concurrent_deployment_syncs),
+            ("replicaset-controller", self.concurrent_replicaset_syncs),
+            ("replicationcontroller-controller", self.concurrent_rc_syncs),
+            ("endpoints-controller", self.concurrent_endpoint_syncs),
+            ("endpointslice-controller", self.concurrent_service_endpoint_syncs),
+            ("namespace-controller", self.concurrent_namespace_syncs),
+            ("serviceaccount-controller", self.concurrent_serviceaccount_syncs),
+        ]
+        .map(|(name, count)| (name, usize::from(count)))
+        .into()
+    }
+}
+
+const REFUSED: &[Refused] = &[
+    ("master", "the kubeconfig says where the API server is"),
+    ("feature-gates", "there are no gates; everything that is there is on"),
+    ("kube-api-qps", "requests are not slowed down by the client"),
+    ("kube-api-burst", "requests are not slowed down by the client"),
+    ("kube-api-content-type", "the client speaks JSON"),
+    ("profiling", "there is no profiling"),
+    ("contention-profiling", "there is no profiling"),
+    ("cloud-provider", "there are no clouds"),
+    ("cloud-config", "there are no clouds"),
+    ("cluster-name", "nothing is made of the cluster's name; there are no clouds"),
+    ("configure-cloud-routes", "there are no clouds"),
+    ("external-cloud-volume-plugin", "there are no clouds"),
+    ("service-account-private-key-file", "tokens are signed by kube-apiserver alone"),
+    ("cluster-signing-cert-file", "no certificates are signed here; `k8s kubeconfig` signs them"),
+    ("cluster-signing-key-file", "no certificates are signed here; `k8s kubeconfig` signs them"),
+    ("cluster-signing-duration", "no certificates are signed here; `k8s kubeconfig` signs them"),
+    ("concurrent-gc-syncs", "the garbage collector takes one object after the other"),
+    ("enable-garbage-collector", "--controllers says so: -garbage-collector-controller"),
+    ("concurrent-daemonset-syncs", "there is no such controller"),
+    ("concurrent-job-syncs", "there is no such controller"),
+    ("concurrent-cron-job-syncs", "there is no such controller"),
+    ("concurrent-statefulset-syncs", "there is no such controller"),
+    ("concurrent-horizontal-pod-autoscaler-syncs", "there is no such controller"),
+    ("concurrent-resource-quota-syncs", "there is no such controller"),
+    ("concurrent-service-syncs", "there is no such controller"),
+    ("concurrent-ttl-after-finished-syncs", "there is no such controller"),
+    ("concurrent-ephemeralvolume-syncs", "there is no such controller"),
+    ("controller-start-interval", "all controllers start at once"),
+    ("min-resync-period", "nothing is done again without a reason"),
+    ("namespace-sync-period", "namespaces are followed as they change"),
+    ("route-reconciliation-period", "there are no clouds"),
+    ("flex-volume-plugin-dir", "there are no volume plugins"),
+    ("pv-recycler-pod-template-filepath-hostpath", "there are no volume plugins"),
+    ("leader-migration-config", "there is one lease for all controllers"),
+    ("enable-leader-migration", "there is one lease for all controllers"),
+    ("cert-dir", "a certificate is made in memory, or given by --tls-cert-file"),
+    ("requestheader-client-ca-file", "there is no front proxy"),
+    ("authentication-skip-lookup", "nothing is looked up; --client-ca-file says whose certificates are believed"),
+    (
+        "authentication-tolerate-lookup-failure",
+        "nothing is looked up; --client-ca-file says whose certificates are believed",
+    ),
+    ("authentication-token-webhook-cache-ttl", "answers are not kept"),
+    ("authorization-webhook-cache-authorized-ttl", "answers are not kept"),
+    ("authorization-webhook-cache-unauthorized-ttl", "answers are not kept"),
+    ("authorization-always-allow-paths", "/healthz, /livez and /readyz are open to everyone"),
+    ("tls-cipher-suites", "the safe suites are spoken"),
+    ("logging-format", "the log is text on standard error"),
+    ("show-hidden-metrics-for-version", "no metric is hidden"),
+];
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    program::run(|| run(arguments))
+    match program::parse::<Arguments>(REFUSED) {
+        Ok(arguments) => program::run(arguments.verbosity, || run(arguments)),
+        Err(code) => code,
+    }
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let env = System::current();
-    let (client, config) = arguments.reach.client("kube-controller-manager", &env)?;
-    let stop = CancellationToken::new();
-    let _health = serve_health(&env, SocketAddr::new(arguments.bind_address, arguments.secure_port), &stop).await?;
     let mut options = Options::all(Arc::new(Registry::builtin()));
-    options.enabled = enabled(&arguments.controllers)?;
-    options.root_ca_pem = match &arguments.root_ca_file {
-        Some(path) => {
-            Some(std::fs::read_to_string(path).map_err(|why| format!("--root-ca-file {}: {why}", path.display()))?)
-        }
-        None => None,
-    };
+    options.enabled = controller_names::enabled(&arguments.controllers)?;
+    options.workers = arguments.concurrency.workers();
+    options.root_ca_pem =
+        arguments.root_ca_file.as_deref().map(|path| read_flag("--root-ca-file", path)).transpose()?;
+    let election = arguments.leadership.election("kube-controller-manager", &env)?;
+    let (metrics, stop) = (Metrics::default(), CancellationToken::new());
+    let reach = arguments.reach.of("kube-controller-manager", ClientConnection::default());
+    let (client, config, requests) = reach.client(&env, &metrics)?;
+    let started: Arc<Mutex<Weak<Controllers>>> = Arc::default();
+    let counting = started.clone();
+    metrics.add(move || counting.lock().upgrade().map(|running| running.metrics()).unwrap_or_default());
+    let health = (health(started.clone()), metrics.clone());
+    let _port = arguments.serving.serve(&env, arguments.secure_port, (&reach, &client), health, &stop).await?;
     Progress::default().done("kube-controller-manager started");
-    let work = |owner: Client| async move {
+    let work = |owner: Client, stop: CancellationToken| async move {
         let for_account = |account: &str| {
             let transport = ServiceAccountTransport::new(account, owner.clone(), &config, owner.env().clone());
-            Client::new(Arc::new(transport), owner.env().clone())
+            let client = Client::new(requests.of(transport), owner.env().clone());
+            // What controllers write under their own accounts ends with this leadership, too.
+            owner.fence().map_or_else(|| client.clone(), |fence| client.fenced(fence.clone()))
         };
-        let _running = start::start(&options, for_account);
-        std::future::pending::<()>().await;
+        let running = Arc::new(start::start(&options, for_account));
+        *started.lock() = Arc::downgrade(&running);
+        stop.cancelled().await;
+        if let Some(running) = Arc::into_inner(running) {
+            running.stop().await;
+        }
     };
-    arguments.leadership.run("kube-controller-manager", &client, work).await
+    run_leading(election, &client, &metrics, work).await
 }
 
-/// The controllers that the flag names.
-fn enabled(words: &[String]) -> Result<Vec<&'static str>, Failure> {
-    let known = |word: &str| CONTROLLERS.iter().map(|(name, _)| *name).find(|name| *name == word);
-    let mut names: Vec<&'static str> = Vec::new();
-    if words.iter().any(|word| word == "*") {
-        names.extend(CONTROLLERS.iter().map(|(name, _)| *name));
-    }
-    for word in words.iter().filter(|word| *word != "*") {
-        let name = word.trim_start_matches('-');
-        let found = known(name).ok_or_else(|| format!("--controllers: there is no controller {name:?} (yet)"))?;
-        names.retain(|name| *name != found);
-        if !word.starts_with('-') {
-            names.push(found);
-        }
-    }
-    Ok(names)
+/// A manager that waits to be elected is ready; one that works is ready once its controllers know the cluster.
+fn health(started: Arc<Mutex<Weak<Controllers>>>) -> Health {
+    Health::new().check("informer-sync", move || match started.lock().upgrade() {
+        Some(running) if !running.is_synced() => Err("the cluster is not known completely yet".into()),
+        _ => Ok(()),
+    })
 }

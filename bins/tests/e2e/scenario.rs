@@ -37,6 +37,34 @@ pub fn manifests(namespace: &str) -> String {
     include_str!("web.yaml").replace("NAMESPACE", namespace).replace("IMAGE", IMAGE)
 }
 
+/// The kubelet and the service proxy tell what they do, and that they do it.
+pub fn tells_figures(kubectl: &Kubectl, node: &str) {
+    let figures = kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics")]);
+    let name = format!("kubelet_node_name{{node=\"{node}\"}} 1");
+    for promised in [&name, "kubelet_running_pods ", "kubelet_running_containers{container_state=\"running\"} "] {
+        assert!(figures.contains(promised), "{promised} is missing: {figures}");
+    }
+    assert!(
+        figures.contains("process_cpu_seconds_total ") && figures.contains("rest_client_requests_total{"),
+        "{figures}"
+    );
+    kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/stats/summary")]);
+    assert!(plain(10248, "/healthz").ends_with("\r\n\r\nok"));
+    [10248, 10256].iter().for_each(|port| assert!(plain(*port, "/metrics").contains(" 404 "), "not for everyone"));
+    let figures = plain(10249, "/metrics");
+    assert!(figures.contains("kubeproxy_sync_proxy_rules_duration_seconds_count "), "{figures}");
+    assert!(plain(10256, "/healthz").ends_with("\r\n\r\nok"));
+}
+
+/// What a port of this machine answers without TLS.
+fn plain(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// One run of the scenario in a namespace of its own.
 pub struct Scenario {
     kubectl: Kubectl,

@@ -122,6 +122,12 @@ impl ServiceAccountTokens {
         })
     }
 
+    /// The same with these audiences, of which tokens for this server name at least one; the issuer by default.
+    pub fn audiences(mut self, audiences: Vec<String>) -> Self {
+        self.audiences = audiences;
+        self
+    }
+
     fn exists(&self, plural: &str, namespace: &str, reference: &Reference) -> bool {
         let known = self.known.read();
         let uid = known.get(plural).and_then(|kind| kind.get(&ObjectKey::new(namespace, reference.name.as_str())));

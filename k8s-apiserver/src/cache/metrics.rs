@@ -77,7 +77,8 @@ impl Cache {
             self.rebuilds()
         );
         type Read = fn(&KindCache) -> u64;
-        let families: [(&str, &str, Read); 6] = [
+        let families: [(&str, &str, Read); 7] = [
+            ("apiserver_resource_objects", "gauge", |kind| kind.state().count("")),
             ("apiserver_cache_list_total", "counter", |kind| kind.counts.lists.load(Relaxed)),
             ("apiserver_cache_list_fetched_objects_total", "counter", |kind| kind.counts.looked_at.load(Relaxed)),
             ("apiserver_cache_list_returned_objects_total", "counter", |kind| kind.counts.listed.load(Relaxed)),

@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
-    sync::Arc,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use k8s_core::{
     doc::Text,
+    metrics::{Histogram, Samples},
     request::{Target, Verb},
 };
 use k8s_wire::serve::CancellationToken;
@@ -17,17 +20,24 @@ use parking_lot::Mutex;
 /// How many different requests are told apart; further ones are counted as `other`.
 const MAX_SERIES: usize = 4096;
 
+/// Upstream's bounds, in seconds.
+const BOUNDS: &[f64] = &[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
+];
+
 /// Requests by verb, resource and answer.
 #[derive(Default)]
 pub(super) struct Requests {
     total: Mutex<BTreeMap<Series, u64>>,
+    durations: Mutex<BTreeMap<Series, Arc<Histogram>>>,
     reading: AtomicU64,
     mutating: AtomicU64,
     long_running: AtomicU64,
     panics: AtomicU64,
 }
 
-/// What is told apart: verb, group, resource with its subresource, code.
+/// What is told apart: verb, group, resource with its subresource, code. Durations are not told apart by code: 0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Series {
     verb: &'static str,
@@ -66,8 +76,8 @@ impl Requests {
         }
     }
 
-    /// Counts an answer.
-    pub(super) fn answered(&self, verb: Verb, target: &Target, code: u16) {
+    /// Counts an answer, and how long it took unless it may go on for as long as its caller likes.
+    pub(super) fn answered(&self, verb: Verb, target: &Target, code: u16, took: Duration) {
         let mut series = Series {
             verb: verb_label(verb),
             group: target.resource.group.clone(),
@@ -80,7 +90,12 @@ impl Requests {
             // What does not exist can be asked for under any name.
             (series.group, series.resource, series.subresource) = (Text::default(), "other".into(), Text::default());
         }
-        *total.entry(series).or_default() += 1;
+        *total.entry(series.clone()).or_default() += 1;
+        drop(total);
+        if !matches!(verb, Verb::Watch | Verb::Connect) {
+            let new = || Arc::new(Histogram::new(BOUNDS));
+            self.durations.lock().entry(Series { code: 0, ..series }).or_insert_with(new).observe(took);
+        }
     }
 
     /// Counts a request that panicked.
@@ -90,27 +105,41 @@ impl Requests {
 
     /// The samples in the Prometheus text format.
     pub(super) fn samples(&self) -> String {
-        let mut out = String::from("# TYPE apiserver_request_total counter\n");
+        let mut out = Samples::default();
+        let name = "apiserver_request_total";
+        out.family(name, "counter", "Requests by verb, resource and answer.");
         for (series, count) in self.total.lock().iter() {
-            let Series { verb, group, resource, subresource, code } = series;
-            // Invariant: writing to a string does not fail.
-            let _ = writeln!(
-                out,
-                "apiserver_request_total{{code=\"{code}\",group={group:?},resource={resource:?},\
-                 subresource={subresource:?},verb=\"{verb}\"}} {count}"
-            );
+            let code = series.code.to_string();
+            let labels = [&[("code", code.as_str())][..], &series.labels()].concat();
+            out.sample(name, &labels, count);
         }
-        let gauges = [
-            ("apiserver_current_inflight_requests{request_kind=\"readOnly\"}", &self.reading),
-            ("apiserver_current_inflight_requests{request_kind=\"mutating\"}", &self.mutating),
-            ("apiserver_longrunning_requests", &self.long_running),
-        ];
-        for (name, gauge) in gauges {
-            let _ = writeln!(out, "{name} {}", gauge.load(Relaxed));
+        let name = "apiserver_request_duration_seconds";
+        out.family(name, "histogram", "How long answers took, without watches and connections.");
+        for (series, durations) in self.durations.lock().iter() {
+            out.histogram(name, &series.labels(), durations);
         }
-        let _ = writeln!(out, "# TYPE apiserver_request_panics_total counter");
-        let _ = writeln!(out, "apiserver_request_panics_total {}", self.panics.load(Relaxed));
-        out
+        let name = "apiserver_current_inflight_requests";
+        out.family(name, "gauge", "Requests that are being answered.");
+        out.sample(name, &[("request_kind", "readOnly")], self.reading.load(Relaxed));
+        out.sample(name, &[("request_kind", "mutating")], self.mutating.load(Relaxed));
+        let (name, help) = ("apiserver_longrunning_requests", "Watches and connections that are open.");
+        out.single(name, "gauge", help, self.long_running.load(Relaxed));
+        let (name, help) =
+            ("apiserver_request_panics_total", "Requests that could not be handled because of a defect.");
+        out.single(name, "counter", help, self.panics.load(Relaxed));
+        out.into_text()
+    }
+}
+
+impl Series {
+    fn labels(&self) -> [(&'static str, &str); 4] {
+        let Self { verb, group, resource, subresource, .. } = self;
+        [
+            ("group", group.as_str()),
+            ("resource", resource.as_str()),
+            ("subresource", subresource.as_str()),
+            ("verb", *verb),
+        ]
     }
 }
 

@@ -121,9 +121,12 @@ impl Paths {
         let answered = match segments.as_slice() {
             [""] => self.index(head),
             ["version"] => json(head, &self.version()),
-            ["healthz" | "livez" | "readyz", name @ ..] if name.len() <= 1 => {
-                let (health, name) = (self.health(segments[0]), name.first().copied());
-                health.verdict(segments[0], name, query).map(health::Verdict::response).ok_or_else(no_such_path)
+            ["healthz" | "livez" | "readyz", name @ ..] => {
+                let (health, name) = (self.health(segments[0]), (!name.is_empty()).then(|| name.join("/")));
+                health
+                    .verdict(segments[0], name.as_deref(), query)
+                    .map(health::Verdict::response)
+                    .ok_or_else(no_such_path)
             }
             ["metrics"] => {
                 let others = self.answers.metrics.as_ref().map_or_else(String::new, |make| make());

@@ -42,6 +42,7 @@ pub struct ApiServerBuilder {
     encryption: Option<Encryption>,
     check_interval: Duration,
     advertised: Option<SocketAddr>,
+    without: Vec<String>,
 }
 
 impl ApiServerBuilder {
@@ -62,6 +63,7 @@ impl ApiServerBuilder {
             encryption: None,
             check_interval: consistency::INTERVAL,
             advertised: None,
+            without: Vec::new(),
         }
     }
 
@@ -86,6 +88,12 @@ impl ApiServerBuilder {
     /// Asks one more admission plugin, after the built-in ones.
     pub fn admission(mut self, plugin: Arc<dyn Admission>) -> Self {
         self.admission.push(plugin);
+        self
+    }
+
+    /// Leaves a built-in admission plugin out, by its name (see [`admission::BUILTIN`]).
+    pub fn without_admission(mut self, name: impl Into<String>) -> Self {
+        self.without.push(name.into());
         self
     }
 
@@ -156,6 +164,8 @@ impl ApiServerBuilder {
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
+        let mut builtin = admission::builtin(&self.env, rbac.clone());
+        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
@@ -168,7 +178,7 @@ impl ApiServerBuilder {
             cache: cache.clone(),
             registry: self.registry,
             authorizer: Arc::new(Union(authorizers)),
-            admission: Chain::new(admission::builtin(&self.env, rbac.clone()), self.admission),
+            admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             tokens: self.tokens,

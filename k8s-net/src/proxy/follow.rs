@@ -19,7 +19,7 @@ use k8s_reconcile::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Applied, NodeView, Proxy, ProxyError};
+use super::{Applied, NodeView, Proxy, ProxyError, ProxyMetrics};
 
 /// How failed attempts are spaced.
 const BACK_OFF: BackOff = BackOff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
@@ -40,8 +40,10 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 /// What the proxy's [`NodeView`](super::NodeView) leaves open at the start, addresses and zone, is taken from the Node
 /// of its name: its `InternalIP`s and its zone label.
 ///
+/// `metrics` are told of every attempt.
+///
 /// Cancel-safe: dropping the future leaves the rules in force.
-pub async fn follow(client: &Client, proxy: &mut Proxy) {
+pub async fn follow(client: &Client, proxy: &mut Proxy, metrics: &ProxyMetrics) {
     let changes = Arc::new(Changes::default());
     let services = client.informer::<Service>(InformerScope::all());
     let slices = client.informer::<EndpointSlice>(InformerScope::all());
@@ -62,14 +64,19 @@ pub async fn follow(client: &Client, proxy: &mut Proxy) {
     let mut failures = 0;
     loop {
         known.learn(changes.take(), &given, proxy.node_mut());
-        match known.sync(proxy).await {
+        let (env, began) = (client.env(), client.env().monotonic());
+        let outcome = known.sync(proxy).await;
+        let took = env.monotonic().saturating_sub(began);
+        match outcome {
             Ok(applied) => {
+                metrics.synced(took, env.now());
                 tracing::debug!(?applied, "service rules are in force");
                 failures = 0;
                 due(client.env(), &changes, proxy).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "service rules are not in force");
+                metrics.failed(took, error.to_string());
                 // However much changes meanwhile, this waits its time out.
                 client.env().sleep(client.env().jitter(BACK_OFF.wait(failures), 0.5)).await;
                 proxy.forget();

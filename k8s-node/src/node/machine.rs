@@ -13,6 +13,8 @@ pub struct Machine {
     pub storage_bytes: i64,
     /// How many pods it takes.
     pub max_pods: u32,
+    /// What is kept from pods.
+    pub reserved: Reserved,
     /// In Go's words: `amd64`, `arm64`.
     pub architecture: String,
     /// As `uname -r` says.
@@ -25,6 +27,17 @@ pub struct Machine {
     pub system_uuid: String,
     /// Changes with every start of the machine.
     pub boot_id: String,
+}
+
+/// What is kept from pods so that the machine itself goes on, beside the eviction thresholds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Thousandths of a processor.
+    pub milli_cpus: i64,
+    /// Memory, in bytes.
+    pub memory_bytes: i64,
+    /// The file system that pods write to, in bytes.
+    pub storage_bytes: i64,
 }
 
 /// What the machine runs short of.
@@ -55,6 +68,7 @@ impl Machine {
             memory_bytes: i64::try_from(memory).unwrap_or(i64::MAX),
             storage_bytes: i64::try_from(disk).unwrap_or(i64::MAX),
             max_pods: MAX_PODS,
+            reserved: Reserved::default(),
             architecture: architecture(&text(system.machine())),
             kernel_version: text(system.release()),
             os_image: os_image(&read("/etc/os-release")),
@@ -71,6 +85,7 @@ impl Machine {
             memory_bytes: 32 << 30,
             storage_bytes: 100 << 30,
             max_pods: MAX_PODS,
+            reserved: Reserved::default(),
             architecture: "amd64".to_owned(),
             kernel_version: "simulated".to_owned(),
             os_image: "simulated".to_owned(),

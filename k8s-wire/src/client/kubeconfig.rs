@@ -197,6 +197,9 @@ fn add_user(config: &mut Config, found: &Found<'_, NamedUser>) -> Result<(), Con
         (Some(_), None) => return Err(wrong("client-certificate without client-key".into())),
         (None, Some(_)) => return Err(wrong("client-key without client-certificate".into())),
     };
+    if let Some(path) = user.token_file.as_ref().map(|path| beside(found.path, path)) {
+        std::fs::metadata(&path).map_err(|why| wrong(format!("tokenFile: {}: {why}", path.display())))?;
+    }
     let file = user.token_file.as_ref().map(|path| Token::File(beside(found.path, path)));
     config.token = file.or_else(|| user.token.clone().filter(|token| !token.is_empty()).map(Token::Text));
     config.impersonate = user.act_as.as_ref().filter(|name| !name.is_empty()).map(|name| Caller {
@@ -218,7 +221,9 @@ fn pem(kubeconfig: &Path, field: &str, data: Option<&str>, path: Option<&Path>) 
     }
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
     let path = beside(kubeconfig, path);
-    std::fs::read_to_string(&path).map(Some).map_err(|source| ConfigError::Read { path, source })
+    let unread =
+        |why| ConfigError::Invalid { path: kubeconfig.into(), why: format!("{field}: {}: {why}", path.display()) };
+    std::fs::read_to_string(&path).map(Some).map_err(unread)
 }
 
 /// A path in a kubeconfig is relative to the file.
@@ -243,6 +248,8 @@ clusters:
     tls-server-name: kubernetes
 - name: files
   cluster: {server: "https://h", certificate-authority: ca.crt, insecure-skip-tls-verify: true}
+- name: absent
+  cluster: {server: "https://h", certificate-authority: nowhere.crt}
 contexts:
 - name: dev
   context: {cluster: dev, user: admin, namespace: team}
@@ -254,6 +261,10 @@ contexts:
   context: {cluster: dev, user: half}
 - name: lost
   context: {cluster: gone}
+- name: absent
+  context: {cluster: absent}
+- name: forgotten
+  context: {cluster: dev, user: forgotten}
 users:
 - name: admin
   user: {client-certificate-data: Q0VSVA==, client-key-data: S0VZ, as: someone, as-groups: [g]}
@@ -263,6 +274,8 @@ users:
   user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: get-token, args: [x]}}
 - name: half
   user: {client-certificate-data: Q0VSVA==}
+- name: forgotten
+  user: {tokenFile: nowhere}
 "#;
 
     fn written() -> (tempfile::TempDir, PathBuf) {
@@ -270,6 +283,7 @@ users:
         let path = directory.path().join("config");
         std::fs::write(&path, SAMPLE).unwrap();
         std::fs::write(directory.path().join("ca.crt"), "CA").unwrap();
+        std::fs::write(directory.path().join("token"), "t").unwrap();
         (directory, path)
     }
 
@@ -301,6 +315,8 @@ users:
         for (context, expected) in [
             ("plugin", "get-token"),
             ("half", "without client-key"),
+            ("absent", "certificate-authority: "),
+            ("forgotten", "user \"forgotten\": tokenFile: "),
             ("lost", "cluster \"gone\" does not exist"),
             ("nowhere", "context \"nowhere\" does not exist"),
         ] {

@@ -208,6 +208,7 @@ impl Authorizer for FakeAuthorizer {
 pub fn outer() -> (Outer, Arc<FakeDoor>) {
     let door = FakeDoor::new();
     let parts = Parts {
+        request_timeout: crate::outer::REQUEST_TIMEOUT,
         env: System::current(),
         inner: door.clone(),
         catalog: Arc::new(FakeCatalog::new()),

@@ -34,6 +34,7 @@ async fn ends() -> Ends {
     let address = listener.local_addr().unwrap();
     let door = FakeDoor::new();
     let outer = Outer::new(Parts {
+        request_timeout: crate::outer::REQUEST_TIMEOUT,
         env: env.clone(),
         inner: door.clone(),
         catalog: Arc::new(FakeCatalog::new()),

@@ -113,6 +113,7 @@ impl Authenticator for Anybody {
 
 async fn over_http(api: &Fixture, wanted: &Wanted, from: From) -> Records {
     let mut outer = Outer::new(Parts {
+        request_timeout: crate::outer::REQUEST_TIMEOUT,
         env: api.env.clone(),
         inner: Arc::new(api.api.clone()),
         catalog: Arc::new(api.api.registry().clone()),

@@ -1,0 +1,198 @@
+//! The flags of `kube-apiserver` that say what is served and how, as upstream names them, and those that are not there.
+
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use clap::Args;
+use k8s::{
+    apiserver::admission::BUILTIN,
+    control_plane::{ControlPlaneSettings, TOKEN_ISSUER},
+    wire::pki,
+};
+
+use crate::{
+    go_duration::GoDuration,
+    program::{Failure, Refused},
+    serving::{Metrics, TlsArguments, read_flag},
+};
+
+/// The flags.
+#[derive(Args)]
+pub struct ServerArguments {
+    /// The cluster IPs of Services; one range
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
+    service_cluster_ip_range: String,
+    /// The node ports of Services
+    #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST", value_parser = ports)]
+    service_node_port_range: RangeInclusive<u16>,
+    /// Admission plugins to have on; all that there are are on unless they are turned off
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plugins to turn off
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    disable_admission_plugins: Vec<String>,
+    /// Who decides what is allowed: nodes by their pods, everybody by RBAC; there is no other way
+    #[arg(long, default_value = "Node,RBAC", value_name = "MODES", value_parser = ["Node,RBAC"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
+    authorization_mode: String,
+    /// Whether somebody who shows nothing may ask what everybody may; they may
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
+    anonymous_auth: String,
+    /// Whether pods may be privileged; it is left to who may create them
+    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
+    #[allow(dead_code, reason = "the parser lets nothing else through")]
+    allow_privileged: String,
+    /// More authorities whose client certificates are believed, in PEM, beside the cluster's own
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArguments,
+    /// Who signs service account tokens, as they say
+    #[arg(long, default_value = TOKEN_ISSUER, value_name = "URL")]
+    service_account_issuer: String,
+    /// For whom tokens that open this server are made; several by comma [default: the issuer]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    api_audiences: Vec<String>,
+    /// How long a request that is no watch and no connection may take
+    #[arg(long, default_value = "1m", value_name = "DURATION")]
+    request_timeout: GoDuration,
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let wrong = || format!("{text:?} is not FIRST-LAST, with 1 <= FIRST <= LAST <= 65535");
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    match (first.parse::<u16>(), last.parse::<u16>()) {
+        (Ok(first), Ok(last)) if (1..=last).contains(&first) => Ok(first..=last),
+        _ => Err(wrong()),
+    }
+}
+
+impl ServerArguments {
+    /// What they come to.
+    pub fn settings(self) -> Result<ControlPlaneSettings, Failure> {
+        let range = &self.service_cluster_ip_range;
+        let service_cidr = range.parse().map_err(|why| format!("--service-cluster-ip-range {range}: {why}"))?;
+        let GoDuration(request_timeout) = self.request_timeout;
+        if request_timeout < Duration::from_secs(1) {
+            return Err("--request-timeout: it must be at least 1s".into());
+        }
+        for (flag, names) in [
+            ("enable-admission-plugins", &self.enable_admission_plugins),
+            ("disable-admission-plugins", &self.disable_admission_plugins),
+        ] {
+            if let Some(name) = names.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
+                let all = BUILTIN.join(", ");
+                return Err(format!("--{flag}: there is no admission plugin {name:?}; there are {all}").into());
+            }
+        }
+        if let Some(name) =
+            self.enable_admission_plugins.iter().find(|name| self.disable_admission_plugins.contains(name))
+        {
+            return Err(format!("admission plugin {name}: it is both enabled and disabled").into());
+        }
+        let client_authorities_pem = match &self.client_ca_file {
+            Some(path) => {
+                let pem = read_flag("--client-ca-file", path)?;
+                let failed = |why| format!("--client-ca-file {}: {why}", path.display());
+                pki::certificates("client CA", pem.as_bytes()).map_err(failed)?;
+                Some(pem)
+            }
+            None => None,
+        };
+        let metrics = Metrics::default();
+        Ok(ControlPlaneSettings {
+            service_cidr,
+            node_ports: self.service_node_port_range,
+            issuer: self.service_account_issuer,
+            audiences: self.api_audiences,
+            without_admission: self.disable_admission_plugins,
+            request_timeout,
+            serving: self.tls.identity()?,
+            client_authorities_pem,
+            min_tls: self.tls.tls_min_version,
+            metrics: Some(Box::new(move || metrics.text())),
+        })
+    }
+}
+
+const NO_AUDIT: &str = "there is no audit log";
+const NO_FRONT_PROXY: &str = "there is no front proxy and no aggregation of other API servers";
+const NO_OIDC: &str = "callers are told by client certificates and service account tokens";
+const NO_FAIRNESS: &str = "requests are not limited by number";
+const OWN_AUTHORITY: &str =
+    "nodes' certificates are not verified; the server shows its own, of the cluster's authority";
+
+/// Flags of upstream's that are not there.
+pub const REFUSED: &[Refused] = &[
+    ("feature-gates", "there are no gates; everything that is there is on"),
+    ("runtime-config", "what is served is fixed: all stable versions that there are"),
+    ("max-requests-inflight", NO_FAIRNESS),
+    ("max-mutating-requests-inflight", NO_FAIRNESS),
+    ("enable-priority-and-fairness", NO_FAIRNESS),
+    ("goaway-chance", "connections are not sent away"),
+    ("min-request-timeout", "a watch ends when its caller says, or the server stops"),
+    ("shutdown-delay-duration", "the server stops at once; requests in flight end within 10 s"),
+    ("shutdown-send-retry-after", "the server stops at once; requests in flight end within 10 s"),
+    ("livez-grace-period", "a server that listens has started"),
+    ("audit-log-path", NO_AUDIT),
+    ("audit-policy-file", NO_AUDIT),
+    ("audit-webhook-config-file", NO_AUDIT),
+    ("audit-log-maxage", NO_AUDIT),
+    ("audit-log-maxbackup", NO_AUDIT),
+    ("audit-log-maxsize", NO_AUDIT),
+    ("admission-control", "--enable-admission-plugins and --disable-admission-plugins say it"),
+    ("admission-control-config-file", "admission plugins have nothing to set"),
+    ("authentication-config", NO_OIDC),
+    ("authentication-token-webhook-config-file", NO_OIDC),
+    ("oidc-issuer-url", NO_OIDC),
+    ("oidc-client-id", NO_OIDC),
+    ("token-auth-file", NO_OIDC),
+    ("enable-bootstrap-token-auth", "`k8s kubeconfig` makes a node's kubeconfig"),
+    ("authorization-config", "nodes are authorized by their pods, everybody by RBAC"),
+    ("authorization-webhook-config-file", "nodes are authorized by their pods, everybody by RBAC"),
+    ("authorization-policy-file", "nodes are authorized by their pods, everybody by RBAC"),
+    ("service-account-key-file", "tokens are verified by the key that signs them: --service-account-signing-key-file"),
+    ("service-account-lookup", "a token is good only while its account exists"),
+    ("service-account-max-token-expiration", "a token lives as long as it is asked for, up to 2^32 s"),
+    ("service-account-extend-token-expiration", "a token lives as long as it is asked for"),
+    ("service-account-jwks-uri", "it is made of --advertise-address"),
+    ("storage-backend", "--etcd-servers says it; without, the store is in the data folder"),
+    ("storage-media-type", "objects are stored as JSON"),
+    ("etcd-servers-overrides", "everything is in one store"),
+    ("etcd-compaction-interval", "the store is compacted every few minutes"),
+    ("etcd-count-metric-poll-period", "objects are counted in the cache"),
+    ("etcd-healthcheck-timeout", "the store must answer within 2 s"),
+    ("watch-cache", "the watch cache is always on"),
+    ("watch-cache-sizes", "the watch cache holds everything"),
+    ("default-watch-cache-size", "the watch cache holds everything"),
+    ("delete-collection-workers", "collections are deleted one object after the other"),
+    ("enable-garbage-collector", "the garbage collector is a controller: --controllers of kube-controller-manager"),
+    ("endpoint-reconciler-type", "each server publishes its own address"),
+    ("event-ttl", "events stay until they are deleted"),
+    ("external-hostname", "--advertise-address says it"),
+    ("cert-dir", "keys and certificates are in pki/ of the data folder"),
+    ("tls-cipher-suites", "the safe suites are spoken"),
+    ("tls-sni-cert-key", "there is one certificate"),
+    ("cors-allowed-origins", "no browser's page is let in"),
+    ("strict-transport-security-directives", "no such header is sent"),
+    ("requestheader-client-ca-file", NO_FRONT_PROXY),
+    ("requestheader-allowed-names", NO_FRONT_PROXY),
+    ("requestheader-extra-headers-prefix", NO_FRONT_PROXY),
+    ("requestheader-group-headers", NO_FRONT_PROXY),
+    ("requestheader-username-headers", NO_FRONT_PROXY),
+    ("proxy-client-cert-file", NO_FRONT_PROXY),
+    ("proxy-client-key-file", NO_FRONT_PROXY),
+    ("enable-aggregator-routing", NO_FRONT_PROXY),
+    ("egress-selector-config-file", "nodes and pods are reached directly"),
+    ("kubelet-certificate-authority", OWN_AUTHORITY),
+    ("kubelet-client-certificate", OWN_AUTHORITY),
+    ("kubelet-client-key", OWN_AUTHORITY),
+    ("kubelet-preferred-address-types", "nodes are reached at their InternalIP"),
+    ("kubelet-timeout", "nodes have 10 s to answer a connection"),
+    ("kubernetes-service-node-port", "the service kubernetes has a cluster IP alone"),
+    ("profiling", "there is no profiling"),
+    ("contention-profiling", "there is no profiling"),
+    ("permit-port-sharing", "a port that is taken is an error"),
+    ("logging-format", "the log is text on standard error"),
+    ("show-hidden-metrics-for-version", "no metric is hidden"),
+];
