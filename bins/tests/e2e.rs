@@ -5,7 +5,9 @@
 #![allow(clippy::disallowed_methods)] // Programs under test run by the machine's own clock.
 
 mod e2e {
+    #[allow(dead_code, reason = "shared with the application's test")]
     pub mod cluster;
+    pub mod commands;
     pub mod kubectl;
     pub mod machine;
     pub mod names;
@@ -14,6 +16,7 @@ mod e2e {
 
 use e2e::{
     cluster::Cluster,
+    commands::Hand,
     kubectl::Kubectl,
     machine::Machine,
     names::{self, Outside},
@@ -24,9 +27,12 @@ use e2e::{
 fn all_in_one() {
     let machine = Machine::claim();
     let outside = Outside::start(&machine);
-    let mut cluster = Cluster::all_in_one(&machine, &outside);
+    let mut cluster = Cluster::all_in_one(&machine, &outside.resolv_conf);
+    cluster.import(&machine, &scenario::image());
     for version in ["1.37", "1.32", "1.20"] {
-        Scenario::new(Kubectl::new(version, &cluster.admin_kubeconfig())).run(version);
+        let kubectl = Kubectl::new(version, &cluster.admin_kubeconfig());
+        Scenario::new(kubectl.clone()).run(version);
+        Hand::new(kubectl, &machine, version).types_everything();
     }
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
     names::resolve(&kubectl);
@@ -38,7 +44,8 @@ fn all_in_one() {
 fn separate_programs() {
     let machine = Machine::claim();
     let outside = Outside::start(&machine);
-    let mut cluster = Cluster::separate(&machine, &outside);
+    let mut cluster = Cluster::separate(&machine, &outside.resolv_conf);
+    cluster.import(&machine, &scenario::image());
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
     Scenario::new(kubectl.clone()).run("separate");
     scenario::tells_figures(&kubectl, "node-1");

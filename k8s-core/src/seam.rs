@@ -2,4 +2,5 @@
 
 pub mod network;
 pub mod node;
+pub mod traffic;
 pub mod transport;

@@ -1,4 +1,5 @@
-//! Ends UDP flows that the kernel still translates to where they should no longer go.
+//! What the kernel remembers of connections: ends UDP flows that it still translates to where they should no longer
+//! go, and tells whether TCP connections to a pod are open.
 //!
 //! The packet filter decides about new connections only. A TCP connection to a dead pod ends by itself; a UDP flow never
 //! does while its client keeps sending, so the kernel's record of it is deleted and the next datagram is decided anew.
@@ -13,7 +14,7 @@ use rtnetlink::{
     sys::Socket,
 };
 
-use crate::netfilter::{self, MESSAGE_DONE, MESSAGE_ERROR, Message};
+use crate::netfilter::{self, MESSAGE_DONE, MESSAGE_ERROR, Message, NESTED, attribute};
 
 /// A UDP flow, as the kernel remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +30,26 @@ pub(crate) struct Flow {
 /// Blocking: reads the whole connection table, so call it only when something changed. Needs `CAP_NET_ADMIN`.
 pub(crate) fn end_udp(ipv6: bool, is_astray: impl Fn(&Flow) -> bool) -> io::Result<()> {
     let socket = netfilter::open()?;
-    let family = (if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET }) as u8;
-    for (_, identity) in list(&socket, family)?.iter().filter(|(flow, _)| is_astray(flow)) {
+    let family = family(ipv6);
+    for (_, identity) in list(&socket, family, &[], read_udp)?.iter().filter(|(flow, _)| is_astray(flow)) {
         delete(&socket, family, identity)?;
     }
     Ok(())
+}
+
+/// Whether a TCP connection to `address` is open, or about to be: whoever opened it, and however it got there.
+///
+/// One that its client or the pod has begun to close does not count. Blocking: the kernel goes through its whole
+/// connection table, though it answers with what goes there only (since Linux 5.8).
+pub(crate) fn has_open_tcp(address: IpAddr) -> io::Result<bool> {
+    let open = list(&netfilter::open()?, family(address.is_ipv6()), &replies_from(address), |message| {
+        read_tcp(message).filter(|(source, state)| *source == address && OPEN.contains(state))
+    })?;
+    Ok(!open.is_empty())
+}
+
+fn family(ipv6: bool) -> u8 {
+    (if ipv6 { nix::libc::AF_INET6 } else { nix::libc::AF_INET }) as u8
 }
 
 // Numbers of linux/netfilter/nfnetlink_conntrack.h.
@@ -43,13 +59,23 @@ const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
+const PROTOCOL_INFO: u16 = 4;
+const PROTOCOL_INFO_TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
 const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+const FILTER_ORIGINAL: u16 = 1;
+const FILTER_REPLY: u16 = 2;
+const BY_SOURCE: u32 = 1;
 const IP_SOURCE: [u16; 2] = [1, 3];
 const IP_DESTINATION: [u16; 2] = [2, 4];
 const PROTOCOL_NUMBER: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// From the first packet of a connection until either side closes it: the states SYN_SENT, SYN_RECV and ESTABLISHED.
+const OPEN: std::ops::RangeInclusive<u8> = 1..=3;
 
 /// What identifies a flow to the kernel: the attributes as it sent them.
 type Identity = Vec<u8>;
@@ -64,8 +90,9 @@ struct Tuple {
     protocol: Option<u8>,
 }
 
-fn list(socket: &Socket, family: u8) -> io::Result<Vec<(Flow, Identity)>> {
-    socket.send(&netfilter::request(GET, NLM_F_DUMP, family, &[]), 0)?;
+/// What `read` makes of each connection that `filter` lets through.
+fn list<T>(socket: &Socket, family: u8, filter: &[u8], read: impl Fn(&Message<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+    socket.send(&netfilter::request(GET, NLM_F_DUMP, family, filter), 0)?;
     let mut flows = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
@@ -81,8 +108,39 @@ fn list(socket: &Socket, family: u8) -> io::Result<Vec<(Flow, Identity)>> {
     }
 }
 
+/// Lets through what `address` answers. Kernels that know no filter let everything through.
+fn replies_from(address: IpAddr) -> Vec<u8> {
+    let source = match address {
+        IpAddr::V4(address) => attribute(IP_SOURCE[0], &address.octets()),
+        IpAddr::V6(address) => attribute(IP_SOURCE[1], &address.octets()),
+    };
+    let tuple = attribute(NESTED | TUPLE_REPLY, &attribute(NESTED | TUPLE_IP, &source));
+    let flag = |kind, flags: u32| attribute(kind, &flags.to_ne_bytes());
+    let flags = [flag(FILTER_ORIGINAL, 0), flag(FILTER_REPLY, BY_SOURCE)].concat();
+    [tuple, attribute(NESTED | FILTER, &flags)].concat()
+}
+
+/// Where the replies of a TCP connection come from, and its state; `None` unless it is TCP.
+fn read_tcp(message: &Message<'_>) -> Option<(IpAddr, u8)> {
+    let (mut reply, mut state) = (Tuple::default(), None);
+    for attribute in message.attributes() {
+        match attribute.kind() {
+            TUPLE_REPLY => reply = Tuple::read(attribute.value()),
+            PROTOCOL_INFO => state = tcp_state(attribute.value()),
+            _ => {}
+        }
+    }
+    (reply.protocol == Some(TCP)).then_some((reply.source?, state?))
+}
+
+fn tcp_state(bytes: &[u8]) -> Option<u8> {
+    let tcp = netfilter::attributes(bytes).find(|part| part.kind() == PROTOCOL_INFO_TCP)?;
+    let state = netfilter::attributes(tcp.value()).find(|field| field.kind() == TCP_STATE)?;
+    state.value().first().copied()
+}
+
 /// `None` unless it is UDP.
-fn read(message: &Message<'_>) -> Option<(Flow, Identity)> {
+fn read_udp(message: &Message<'_>) -> Option<(Flow, Identity)> {
     let (mut original, mut reply) = (Tuple::default(), Tuple::default());
     let mut identity = Identity::new();
     for attribute in message.attributes() {
@@ -141,13 +199,8 @@ fn port(bytes: &[u8]) -> Option<u16> {
     bytes.try_into().ok().map(u16::from_be_bytes)
 }
 
-fn put(identity: &mut Identity, attribute: &NlaBuffer<&[u8]>) {
+fn put(identity: &mut Identity, part: &NlaBuffer<&[u8]>) {
     // A tuple is itself a list of attributes, which the kernel wants marked.
-    const NESTED: u16 = 1 << 15;
-    let kind = attribute.kind() | if attribute.kind() == TUPLE_ORIGINAL { NESTED } else { 0 };
-    let length = 4 + attribute.value().len();
-    identity.extend((length as u16).to_ne_bytes());
-    identity.extend(kind.to_ne_bytes());
-    identity.extend(attribute.value());
-    identity.resize(identity.len().next_multiple_of(4), 0);
+    let kind = part.kind() | if part.kind() == TUPLE_ORIGINAL { NESTED } else { 0 };
+    identity.extend(attribute(kind, part.value()));
 }

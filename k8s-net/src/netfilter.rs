@@ -2,7 +2,7 @@
 //!
 //! Looks at the network namespace of the calling thread.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use rtnetlink::{
     packet_core::{NLM_F_REQUEST, NlaBuffer, NlasIterator},
@@ -12,8 +12,20 @@ use rtnetlink::{
 // Numbers of linux/netlink.h, linux/netfilter/nfnetlink.h and nf_tables.h.
 pub(crate) const MESSAGE_ERROR: u16 = 2;
 pub(crate) const MESSAGE_DONE: u16 = 3;
+const GET_TABLE: u16 = (10 << 8) | 1;
+const GET_ELEMENT: u16 = (10 << 8) | 13;
 const GET_GENERATION: u16 = (10 << 8) | 16;
 const GENERATION_ID: u16 = 1;
+const TABLE_NAME: u16 = 1;
+const ELEMENT_TABLE: u16 = 1;
+const ELEMENT_SET: u16 = 2;
+const ELEMENT_LIST: u16 = 3;
+const LIST_ITEM: u16 = 1;
+const ITEM_KEY: u16 = 1;
+const KEY_BYTES: u16 = 1;
+const INET: u8 = 1;
+/// Marks an attribute that consists of attributes.
+pub(crate) const NESTED: u16 = 1 << 15;
 const HEADER: usize = 16;
 const FAMILY_HEADER: usize = 4;
 
@@ -46,6 +58,46 @@ pub(crate) fn generation() -> io::Result<u32> {
         }
     }
     Err(io::Error::other("the kernel did not say which generation of rules it has"))
+}
+
+/// Whether there is an `inet` table of this name.
+pub(crate) fn has_table(table: &str) -> io::Result<bool> {
+    exists(GET_TABLE, &attribute(TABLE_NAME, &text(table)))
+}
+
+/// Whether a set of addresses of an `inet` table has this one. No such set has none.
+pub(crate) fn has_address(table: &str, set: &str, address: IpAddr) -> io::Result<bool> {
+    let bytes = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let key = attribute(NESTED | ITEM_KEY, &attribute(KEY_BYTES, &bytes));
+    let list = attribute(NESTED | ELEMENT_LIST, &attribute(NESTED | LIST_ITEM, &key));
+    let names = [attribute(ELEMENT_TABLE, &text(table)), attribute(ELEMENT_SET, &text(set))].concat();
+    exists(GET_ELEMENT, &[names, list].concat())
+}
+
+fn exists(kind: u16, attributes: &[u8]) -> io::Result<bool> {
+    let socket = open()?;
+    socket.send(&request(kind, 0, INET, attributes), 0)?;
+    let (bytes, _) = socket.recv_from_full()?;
+    match messages(&bytes)?.iter().find_map(Message::error) {
+        Some(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Some(error) => Err(error),
+        None => Ok(true),
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [text.as_bytes(), &[0]].concat()
+}
+
+/// The bytes of an attribute, as long as the kernel wants them.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = (4 + value.len()) as u16;
+    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 /// The bytes of a request. `family` is an address family, or 0.

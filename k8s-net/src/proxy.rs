@@ -14,7 +14,7 @@ mod userspace;
 
 pub use follow::follow;
 pub use metrics::ProxyMetrics;
-pub use nftables::{Nftables, NftablesConfig};
+pub use nftables::{Nftables, NftablesConfig, NftablesTraffic};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};
 pub use userspace::{Obstacle, Unserved, Userspace, UserspaceConfig};

@@ -10,13 +10,16 @@ use std::{
     time::Instant,
 };
 
-use k8s_core::seam::network::PodNetwork;
+use k8s_core::seam::{
+    network::PodNetwork,
+    traffic::{Inflow, PodTraffic},
+};
 use k8s_net::{
     NftError,
     pod::Routed,
-    proxy::{Applied, Nftables, NftablesConfig, NodeView, Proxy, ProxyError},
+    proxy::{Applied, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError},
 };
-use node::{Answer, NODE, Node, STRANGER, ask, ask_udp, on_a_fresh_node, run, serve, udp_client};
+use node::{Answer, NODE, Node, Pod, STRANGER, ask, ask_udp, on_a_fresh_node, run, serve, udp_client};
 use objects::Cluster;
 
 const WEB: &str = "10.96.0.10:80";
@@ -83,6 +86,41 @@ fn a_cluster_ip_spreads_over_its_endpoints_for_node_and_pods() {
 
         let unchanged = sync(node, &mut proxy, &cluster);
         assert_eq!(unchanged, Applied { full: false, changes: 0 });
+    });
+}
+
+#[test]
+fn what_comes_in_for_a_pod_is_new_then_open_then_nothing() {
+    on_a_fresh_node("what_comes_in_for_a_pod_is_new_then_open_then_nothing", |node| {
+        let network = node.pod_network();
+        let (a, b) = (node.pod(&network, "a"), node.pod(&network, "b"));
+        let traffic = NftablesTraffic::new(NftablesConfig::default().table);
+        let inflow = |pod: &Pod| node.wait(traffic.inflow(&pod.addresses)).expect("the kernel tells");
+        let connection = a.keep_a_connection(81);
+        assert_eq!(inflow(&a), Inflow::Nothing, "nobody leads clients here");
+
+        let mut cluster = Cluster::default();
+        cluster.service("web", WEB, "{}");
+        cluster.endpoints("web", &[&a, &b]);
+        let mut proxy = proxy();
+        sync(node, &mut proxy, &cluster);
+        assert_eq!([inflow(&a), inflow(&b)], [Inflow::New; 2]);
+
+        cluster.terminating("web", &[&a]);
+        sync(node, &mut proxy, &cluster);
+        assert_eq!([inflow(&a), inflow(&b)], [Inflow::Open, Inflow::New]);
+        assert_eq!(names(&tally(20, || ask(WEB).unwrap())), ["b"]);
+        drop(connection);
+        assert_eq!(inflow(&a), Inflow::Nothing, "what is being closed does not count");
+
+        // The last ones are still led to, for want of others, and do not wait for that to end.
+        cluster.terminating("web", &[&a, &b]);
+        sync(node, &mut proxy, &cluster);
+        assert_eq!(names(&tally(60, || ask(WEB).unwrap())), ["a", "b"]);
+        assert_eq!([inflow(&a), inflow(&b)], [Inflow::Nothing; 2]);
+        // A table that is gone leads nobody anywhere.
+        node.wait(proxy.cleanup()).unwrap();
+        assert_eq!(inflow(&b), Inflow::Nothing);
     });
 }
 

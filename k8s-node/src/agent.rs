@@ -20,6 +20,7 @@ pub(crate) mod provision;
 mod pull;
 mod start;
 mod stop;
+mod withdraw;
 mod worker;
 
 pub use builder::{AgentBuilder, StartError};
@@ -37,7 +38,7 @@ use k8s_core::{
     object::ObjectKey,
     quantity::Quantity,
     resource::Stored,
-    seam::network::PodNetwork,
+    seam::{network::PodNetwork, traffic::PodTraffic},
 };
 use k8s_reconcile::{Client, Informer, informer::Subscription};
 use parking_lot::Mutex;
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub env: Env,
     pub runtime: Arc<dyn PodRuntime>,
     pub network: Arc<dyn PodNetwork>,
+    pub traffic: Option<Arc<dyn PodTraffic>>,
     pub provision: Arc<dyn Provision>,
     pub pods: Informer<Pod>,
     pub events: Events,

@@ -5,8 +5,9 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod cluster;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use cluster::{Clock, Cluster, Wire};
 use k8s_core::{
     api::api::{
@@ -14,13 +15,15 @@ use k8s_core::{
         core::v1::{ConfigMap, Node, Pod},
     },
     env::Env,
+    seam::traffic::{Inflow, PodTraffic, TrafficError},
 };
 use k8s_node::{
-    agent::{Agent, CounterNetwork, HollowNodes},
+    agent::{Agent, AgentBuilder, CounterNetwork, HollowNodes},
     hollow::Hollow,
-    runtime::PodRuntime,
+    runtime::{ContainerState, PodRuntime},
 };
 use k8s_reconcile::Client;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 struct Test {
@@ -41,8 +44,16 @@ impl Test {
     }
 
     fn agent(&self) -> Agent {
+        self.builder().start().unwrap()
+    }
+
+    fn agent_with(&self, traffic: Arc<dyn PodTraffic>) -> Agent {
+        self.builder().traffic(traffic).start().unwrap()
+    }
+
+    fn builder(&self) -> AgentBuilder {
         let agent = Agent::builder(self.client.clone(), self.runtime.clone(), self.env.clone(), "n1");
-        agent.network(self.network.clone()).addresses(vec!["10.0.0.1".parse().unwrap()]).start().unwrap()
+        agent.network(self.network.clone()).addresses(vec!["10.0.0.1".parse().unwrap()])
     }
 
     fn pod(&self, name: &str, spec: Value) -> Pod {
@@ -59,6 +70,11 @@ impl Test {
     /// Waits for an event that begins so.
     async fn told(&self, text: &str) {
         self.cluster.until(text, |cluster| cluster.events().iter().any(|event| event.starts_with(text))).await;
+    }
+
+    async fn runs(&self) -> bool {
+        let observed = self.runtime.observe().await.unwrap();
+        observed.containers.iter().any(|container| matches!(container.state, ContainerState::Running { .. }))
     }
 
     async fn is_empty(&self) -> bool {
@@ -108,6 +124,51 @@ async fn a_pod_runs_gets_an_address_and_goes_when_deleted() {
         test.told(reason).await;
     }
     agent.stop().await;
+}
+
+/// Clients, as a test says.
+struct Clients(Mutex<Inflow>);
+
+#[async_trait]
+impl PodTraffic for Clients {
+    async fn inflow(&self, addresses: &[IpAddr]) -> Result<Inflow, TrafficError> {
+        assert_eq!(addresses, ["10.64.0.1".parse::<IpAddr>().unwrap()]);
+        Ok(*self.0.lock())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_ends_when_its_clients_are_elsewhere() {
+    let test = Test::new();
+    let clients = Arc::new(Clients(Mutex::new(Inflow::New)));
+    let _agent = test.agent_with(clients.clone());
+    test.pod("p", one());
+    test.cluster.until_pod("p", "ready", is_ready).await;
+    test.cluster.delete("p", 30);
+    for inflow in [Inflow::New, Inflow::Open] {
+        *clients.0.lock() = inflow;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert!(test.runs().await, "it was told to end at {inflow:?}");
+    }
+    *clients.0.lock() = Inflow::Nothing;
+    let start = test.env.monotonic();
+    test.cluster.until("gone", |cluster| cluster.pod("p").is_none()).await;
+    assert!(test.env.monotonic() - start < Duration::from_millis(100));
+    assert!(test.is_empty().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_hold_a_pod_up_for_a_part_of_its_grace_only() {
+    for (grace, seconds) in [(30, 6), (4, 2), (0, 0)] {
+        let test = Test::new();
+        let _agent = test.agent_with(Arc::new(Clients(Mutex::new(Inflow::New))));
+        test.pod("p", one());
+        test.cluster.until_pod("p", "ready", is_ready).await;
+        test.cluster.delete("p", grace);
+        let start = test.env.monotonic();
+        test.cluster.until("gone", |cluster| cluster.pod("p").is_none()).await;
+        assert_eq!((test.env.monotonic() - start).as_secs(), seconds, "a grace of {grace} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,8 @@ use k8s_net::{
     NftError,
     pod::{Routed, RoutedConfig},
     proxy::{
-        self, Nftables, NftablesConfig, NodeView, Proxy, ProxyError, ProxyMetrics, ServiceBackend, Userspace,
-        UserspaceConfig,
+        self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError, ProxyMetrics, ServiceBackend,
+        Userspace, UserspaceConfig,
     },
 };
 use k8s_node::{
@@ -152,6 +152,7 @@ impl Machine {
         facts.reserved = node.reserved;
         let builder = Agent::builder(client, Arc::new(native), env, name)
             .network(Arc::new(network))
+            .traffic(Arc::new(NftablesTraffic::new(NftablesConfig::default().table)))
             .folder(folder.join("pods"))
             .addresses(vec![address])
             .port(port)

@@ -9,10 +9,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use k8s::node::image::archive::ImageBuilder;
+
 use super::{
     kubectl::{Kubectl, eventually},
     machine::Machine,
-    names::Outside,
 };
 
 /// Running programs and where they keep their things.
@@ -23,6 +24,8 @@ pub struct Cluster {
     pub port: u16,
     programs: Vec<Program>,
     logs: PathBuf,
+    /// Where nodes keep their images, each the folder that `k8s image` is told.
+    nodes: Vec<PathBuf>,
 }
 
 struct Program {
@@ -34,15 +37,7 @@ struct Program {
 
 impl Program {
     fn start(name: &'static str, path: &'static str, arguments: Vec<String>, logs: &Path) -> Self {
-        fs::create_dir_all(logs).unwrap();
-        let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).unwrap();
-        let child = Command::new(path)
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = spawn(name, path, &arguments, logs);
         Self { name, path, arguments, child }
     }
 
@@ -56,6 +51,13 @@ impl Program {
     }
 }
 
+fn spawn(name: &str, path: &str, arguments: &[String], logs: &Path) -> Child {
+    fs::create_dir_all(logs).unwrap();
+    let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).unwrap();
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
 fn words(text: &[&str]) -> Vec<String> {
     text.iter().map(|word| (*word).to_owned()).collect()
 }
@@ -65,11 +67,9 @@ fn free_port() -> u16 {
 }
 
 impl Cluster {
-    /// Everything in one process, with real containers.
-    pub fn all_in_one(machine: &Machine, outside: &Outside) -> Self {
-        let cluster = Self::up(machine, &["--resolv-conf", &outside.resolv_conf.display().to_string()]);
-        cluster.import_image(machine);
-        cluster
+    /// Everything in one process, with real containers. `resolv_conf` names the resolvers for what is outside.
+    pub fn all_in_one(machine: &Machine, resolv_conf: &Path) -> Self {
+        Self::up(machine, &["--resolv-conf", &resolv_conf.display().to_string()])
     }
 
     /// Everything in one process, with one simulated node.
@@ -84,24 +84,26 @@ impl Cluster {
             words(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", &port.to_string()]);
         arguments.extend(words(more));
         let program = Program::start("k8s", env!("CARGO_BIN_EXE_k8s"), arguments, &logs);
-        let cluster = Self { folder, port, programs: vec![program], logs };
+        let nodes = vec![folder.clone()];
+        let cluster = Self { folder, port, programs: vec![program], logs, nodes };
         cluster.wait_until_ready();
         cluster
     }
 
     /// The six programs over HTTPS, each under its own identity.
-    pub fn separate(machine: &Machine, outside: &Outside) -> Self {
+    pub fn separate(machine: &Machine, resolv_conf: &Path) -> Self {
         let folder = machine.folder("data");
         let (logs, port) = (machine.folder("logs"), free_port());
         let data = folder.display().to_string();
         let arguments = words(&["--data-dir", &data, "--secure-port", &port.to_string()]);
         let server = Program::start("kube-apiserver", env!("CARGO_BIN_EXE_kube-apiserver"), arguments, &logs);
-        let mut cluster = Self { folder, port, programs: vec![server], logs };
+        let nodes = vec![folder.join("node")];
+        let mut cluster = Self { folder, port, programs: vec![server], logs, nodes };
         cluster.wait_until_ready();
         let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
         let node = cluster.node_kubeconfig(machine, "node-1");
         let ca = format!("--root-ca-file={data}/pki/ca.crt");
-        let resolv_conf = format!("--resolv-conf={}", outside.resolv_conf.display());
+        let resolv_conf = format!("--resolv-conf={}", resolv_conf.display());
         let programs: [(&'static str, &'static str, Vec<String>); 5] = [
             (
                 "kube-controller-manager",
@@ -132,12 +134,28 @@ impl Cluster {
                 words(&[&config("dns"), "--hostname-override=node-1", &resolv_conf]),
             ),
         ];
-        cluster.import_into(machine, &format!("{data}/node"));
         for (name, path, arguments) in programs {
             let program = Program::start(name, path, arguments, &cluster.logs);
             cluster.programs.push(program);
         }
         cluster
+    }
+
+    /// Adds a node on this machine, with a pod network of its own: a `kubelet` as an operator would start it.
+    pub fn join(&mut self, machine: &Machine, node: &str, pod_cidr: &str) {
+        let (kubeconfig, root) = (self.node_kubeconfig(machine, node), machine.folder(node));
+        let arguments = [
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--hostname-override={node}"),
+            format!("--root-dir={}", root.display()),
+            format!("--client-ca-file={}/pki/ca.crt", self.folder.display()),
+            format!("--port={}", free_port()),
+            format!("--pod-cidr={pod_cidr}"),
+            "--cluster-dns=10.96.0.10".to_owned(),
+        ];
+        let program = Program::start("kubelet", env!("CARGO_BIN_EXE_kubelet"), arguments.into(), &self.logs);
+        self.programs.push(program);
+        self.nodes.push(root);
     }
 
     /// A kubeconfig for a node, made by the command that an operator would use.
@@ -154,16 +172,16 @@ impl Cluster {
         path
     }
 
-    fn import_image(&self, machine: &Machine) {
-        self.import_into(machine, &self.folder.display().to_string());
-    }
-
-    /// Imports the test's image by the command that a user would use, as a docker archive.
-    fn import_into(&self, machine: &Machine, data: &str) {
+    /// Imports an image on every node by the command that a user would use, as a docker archive.
+    pub fn import(&self, machine: &Machine, image: &ImageBuilder) {
         let path = machine.folder("image.tar");
-        fs::write(&path, super::scenario::image().docker_archive()).unwrap();
-        let output = machine.k8s(&["image", "import", &path.display().to_string(), "--data-dir", data]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::write(&path, image.docker_archive()).unwrap();
+        for node in &self.nodes {
+            let (path, node) = (path.display().to_string(), node.display().to_string());
+            let output = machine.k8s(&["image", "import", &path, "--data-dir", &node]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     /// The administrator's kubeconfig.
@@ -185,14 +203,17 @@ impl Cluster {
         wanted.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
     }
 
-    /// Kills the only program with SIGKILL and starts it again on the same folder.
-    pub fn kill_9_and_restart(&mut self) {
-        let mut program = self.programs.pop().unwrap();
-        assert!(self.programs.is_empty(), "only for everything in one process");
+    /// Kills a program with SIGKILL.
+    pub fn kill_9(&mut self, name: &str) {
+        let program = self.programs.iter_mut().find(|program| program.name == name).unwrap();
         kill_process(program.pid(), Signal::KILL).unwrap();
         program.child.wait().unwrap();
-        let again = Program::start(program.name, program.path, program.arguments.clone(), &self.logs);
-        self.programs.push(again);
+    }
+
+    /// Starts a program that was killed again, on the same folder.
+    pub fn start_again(&mut self, name: &str) {
+        let program = self.programs.iter_mut().find(|program| program.name == name).unwrap();
+        program.child = spawn(program.name, program.path, &program.arguments, &self.logs);
         self.wait_until_ready();
     }
 
@@ -215,20 +236,19 @@ impl Drop for Cluster {
             let _ = program.child.kill();
             let _ = program.child.wait();
         }
-        remove_containers(&self.folder);
+        // The node of separate programs keeps a folder of its own inside the server's: inner ones go first.
+        self.nodes.iter().rev().chain([&self.folder]).for_each(|root| remove_containers(root));
     }
 }
 
 /// Ends whatever containers a test left running, and what they mounted.
-fn remove_containers(folder: &Path) {
-    let data = folder.display().to_string();
-    // The node of separate programs keeps a folder of its own inside: it goes first.
-    for root in [format!("{data}/node"), data.clone()] {
-        let reset = Command::new(env!("CARGO_BIN_EXE_k8s")).args(["reset", "--data-dir", &root, "--yes"]).output();
-        let said =
-            reset.map_or_else(|why| why.to_string(), |output| String::from_utf8_lossy(&output.stderr).into_owned());
-        if !said.is_empty() && !said.contains("holds no cluster") {
-            eprintln!("k8s reset of {root}: {said}");
-        }
+fn remove_containers(root: &Path) {
+    if !root.exists() {
+        return;
+    }
+    let reset = Command::new(env!("CARGO_BIN_EXE_k8s")).arg("reset").arg("--data-dir").arg(root).arg("--yes").output();
+    let said = reset.map_or_else(|why| why.to_string(), |output| String::from_utf8_lossy(&output.stderr).into_owned());
+    if !said.is_empty() && !said.contains("holds no cluster") {
+        eprintln!("k8s reset of {}: {said}", root.display());
     }
 }

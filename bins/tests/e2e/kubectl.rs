@@ -47,17 +47,24 @@ impl Kubectl {
 
     /// The same with something on standard input.
     pub fn run_with(&self, arguments: &[&str], input: &str) -> String {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        succeeded(arguments, self.try_run_with(arguments, input))
+    }
+
+    /// Runs it to its end, whatever that is, with something on standard input.
+    pub fn try_run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.start(arguments);
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "kubectl {arguments:?} failed: {said}{complained}");
-        said.into_owned()
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs it with a program as the user's editor; it must succeed. Answers what it printed.
+    pub fn edit(&self, editor: &Path, arguments: &[&str]) -> String {
+        succeeded(arguments, self.command(arguments).env("KUBE_EDITOR", editor).output().unwrap())
     }
 
     /// Starts it and lets it run.
     pub fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).spawn().unwrap()
+        self.command(arguments).stdin(Stdio::piped()).spawn().unwrap()
     }
 
     /// Starts it on a terminal of its own.
@@ -83,6 +90,12 @@ impl Kubectl {
             }
         })
     }
+}
+
+fn succeeded(arguments: &[&str], output: Output) -> String {
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "kubectl {arguments:?} failed: {said}{complained}");
+    said.into_owned()
 }
 
 /// Tries until it works; fails with the last complaint.

@@ -14,7 +14,8 @@ use super::{
     kubectl::{Kubectl, eventually},
 };
 
-const IMAGE: &str = "example.com/web:1";
+/// The image's name.
+pub const IMAGE: &str = "example.com/web:1";
 
 /// The image: busybox, and a script that serves who it is.
 pub fn image() -> ImageBuilder {
@@ -313,7 +314,8 @@ pub fn survives_kill_9(cluster: &mut Cluster, kubectl: &Kubectl) {
     };
     let (before, processes) = (state(kubectl), container_processes());
     assert_eq!(before.lines().count(), 3);
-    cluster.kill_9_and_restart();
+    cluster.kill_9("k8s");
+    cluster.start_again("k8s");
     kubectl.until(
         &["get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}"],
         |said| said == "True",
@@ -337,7 +339,7 @@ fn http_get(address: &str, path: &str) -> Result<String, String> {
 }
 
 /// Plain HTTP, one request per connection, so that each is balanced anew.
-fn ask(address: &str, path: &str) -> Result<String, String> {
+pub fn ask(address: &str, path: &str) -> Result<String, String> {
     let text = |error: std::io::Error| format!("GET {address}{path}: {error}");
     let socket = address.parse().map_err(|_| format!("{address:?} is no address"))?;
     let mut stream = TcpStream::connect_timeout(&socket, Duration::from_secs(2)).map_err(text)?;

@@ -38,6 +38,10 @@ enum Ground {
 impl Operation<'_> {
     /// Deletes the target pod as an `Eviction` says, if its disruption budget allows; 429 if not.
     pub async fn evict(&mut self, mut eviction: Doc) -> ApiResult<ApiResponse> {
+        // Older clients send the first version still, and it says the same; upstream takes both.
+        if eviction.str_at(&["apiVersion"]) == "policy/v1beta1" {
+            eviction.set_at(&["apiVersion"], "policy/v1".into());
+        }
         accept_type(&mut eviction, &ResourceType::new("policy", "v1", "evictions"), "Eviction")?;
         let schema = self.server.registry.schemas().schema("policy", "v1", "Eviction");
         let schema = schema.ok_or_else(|| ApiError::internal("the kind Eviction has no schema"))?;

@@ -7,6 +7,7 @@ use super::{
     compare::{Scope, field_element, field_node, item_element},
 };
 use crate::{
+    doc,
     doc::{Doc, Map, Text},
     schema::Node,
     status::{ApiError, ApiResult},
@@ -135,9 +136,11 @@ pub(super) fn check_unique(value: &Doc, node: Node<'_>) -> ApiResult<()> {
 
 /// Takes out of `doc` what `last` named and none of `owners` has.
 ///
-/// With a field or an item that nobody owns goes everything below it, defaults included.
+/// With a field or an item that nobody owns goes everything below it, defaults included. Only the object's own
+/// `metadata` stays in any case: what identifies the object in it is nobody's.
 pub(super) fn prune(doc: &mut Doc, root: Node<'_>, last: &FieldSet, owners: &[&FieldSet]) {
-    prune_value(doc, Some(root), last, owners);
+    let identity = FieldSet::decode(&doc!({"f:metadata": {}}));
+    prune_value(doc, Some(root), last, &[owners, &[&identity]].concat());
 }
 
 fn prune_value(value: &mut Doc, node: Option<Node<'_>>, last: &FieldSet, owners: &[&FieldSet]) {

@@ -169,6 +169,15 @@ fn what_is_no_longer_applied_is_removed() {
 }
 
 #[test]
+fn what_identifies_an_object_stays_when_its_last_label_goes() {
+    let named = |rest: &str| format!(r#"{{"metadata":{{"name":"a"{rest}}},"spec":{{"replicas":1}}}}"#);
+    let mut live = apply(None, &named(r#","labels":{"x":"y"}"#), "one").unwrap();
+    live.set_at(&["metadata", "uid"], "u".into());
+    let left = apply(Some(&live), &named(""), "one").unwrap();
+    assert_eq!(without_owners(&left), r#"{"metadata":{"name":"a","uid":"u"},"spec":{"replicas":1}}"#);
+}
+
+#[test]
 fn lists_keep_the_items_of_others_in_place() {
     let template = |names: &[&str]| {
         let containers: Vec<Doc> = names.iter().map(|name| doc!({"name": *name})).collect();

@@ -99,6 +99,12 @@ impl Endpoints {
         ready
     }
 
+    /// The addresses of those that are ready and stay, wherever they are.
+    pub(super) fn accepting(&self) -> impl Iterator<Item = IpAddr> {
+        let staying = self.by_target.iter().filter(|(_, endpoint)| endpoint.ready && !endpoint.terminating);
+        staying.map(|(target, _)| target.address)
+    }
+
     /// All endpoints, also those that take no new connections.
     pub(super) fn known(&self) -> Arc<[Target]> {
         self.by_target.keys().copied().collect()

@@ -1,5 +1,6 @@
 //! The nftables backend: one table, flat maps, one atomic transaction for each change.
 
+mod inflow;
 mod own;
 mod script;
 mod sticky;
@@ -8,6 +9,8 @@ mod table;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+
+pub use self::inflow::NftablesTraffic;
 
 use self::table::Table;
 use super::{Applied, ProxyError, Rules, ServiceBackend, stale};

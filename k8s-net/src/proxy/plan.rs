@@ -1,6 +1,11 @@
 //! The decision: Services and EndpointSlices in, rules for one node out. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use k8s_core::api::api::{
@@ -63,7 +68,7 @@ pub fn plan<'a>(
         let slices = slices.get(&(subject.namespace, subject.name)).map_or(&[][..], Vec::as_slice);
         rules.cluster_ips.extend(subject.cluster_ips());
         for port in subject.spec.ports.iter().flatten() {
-            claim_port(subject, port, slices, node, &mut claims);
+            claim_port(subject, port, slices, node, &mut claims, &mut rules.accepting);
         }
     }
     // Stable, so that within a class the order of the Services decides.
@@ -200,6 +205,7 @@ fn claim_port(
     slices: &[&EndpointSlice],
     node: &NodeView,
     claims: &mut Vec<Claim>,
+    accepting: &mut BTreeSet<IpAddr>,
 ) {
     let Some(protocol) = Protocol::of(port.protocol.as_deref()) else { return };
     let name = port.name.as_deref().unwrap_or("");
@@ -222,7 +228,9 @@ fn claim_port(
             places.extend(node.addresses.iter().map(|ip| (Class::NodePort, *ip, port)));
         }
         places.retain(|(_, address, _)| address.is_ipv6() == ipv6);
-        let choices = Choices::of(&Endpoints::gather(slices, name, protocol, ipv6, node), subject.spec);
+        let endpoints = Endpoints::gather(slices, name, protocol, ipv6, node);
+        accepting.extend(endpoints.accepting());
+        let choices = Choices::of(&endpoints, subject.spec);
         claims.extend(places.into_iter().map(|(class, address, port)| Claim {
             class,
             frontend: Frontend { address, protocol, port },

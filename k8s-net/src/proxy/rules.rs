@@ -17,6 +17,9 @@ pub struct Rules {
     pub frontends: BTreeMap<Frontend, Destination>,
     /// Addresses that belong to Services alone: what is sent there on a port without frontend is refused.
     pub cluster_ips: BTreeSet<IpAddr>,
+    /// Addresses of endpoints that new connections go to, and that are not known to be on their way out. Whoever ends a
+    /// pod waits until it is no longer here; see `k8s_core::seam::traffic`.
+    pub accepting: BTreeSet<IpAddr>,
     /// Addresses of the node itself, on which node ports answer. Whoever has one of them is the node.
     pub node_ips: BTreeSet<IpAddr>,
     /// Where pods live. Traffic from elsewhere is off-cluster.

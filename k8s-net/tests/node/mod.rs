@@ -122,6 +122,15 @@ impl Pod {
     pub fn ip(&self) -> IpAddr {
         self.addresses[0]
     }
+
+    /// A connection from the node to a port of the pod that stays open until it is dropped.
+    pub fn keep_a_connection(&self, port: u16) -> TcpStream {
+        self.namespace.run(move || {
+            let listener = TcpListener::bind(("::", port)).expect("the port is free");
+            thread::spawn(move || listener.accept().map(|(mut stream, _)| stream.read(&mut [0])));
+        });
+        TcpStream::connect((self.ip(), port)).expect("the pod listens")
+    }
 }
 
 /// A network namespace, kept by a thread that lives in it.

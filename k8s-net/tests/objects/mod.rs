@@ -51,6 +51,16 @@ impl Cluster {
         self.slice(service, "IPv4", endpoints.collect());
     }
 
+    /// Some of the Service's endpoints are on their way out, though they still answer.
+    pub fn terminating(&mut self, service: &str, pods: &[&Pod]) {
+        let name = format!("{service}-ipv4");
+        let slice = self.slices.iter_mut().find(|slice| slice.metadata.name.as_ref() == Some(&name));
+        let endpoints = slice.into_iter().flat_map(|slice| slice.endpoints.iter_mut().flatten());
+        for endpoint in endpoints.filter(|known| pods.iter().any(|pod| known.addresses[0] == pod.ip().to_string())) {
+            endpoint.conditions = typed(json!({"ready": false, "serving": true, "terminating": true}));
+        }
+    }
+
     /// One endpoint at any address and port, in place of the Service's former endpoints.
     pub fn endpoint_at(&mut self, service: &str, address: &str, port: u16) {
         self.slice(service, "IPv4", vec![json!({"addresses": [address], "nodeName": "here"})]);

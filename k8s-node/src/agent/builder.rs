@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 use k8s_core::{
     api::api::core::v1::{Pod, Taint},
     env::{Env, Task},
-    seam::network::PodNetwork,
+    seam::{network::PodNetwork, traffic::PodTraffic},
 };
 use k8s_reconcile::{Client, Informer, InformerScope};
 use parking_lot::Mutex;
@@ -45,6 +45,7 @@ pub struct AgentBuilder {
     env: Env,
     settings: NodeSettings,
     network: Arc<dyn PodNetwork>,
+    traffic: Option<Arc<dyn PodTraffic>>,
     folder: Option<PathBuf>,
     dns: DnsSettings,
     machine: Option<Machine>,
@@ -71,6 +72,7 @@ impl AgentBuilder {
             env,
             settings,
             network: Arc::new(NoNetwork),
+            traffic: None,
             folder: None,
             dns,
             machine: None,
@@ -84,6 +86,13 @@ impl AgentBuilder {
     /// What gives pods their addresses. Without it only pods on the host's network run.
     pub fn network(mut self, network: Arc<dyn PodNetwork>) -> Self {
         self.network = network;
+        self
+    }
+
+    /// What knows whether clients are still led to a pod. With it, a pod that is deleted is told to end only when they are
+    /// not, or when that takes too long; without it, at once.
+    pub fn traffic(mut self, traffic: Arc<dyn PodTraffic>) -> Self {
+        self.traffic = Some(traffic);
         self
     }
 
@@ -197,6 +206,7 @@ impl AgentBuilder {
             env: self.env.clone(),
             runtime: self.runtime.clone(),
             network: self.network.clone(),
+            traffic: self.traffic.clone(),
             provision,
             pods,
             events,

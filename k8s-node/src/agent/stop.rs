@@ -7,6 +7,7 @@ use k8s_core::{api::api::core::v1::Pod, env::Timestamp, resource::Stored};
 use super::{
     Shared,
     perform::{Outcome, Scene, Trouble},
+    withdraw,
 };
 use crate::{
     plan::{Op, Severity, Subject, parts},
@@ -23,8 +24,14 @@ pub(crate) async fn stop_container(shared: &Arc<Shared>, pod: Option<&Stored<Pod
     let mut grace = left(shared, *deadline);
     if let Some(pod) = pod.filter(|_| is_first) {
         shared.events.tell(pod.object(), Some(name), Severity::Normal, "Killing", message.clone());
-        if !grace.is_zero() && pre_stop(shared, pod, name, id, grace, scene).await {
-            grace = left(shared, *deadline).max(AFTER_HOOK);
+        if !grace.is_zero() {
+            // The hook begins at once, as its author expects; only the signal waits for the traffic as well.
+            let hook = pre_stop(shared, pod, name, id, grace, scene);
+            let (had_hook, ()) = tokio::join!(biased; hook, withdraw::withdrawn(shared, pod, grace));
+            grace = left(shared, *deadline);
+            if had_hook {
+                grace = grace.max(AFTER_HOOK);
+            }
         }
     }
     match shared.runtime.stop_container(id, grace, None).await {

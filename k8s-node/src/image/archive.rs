@@ -35,7 +35,7 @@ pub struct ImageBuilder {
 /// Programs that [`ImageBuilder::busybox`] offers under their own names.
 const APPLETS: &str = "sh ls cat echo env id hostname pwd sleep true false printf touch mkdir rm ln cp mv chmod chown test \
     head tail wc grep sed awk seq date ps kill mount umount df du dd sort uniq tr cut tee tty stty yes nc wget nslookup \
-    ping ip ifconfig netstat httpd vi od hexdump sync stat find xargs which whoami uname time timeout trap nohup";
+    ping ip tar gzip ifconfig netstat httpd vi od hexdump sync stat find xargs which whoami uname time timeout trap nohup";
 
 impl ImageBuilder {
     /// An empty image with this name.

@@ -138,15 +138,17 @@ async fn a_collection_is_deleted_by_selector() {
 async fn an_eviction_deletes_as_it_says() {
     let api = server().await;
     let pod = bound_pod(&api, "p").await;
-    let eviction = |uid: &str| {
-        RequestBody::Doc(doc!({
-            "metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"uid": uid}, "gracePeriodSeconds": 7}
-        }))
+    let evict = async |version: &str, uid: &str| {
+        let body = doc!({
+            "apiVersion": version, "kind": "Eviction", "metadata": {"name": "p"},
+            "deleteOptions": {"preconditions": {"uid": uid}, "gracePeriodSeconds": 7}
+        });
+        api.call(Verb::Create, "pods/p/eviction", "default", Options::default(), RequestBody::Doc(body)).await
     };
-    let wrong = api.call(Verb::Create, "pods/p/eviction", "default", Options::default(), eviction("x")).await;
-    assert_eq!(wrong.unwrap_err().code(), 409);
-    let right = eviction(pod.str_at(&["metadata", "uid"]));
-    let answer = api.call(Verb::Create, "pods/p/eviction", "default", Options::default(), right).await.unwrap();
+    for (version, code) in [("policy/v1", 409), ("policy/v1beta1", 409), ("policy/v2", 400)] {
+        assert_eq!(evict(version, "x").await.unwrap_err().code(), code, "{version}");
+    }
+    let answer = evict("policy/v1beta1", pod.str_at(&["metadata", "uid"])).await.unwrap();
     assert_eq!(answer.code, 201);
     let marked = api.get("pods/p", "default").await.unwrap();
     assert_eq!(marked.at(&["metadata", "deletionGracePeriodSeconds"]).and_then(Doc::as_i64), Some(7));

@@ -131,7 +131,7 @@ fn define_sets(script: &mut String, table: &Table, ipv6: bool) {
             }
             Set::Restricted => ("set", format!("type {frontend};")),
             Set::Allowed => ("set", format!("type {frontend} . {address}; flags interval;")),
-            Set::ClusterIps => ("set", format!("type {address};")),
+            Set::ClusterIps | Set::Accepting => ("set", format!("type {address};")),
             Set::Hairpin => ("set", format!("type {address} . {address};")),
         };
         let _ = writeln!(script, "  {word} {}{n} {{ {definition} }}", set.name());

@@ -75,6 +75,9 @@ pub(super) enum Set {
     ClusterIps,
     /// Pairs of equal endpoint addresses.
     Hairpin,
+    /// Addresses of endpoints that take new connections and stay. No rule asks for it: it stands beside the rules, and
+    /// changes with them, for those who are about to end a pod.
+    Accepting,
 }
 
 /// What an element is found by.
@@ -140,6 +143,9 @@ impl Table {
         }
         for address in &rules.cluster_ips {
             table.put(Set::ClusterIps, Key::Address(*address), Value::Member);
+        }
+        for address in &rules.accepting {
+            table.put(Set::Accepting, Key::Address(*address), Value::Member);
         }
         table
     }
@@ -219,7 +225,7 @@ impl Key {
 
 impl Set {
     /// Every set, in the order of their definition.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Services,
         Self::Outside,
         Self::Endpoints(Protocol::Tcp),
@@ -236,6 +242,7 @@ impl Set {
         Self::Sticky,
         Self::ClusterIps,
         Self::Hairpin,
+        Self::Accepting,
     ];
 
     /// Its name, but for the family's number at the end.
@@ -257,6 +264,7 @@ impl Set {
             Self::Sticky => "sticky",
             Self::ClusterIps => "cluster-ips",
             Self::Hairpin => "hairpin",
+            Self::Accepting => "accepting",
         }
     }
 }

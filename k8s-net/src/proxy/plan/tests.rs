@@ -126,6 +126,22 @@ fn endpoints_that_still_serve_while_terminating_are_the_fallback() {
 }
 
 #[test]
+fn an_endpoint_accepts_until_it_is_known_to_terminate() {
+    let accepting = |endpoints: &[(&str, &str, &str)]| {
+        let slices = [slice("web", "IPv4", &[("", 8080)], endpoints)];
+        let rules = plan(&[service("web", &["10.96.0.1"], &[("", 80)])], &slices, &node());
+        rules.accepting.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let stays = ("10.1.0.2", "here", "rs");
+    let leaves = ("10.1.0.3", "here", "st");
+    // With `publishNotReadyAddresses` an endpoint is called ready to its end.
+    let always_ready = ("10.1.0.4", "there", "rst");
+    let starts = ("10.1.0.5", "here", "");
+    assert_eq!(accepting(&[stays, leaves, always_ready, starts]), ["10.1.0.2"]);
+    assert_eq!(accepting(&[leaves]), [""; 0], "though it is the one that is left to lead to");
+}
+
+#[test]
 fn a_service_without_endpoints_is_refused() {
     insta::assert_snapshot!(
         planned(&[service("web", &["10.96.0.1"], &[("", 80)])], &[]),

@@ -109,6 +109,10 @@ fn rules() -> impl Strategy<Value = Rules> {
     );
     prop::collection::btree_map(frontend, destination, 0..6).prop_map(|frontends| Rules {
         cluster_ips: frontends.keys().map(|frontend| frontend.address).collect(),
+        accepting: frontends
+            .values()
+            .flat_map(|(inside, ..)| inside.iter().map(|byte| [10, 1, 0, *byte].into()))
+            .collect(),
         frontends: frontends.into_iter().map(|(f, d)| (f, destination_for(f, d))).collect(),
         pod_cidrs: vec!["10.1.0.0/16".parse().expect("a network")],
         ..Rules::default()
@@ -161,6 +165,7 @@ proptest! {
 
 fn one_service(targets: &[&str]) -> Rules {
     let targets = targets.iter().map(|ip| Target { address: ip.parse().expect("an address"), port: 8080 });
+    let accepting = targets.clone().map(|target| target.address).collect();
     let frontend = Frontend { address: "10.96.0.1".parse().expect("an address"), protocol: Protocol::Tcp, port: 80 };
     let destination = Destination {
         service: "ns/web:".into(),
@@ -174,6 +179,7 @@ fn one_service(targets: &[&str]) -> Rules {
     Rules {
         frontends: [(frontend, destination)].into(),
         cluster_ips: [frontend.address].into(),
+        accepting,
         pod_cidrs: vec!["10.1.0.0/16".parse().expect("a network")],
         ..Rules::default()
     }
@@ -186,8 +192,10 @@ fn a_changed_endpoint_is_a_few_elements_and_no_chain() {
     insta::assert_snapshot!(change("t", &before, &after).expect("a difference").text, @"
     delete element inet t endpoints-tcp4 { 10.96.0.1 . 80 . 1 }
     delete element inet t hairpin4 { 10.1.0.3 . 10.1.0.3 }
+    delete element inet t accepting4 { 10.1.0.3 }
     add element inet t endpoints-tcp4 { 10.96.0.1 . 80 . 1 : 10.1.0.4 . 8080 }
     add element inet t hairpin4 { 10.1.0.4 . 10.1.0.4 }
+    add element inet t accepting4 { 10.1.0.4 }
     ");
 }
 
@@ -203,6 +211,7 @@ fn another_endpoint_count_is_another_chain() {
     add element inet t services4 { 10.96.0.1 . tcp . 80 : goto pick-tcp4-2 }
     add element inet t endpoints-tcp4 { 10.96.0.1 . 80 . 1 : 10.1.0.3 . 8080 }
     add element inet t hairpin4 { 10.1.0.3 . 10.1.0.3 }
+    add element inet t accepting4 { 10.1.0.3 }
     flush chain inet t pick-tcp4-1
     delete chain inet t pick-tcp4-1
     ");
