@@ -4,7 +4,6 @@
 
 mod leases;
 mod links;
-mod netlink;
 mod routed;
 mod table;
 

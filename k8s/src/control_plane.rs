@@ -21,7 +21,7 @@ use k8s_store::Store;
 use k8s_wire::{
     client::{Dialer, HttpNodeDialer, HttpPodDialer},
     health::Health,
-    pki,
+    pki::{self, Identity},
     serve::{CancellationToken, Server},
     tls::{self, ServerTrust},
 };
@@ -55,8 +55,10 @@ pub struct ControlPlaneOptions {
     pub encryption: Option<Encryption>,
     /// Where to listen, if at all.
     pub listen: Option<SocketAddr>,
-    /// The address that pods reach the API server at, if it listens.
+    /// The address that pods and other machines reach the API server at, if it listens.
     pub advertise: Option<IpAddr>,
+    /// Names and addresses that others know the API server by besides: its certificate holds for them.
+    pub serving_names: Vec<String>,
 }
 
 /// A running API server.
@@ -69,6 +71,7 @@ pub struct ControlPlane {
     pub nodes: InProcessDialer,
     /// Where it listens.
     pub address: Option<SocketAddr>,
+    advertise: Option<IpAddr>,
     stop: CancellationToken,
     serving: Option<Task>,
 }
@@ -124,10 +127,20 @@ impl ControlPlane {
         });
         let stop = CancellationToken::new();
         let serving = match listener {
-            Some(listener) => Some(serve(&env, &outer, listener, &credentials, options.advertise, &stop)?),
+            Some(listener) => {
+                let identity = serving_identity(&credentials, &listener, options.advertise, &options.serving_names)?;
+                Some(serve(&env, &outer, listener, &credentials, &identity, &stop)?)
+            }
             None => None,
         };
-        Ok(Self { api, outer, nodes, address, stop, serving })
+        Ok(Self { api, outer, nodes, address, advertise: options.advertise, stop, serving })
+    }
+
+    /// Where clients reach it, if it listens: an address that its certificate holds for.
+    pub fn url(&self) -> Option<String> {
+        let address = self.address?;
+        let host = if address.ip().is_unspecified() { self.advertise.unwrap_or([127, 0, 0, 1].into()) } else { address.ip() };
+        Some(format!("https://{}", SocketAddr::new(host, address.port())))
     }
 
     /// Stops accepting, ends watches, lets requests in flight finish.
@@ -145,22 +158,31 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ClusterError> {
     TcpListener::bind(address).await.map_err(|source| ClusterError::Listen { address, source })
 }
 
-fn serve(
-    env: &Env,
-    outer: &Outer,
-    listener: TcpListener,
+/// The certificate: for this machine, for pods, and for whatever others know the server by.
+fn serving_identity(
     credentials: &Credentials,
+    listener: &TcpListener,
     advertise: Option<IpAddr>,
-    stop: &CancellationToken,
-) -> Result<Task, ClusterError> {
+    names: &[String],
+) -> Result<Identity, ClusterError> {
     let local = listener.local_addr().map(|address| address.ip());
     let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), [10, 96, 0, 1].into()];
     addresses.extend(local.ok().filter(|ip| !ip.is_unspecified()).into_iter().chain(advertise));
     addresses.sort();
     addresses.dedup();
-    let identity = credentials.api_server(&addresses)?;
+    Ok(credentials.api_server(&addresses, names)?)
+}
+
+fn serve(
+    env: &Env,
+    outer: &Outer,
+    listener: TcpListener,
+    credentials: &Credentials,
+    identity: &Identity,
+    stop: &CancellationToken,
+) -> Result<Task, ClusterError> {
     let authorities = pki::certificates("ca.crt", credentials.ca_pem().as_bytes())?;
-    let tls = tls::server(env, &identity, Some(&authorities))?;
+    let tls = tls::server(env, identity, Some(&authorities))?;
     let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
     Ok(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
 }

@@ -1,5 +1,9 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
+mod network;
+
+pub use network::pod_cidrs;
+
 use std::{
     net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
@@ -7,10 +11,15 @@ use std::{
 };
 
 use ipnet::IpNet;
-use k8s_core::env::{Env, Task};
+use k8s_core::{
+    api::api::core::v1::Node,
+    env::{Env, Task},
+    seam::network::PodNetwork,
+};
 use k8s_net::{
     pod::{Routed, RoutedConfig},
     proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
+    routes::{self, View},
 };
 use k8s_node::{
     agent::{Agent, ImageLimits, LogLimits},
@@ -20,8 +29,12 @@ use k8s_node::{
 };
 use k8s_reconcile::Client;
 
-/// Where pods get their addresses unless said otherwise.
-pub const DEFAULT_POD_CIDR: &str = "10.244.0.0/24";
+/// Where all pods of a cluster get their addresses unless said otherwise.
+pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
+/// Where the pods of the first node get theirs.
+pub const FIRST_POD_CIDR: &str = "10.244.0.0/24";
+/// How long the prefixes of nodes' pod CIDRs are, of IPv4 and of IPv6, unless said otherwise.
+pub const NODE_MASKS: [u8; 2] = [24, 64];
 /// The program that changes the kernel's packet rules.
 pub const NFT: &str = "/usr/sbin/nft";
 
@@ -35,8 +48,12 @@ pub struct MachineOptions {
     pub env: Env,
     /// How containers' shims are started: this program, with arguments that lead to `k8s_node::shim::main`.
     pub shim: ShimCommand,
-    /// The addresses of the node's pods.
-    pub pod_cidr: IpNet,
+    /// The addresses of the node's pods: one network for each address family. Empty: what its Node is given.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The addresses of all pods of the cluster. What leaves them has the node's address.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The addresses that others reach this machine at, primary first.
+    pub addresses: Vec<IpAddr>,
     /// The port of the node's own server.
     pub port: u16,
     /// How registries are spoken to.
@@ -58,6 +75,8 @@ pub struct MachineError(pub String);
 pub struct Machine {
     /// The agent.
     pub agent: Agent,
+    /// Waits for the Node's pod CIDRs, if they were not known at the start.
+    _network: Option<Task>,
 }
 
 /// Checks what a node needs before anything is started. The error names the first thing that is missing.
@@ -90,34 +109,58 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns } =
-            options;
+        let MachineOptions { name, folder, env, shim, port, registries, log_limits, image_limits, dns, .. } = options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let mut config = native_config(&folder, shim, env.clone());
         config.images = Some(Arc::new(Registries::new(env.clone(), registries)));
+        let network = RoutedConfig {
+            pod_cidrs: options.pod_cidrs,
+            cluster_cidrs: options.cluster_cidrs,
+            nft: NFT.into(),
+            state_dir: folder.join("network"),
+            ..RoutedConfig::default()
+        };
         // Opening reads the disk; the runtime's other threads go on meanwhile.
         let native = tokio::task::spawn_blocking(move || Native::open(config)).await;
         let native = native.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        let mut network = RoutedConfig::new(pod_cidr, folder.join("network"));
-        network.nft = NFT.into();
-        let network = Routed::open(network).await.map_err(|error| failed(&error))?;
-        let address = node_address();
+        let (network, waiting) = open_network(&client, &env, &name, network).await?;
         let builder = Agent::builder(client, Arc::new(native), env, name)
-            .network(Arc::new(network))
+            .network(network)
             .folder(folder.join("pods"))
-            .addresses(vec![address])
+            .addresses(options.addresses)
             .port(port)
             .log_limits(log_limits)
             .image_limits(image_limits)
             .dns(dns);
         let agent = builder.start().map_err(|error| failed(&error))?;
-        Ok(Self { agent })
+        Ok(Self { agent, _network: waiting })
     }
 
     /// Stops the agent in order; containers run on.
     pub async fn stop(self) {
         self.agent.stop().await;
     }
+}
+
+/// Opens the pod network if it is known which addresses it has; otherwise waits for the Node to say so, beside the agent.
+async fn open_network(
+    client: &Client,
+    env: &Env,
+    node: &str,
+    mut config: RoutedConfig,
+) -> Result<(Arc<dyn PodNetwork>, Option<Task>), MachineError> {
+    if config.pod_cidrs.is_empty()
+        && let Ok(Some(known)) = client.all::<Node>().find(node).await
+    {
+        config.pod_cidrs = pod_cidrs(&known);
+    }
+    if config.pod_cidrs.is_empty() {
+        let awaited = network::AwaitedNetwork::new();
+        let task = awaited.await_node(client.clone(), env, node, config);
+        return Ok((Arc::new(awaited), Some(task)));
+    }
+    let routed = Routed::open(config).await.map_err(|error| MachineError(error.to_string()))?;
+    Ok((Arc::new(routed), None))
 }
 
 /// The container runtime of the node in a folder. It knows no registries.
@@ -134,14 +177,25 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
 }
 
 /// Starts the service proxy of a node. It runs until the task is dropped; the rules stay in force.
-pub fn start_proxy(client: Client, env: &Env, node: &str, pod_cidr: IpNet) -> Task {
-    let view = NodeView {
-        name: node.to_owned(),
-        addresses: vec![node_address()],
-        pod_cidrs: vec![pod_cidr],
-        ..NodeView::default()
-    };
+///
+/// Node ports answer on `addresses`; without any, on those that the Node says.
+pub fn start_proxy(
+    client: Client,
+    env: &Env,
+    node: &str,
+    cluster_cidrs: Vec<IpNet>,
+    addresses: Vec<IpAddr>,
+) -> Task {
+    let view = NodeView { name: node.to_owned(), addresses, pod_cidrs: cluster_cidrs, ..NodeView::default() };
     let backend = Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() });
     let mut proxy = Proxy::new(view, backend);
     env.spawn("service-proxy", Box::pin(async move { proxy::follow(&client, &mut proxy).await }))
+}
+
+/// Starts to keep a node's routes to other nodes' pods. It runs until the task is dropped; the routes stay in force.
+///
+/// The client needs to see all Nodes, which a node's own identity does not: the service proxy's does.
+pub fn start_routes(client: Client, env: &Env, node: &str, cluster_cidrs: Vec<IpNet>) -> Task {
+    let view = View { node: node.to_owned(), cluster_cidrs };
+    env.spawn("node-routes", Box::pin(async move { routes::follow(&client, &view).await }))
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use sha2::{Digest, Sha256};
 
-use super::netlink::{End, Link, Mac, Netlink, Request};
+use crate::netlink::{End, Link, Mac, Netlink, Request};
 
 /// The link's name inside the pod.
 const INSIDE: &str = "eth0";
