@@ -9,6 +9,7 @@ use k8s::{
     net::{
         pod::{Routed, RoutedConfig},
         proxy::{Nftables, NftablesConfig, NodeView, Proxy},
+        routes::Routes,
     },
     node::{native::Native, runtime::PodRuntime},
     store::{Embedded, EmbeddedOptions, StoreError},
@@ -80,7 +81,7 @@ async fn remove_pods(node: &Path) -> Result<(), Failure> {
     }
     let network = Routed::open(RoutedConfig {
         nft: machine::NFT.into(),
-        ..RoutedConfig::new(machine::DEFAULT_POD_CIDR.parse()?, node.join("network"))
+        ..RoutedConfig::new(machine::FIRST_POD_CIDR.parse()?, node.join("network"))
     })
     .await?;
     for id in network.attached().await? {
@@ -88,5 +89,6 @@ async fn remove_pods(node: &Path) -> Result<(), Failure> {
     }
     let backend = Nftables::new(NftablesConfig { nft: machine::NFT.into(), ..NftablesConfig::default() });
     Proxy::new(NodeView::default(), backend).cleanup().await?;
+    tokio::task::spawn_blocking(|| Routes::open()?.cleanup()).await??;
     Ok(())
 }

@@ -7,7 +7,9 @@
 mod e2e {
     pub mod cluster;
     pub mod kubectl;
+    pub mod lan;
     pub mod machine;
+    pub mod machines;
     pub mod names;
     pub mod scenario;
 }
@@ -15,7 +17,9 @@ mod e2e {
 use e2e::{
     cluster::Cluster,
     kubectl::Kubectl,
+    lan::Lan,
     machine::Machine,
+    machines::Machines,
     names::{self, Outside},
     scenario::{self, Scenario},
 };
@@ -42,6 +46,26 @@ fn separate_programs() {
     let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
     Scenario::new(kubectl.clone()).run("separate");
     names::resolve(&kubectl);
+    cluster.interrupt();
+}
+
+#[test]
+fn two_machines() {
+    let machine = Machine::claim();
+    let lan = Lan::start();
+    let [first, second] = &lan.hosts;
+    let mut cluster = Cluster::on(first, &machine);
+    let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
+    let machines = Machines::new(&kubectl, &lan);
+    assert_eq!(machines.ready(first), "10.244.0.0/24");
+    cluster.join(second, &machine);
+    assert_eq!(machines.ready(second), "10.244.1.0/24");
+    machines.spread();
+    machines.pods_reach_each_other();
+    machines.outsiders_reach_pods();
+    machines.containers_are_entered(second);
+    machines.cut_off(second, first);
+    machines.reconnect(second, first);
     cluster.interrupt();
 }
 

@@ -139,7 +139,8 @@ impl ControlPlane {
     /// Where clients reach it, if it listens: an address that its certificate holds for.
     pub fn url(&self) -> Option<String> {
         let address = self.address?;
-        let host = if address.ip().is_unspecified() { self.advertise.unwrap_or([127, 0, 0, 1].into()) } else { address.ip() };
+        let host =
+            if address.ip().is_unspecified() { self.advertise.unwrap_or([127, 0, 0, 1].into()) } else { address.ip() };
         Some(format!("https://{}", SocketAddr::new(host, address.port())))
     }
 

@@ -139,7 +139,8 @@ impl Credentials {
             "kubernetes.default.svc.cluster.local",
         ];
         let names = names.iter().map(|name| (*name).to_owned());
-        let hosts: Vec<String> = names.chain(addresses.iter().map(IpAddr::to_string)).chain(more.iter().cloned()).collect();
+        let hosts: Vec<String> =
+            names.chain(addresses.iter().map(IpAddr::to_string)).chain(more.iter().cloned()).collect();
         self.authority.issue_server("kube-apiserver", &hosts, self.env.now())
     }
 

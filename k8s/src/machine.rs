@@ -179,13 +179,7 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
 /// Starts the service proxy of a node. It runs until the task is dropped; the rules stay in force.
 ///
 /// Node ports answer on `addresses`; without any, on those that the Node says.
-pub fn start_proxy(
-    client: Client,
-    env: &Env,
-    node: &str,
-    cluster_cidrs: Vec<IpNet>,
-    addresses: Vec<IpAddr>,
-) -> Task {
+pub fn start_proxy(client: Client, env: &Env, node: &str, cluster_cidrs: Vec<IpNet>, addresses: Vec<IpAddr>) -> Task {
     let view = NodeView { name: node.to_owned(), addresses, pod_cidrs: cluster_cidrs, ..NodeView::default() };
     let backend = Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() });
     let mut proxy = Proxy::new(view, backend);

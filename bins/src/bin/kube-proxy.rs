@@ -1,4 +1,4 @@
-//! The service proxy as a program of its own.
+//! The service proxy as a program of its own, and the routes between nodes: it may see all Nodes.
 
 use std::process::ExitCode;
 
@@ -9,9 +9,10 @@ use bins::{
     up::host_name,
 };
 use clap::Parser;
+use ipnet::IpNet;
 use k8s::{machine, wire::env::System};
 
-/// Leads traffic for services to their pods.
+/// Leads traffic for services to their pods, and traffic for pods of other nodes to these.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -20,9 +21,12 @@ struct Arguments {
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
-    /// Where pods live, cluster-wide
-    #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
-    cluster_cidr: String,
+    /// The addresses of all pods of the cluster
+    #[arg(long, default_value = machine::CLUSTER_CIDR, value_delimiter = ',', value_name = "CIDRS")]
+    cluster_cidr: Vec<IpNet>,
+    /// Whether to keep this machine's routes to the pods of other nodes; with a network add-on, say false
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    node_routes: bool,
     /// How traffic is led; only nftables is there yet
     #[arg(long, default_value = "nftables", value_name = "MODE")]
     proxy_mode: String,
@@ -40,12 +44,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     machine::check_privileges()?;
     let env = System::current();
     let (client, _) = arguments.reach.client("kube-proxy", &env)?;
-    let cidr =
-        arguments.cluster_cidr.parse().map_err(|why| format!("--cluster-cidr {}: {why}", arguments.cluster_cidr))?;
     let name = arguments.hostname_override.unwrap_or_else(host_name);
-    let proxy = machine::start_proxy(client, &env, &name, cidr);
+    let (cidrs, routed) = (arguments.cluster_cidr, client.clone());
+    let routes = arguments.node_routes.then(|| machine::start_routes(routed, &env, &name, cidrs.clone()));
+    let proxy = machine::start_proxy(client, &env, &name, cidrs, Vec::new());
     Progress::default().done(format_args!("kube-proxy for node {name} started"));
     stop_signal().await?;
     proxy.stop().await;
+    if let Some(routes) = routes {
+        routes.stop().await;
+    }
     Ok(())
 }

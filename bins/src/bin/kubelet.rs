@@ -14,6 +14,7 @@ use bins::{
     up::{SHIM, host_name, read_resolv_conf, shim},
 };
 use clap::Parser;
+use ipnet::IpNet;
 use k8s::{
     cluster_dns,
     core::quantity::Quantity,
@@ -55,9 +56,15 @@ struct Arguments {
     /// The port of the node's server
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
     port: u16,
-    /// The addresses of the node's pods
-    #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
-    pod_cidr: String,
+    /// The address that others reach this machine at [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    node_ip: Option<IpAddr>,
+    /// The addresses of the node's pods [default: those that its Node is given]
+    #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
+    pod_cidr: Vec<IpNet>,
+    /// The addresses of all pods of the cluster: pods' packets to others have the node's address
+    #[arg(long, default_value = machine::CLUSTER_CIDR, value_delimiter = ',', value_name = "CIDRS")]
+    cluster_cidr: Vec<IpNet>,
     /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
@@ -111,12 +118,15 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     std::fs::create_dir_all(&arguments.root_dir)
         .map_err(|why| format!("--root-dir {}: {why}", arguments.root_dir.display()))?;
     let folder = arguments.root_dir.canonicalize()?.join("node");
+    let node_ip = arguments.node_ip.unwrap_or_else(machine::node_address);
     let options = MachineOptions {
         name: name.clone(),
         folder,
         env: env.clone(),
         shim: shim()?,
-        pod_cidr: arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?,
+        pod_cidrs: arguments.pod_cidr,
+        cluster_cidrs: arguments.cluster_cidr,
+        addresses: vec![node_ip],
         port: arguments.port,
         registries: RegistrySettings { insecure: arguments.insecure_registry, ..RegistrySettings::default() },
         log_limits: LogLimits {
@@ -141,7 +151,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let pem = std::fs::read(&path).map_err(|why| format!("--client-ca-file {}: {why}", path.display()))?;
     let authorities = pki::certificates("client CA", &pem)?;
     let own = Authority::generate(&format!("{name}-ca"), env.now())?;
-    let serving = own.issue_server(&name, &[name.clone(), machine::node_address().to_string()], env.now())?;
+    let serving = own.issue_server(&name, &[name.clone(), node_ip.to_string()], env.now())?;
     let tls = tls::server(&env, &serving, Some(&authorities))?;
     let machine = Machine::start(client, options).await?;
     let callers = Callers::Users(vec![identity::API_SERVER.to_owned()]);

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     kubectl::{Kubectl, eventually},
+    lan::Host,
     machine::Machine,
     names::Outside,
 };
@@ -21,8 +22,12 @@ pub struct Cluster {
     pub folder: PathBuf,
     /// Where the API server listens.
     pub port: u16,
+    /// Where machines of its network reach it.
+    url: String,
     programs: Vec<Program>,
     logs: PathBuf,
+    /// Folders of nodes elsewhere.
+    others: Vec<PathBuf>,
 }
 
 struct Program {
@@ -32,17 +37,23 @@ struct Program {
     child: Child,
 }
 
+/// The program's path, by its name.
+macro_rules! program {
+    ($name:literal) => {
+        ($name, env!(concat!("CARGO_BIN_EXE_", $name)))
+    };
+}
+
 impl Program {
     fn start(name: &'static str, path: &'static str, arguments: Vec<String>, logs: &Path) -> Self {
-        fs::create_dir_all(logs).unwrap();
-        let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).unwrap();
-        let child = Command::new(path)
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = spawn(Command::new(path), &arguments, logs, name);
+        Self { name, path, arguments, child }
+    }
+
+    /// Starts it on another machine.
+    fn start_on(host: &Host, (name, path): (&'static str, &'static str), arguments: &[String], logs: &Path) -> Self {
+        let arguments = arguments.to_vec();
+        let child = spawn(host.command(path), &arguments, logs, &format!("{}-{name}", host.node));
         Self { name, path, arguments, child }
     }
 
@@ -54,6 +65,12 @@ impl Program {
         kill_process(self.pid(), Signal::INT).unwrap();
         self.child.wait().unwrap()
     }
+}
+
+fn spawn(mut command: Command, arguments: &[String], logs: &Path, log: &str) -> Child {
+    fs::create_dir_all(logs).unwrap();
+    let log = File::options().create(true).append(true).open(logs.join(format!("{log}.log"))).unwrap();
+    command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
 fn words(text: &[&str]) -> Vec<String> {
@@ -84,7 +101,14 @@ impl Cluster {
             words(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", &port.to_string()]);
         arguments.extend(words(more));
         let program = Program::start("k8s", env!("CARGO_BIN_EXE_k8s"), arguments, &logs);
-        let cluster = Self { folder, port, programs: vec![program], logs };
+        let cluster = Self {
+            folder,
+            port,
+            url: format!("https://127.0.0.1:{port}"),
+            programs: vec![program],
+            logs,
+            others: Vec::new(),
+        };
         cluster.wait_until_ready();
         cluster
     }
@@ -96,7 +120,8 @@ impl Cluster {
         let data = folder.display().to_string();
         let arguments = words(&["--data-dir", &data, "--secure-port", &port.to_string()]);
         let server = Program::start("kube-apiserver", env!("CARGO_BIN_EXE_kube-apiserver"), arguments, &logs);
-        let mut cluster = Self { folder, port, programs: vec![server], logs };
+        let url = format!("https://127.0.0.1:{port}");
+        let mut cluster = Self { folder, port, url, programs: vec![server], logs, others: Vec::new() };
         cluster.wait_until_ready();
         let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
         let node = cluster.node_kubeconfig(machine, "node-1");
@@ -140,13 +165,62 @@ impl Cluster {
         cluster
     }
 
+    /// The control plane and a node on the first machine of a network.
+    pub fn on(host: &Host, machine: &Machine) -> Self {
+        let (folder, logs, port) = (machine.folder("data"), machine.folder("logs"), 6443);
+        let data = folder.display().to_string();
+        let address = format!("--advertise-address={}", host.address);
+        let arguments = words(&["--data-dir", &data, "--bind-address=0.0.0.0", &address]);
+        let server = Program::start_on(host, program!("kube-apiserver"), &arguments, &logs);
+        let url = format!("https://{}:{port}", host.address);
+        let mut cluster = Self { folder, port, url, programs: vec![server], logs, others: Vec::new() };
+        cluster.wait_until_ready();
+        let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
+        // A node that is cut off is noticed sooner than usual: the test has no minute to wait.
+        let graces = "--node-monitor-grace-period=16s";
+        let manager = words(&[&config("controller-manager"), &format!("--root-ca-file={data}/pki/ca.crt"), graces]);
+        cluster.add(host, program!("kube-controller-manager"), &manager);
+        cluster.add(host, program!("kube-scheduler"), &words(&[&config("scheduler")]));
+        let name = format!("--hostname-override={}", host.node);
+        let resolv_conf = machine.folder("resolv.conf");
+        fs::write(&resolv_conf, "nameserver 192.0.2.53\n").unwrap();
+        let resolv_conf = format!("--resolv-conf={}", resolv_conf.display());
+        cluster.add(host, program!("cluster-dns"), &words(&[&config("dns"), &name, &resolv_conf]));
+        cluster.join(host, machine);
+        cluster
+    }
+
+    /// Makes a machine a node, by the commands that an operator would use.
+    pub fn join(&mut self, host: &Host, machine: &Machine) {
+        let data = self.folder.display().to_string();
+        let config = self.node_kubeconfig(machine, host.node);
+        let root = machine.folder(host.node).display().to_string();
+        self.import_into(machine, &root);
+        let name = format!("--hostname-override={}", host.node);
+        let kubelet = words(&[
+            &format!("--kubeconfig={}", config.display()),
+            &name,
+            &format!("--node-ip={}", host.address),
+            &format!("--root-dir={root}"),
+            &format!("--client-ca-file={data}/pki/ca.crt"),
+            "--cluster-dns=10.96.0.10",
+        ]);
+        self.add(host, program!("kubelet"), &kubelet);
+        let proxy = words(&[&format!("--kubeconfig={data}/proxy.kubeconfig"), &name]);
+        self.add(host, program!("kube-proxy"), &proxy);
+        self.others.push(root.into());
+    }
+
+    fn add(&mut self, host: &Host, program: (&'static str, &'static str), arguments: &[String]) {
+        self.programs.push(Program::start_on(host, program, arguments, &self.logs));
+    }
+
     /// A kubeconfig for a node, made by the command that an operator would use.
     fn node_kubeconfig(&self, machine: &Machine, node: &str) -> PathBuf {
         let user = format!("system:node:{node}");
         let data = self.folder.display().to_string();
-        let server = format!("https://127.0.0.1:{}", self.port);
         let arguments =
-            ["kubeconfig", "--data-dir", &data, "--server", &server, "--user", &user, "--group", "system:nodes"];
+            ["kubeconfig", "--data-dir", &data, "--server", &self.url, "--user", &user, "--group", "system:nodes"];
         let output = machine.k8s(&arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let path = machine.folder("node.kubeconfig");
@@ -215,6 +289,7 @@ impl Drop for Cluster {
             let _ = program.child.kill();
             let _ = program.child.wait();
         }
+        self.others.iter().for_each(|folder| remove_containers(folder));
         remove_containers(&self.folder);
     }
 }

@@ -309,7 +309,7 @@ fn http_get(address: &str, path: &str) -> Result<String, String> {
 }
 
 /// Plain HTTP, one request per connection, so that each is balanced anew.
-fn ask(address: &str, path: &str) -> Result<String, String> {
+pub fn ask(address: &str, path: &str) -> Result<String, String> {
     let text = |error: std::io::Error| format!("GET {address}{path}: {error}");
     let socket = address.parse().map_err(|_| format!("{address:?} is no address"))?;
     let mut stream = TcpStream::connect_timeout(&socket, Duration::from_secs(2)).map_err(text)?;
@@ -324,7 +324,7 @@ fn ask(address: &str, path: &str) -> Result<String, String> {
 }
 
 /// The host's pids of the web servers that run in containers.
-fn container_processes() -> BTreeSet<i32> {
+pub fn container_processes() -> BTreeSet<i32> {
     let pids =
         std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_web = |pid: &i32| {

@@ -24,13 +24,15 @@ pub fn controller(ledger: Ledger) -> Controller<NodeIpam> {
     // Every Node is noted before any is given something: workers wait until all of them were seen.
     Controller::new("node-ipam-controller", NodeIpam { ledger }).watches::<Node>(
         InformerScope::all(),
-        move |delta, _| {
+        move |delta, nodes| {
             let name = &delta.object().meta.name;
-            match &delta.new {
-                Some(node) => seen.lock().saw(name, &nets_of(node)),
-                None => seen.lock().gone(name),
+            if let Some(node) = &delta.new {
+                seen.lock().saw(name, &nets_of(node));
+                return Vec::new();
             }
-            Vec::new()
+            seen.lock().gone(name);
+            // What it had may be what another waits for.
+            nodes.list().iter().filter(|node| nets_of(node).is_empty()).map(|node| node.meta.key()).collect()
         },
     )
 }

@@ -34,7 +34,8 @@ struct State {
 impl AwaitedNetwork {
     /// A network that is not there yet.
     pub(super) fn new() -> Self {
-        let waits = "the node has no pod CIDR yet; it is given one by the controller manager with --allocate-node-cidrs";
+        let waits =
+            "the node has no pod CIDR yet; it is given one by the controller manager with --allocate-node-cidrs";
         Self(Arc::new(State { opened: Signal::new(None), waits: Mutex::new(waits.to_owned()) }))
     }
 
