@@ -5,8 +5,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The switch; this machine is on it too, as somebody from outside.
-const SWITCH: &str = "k8s-e2e-lan";
+/// The namespace of the switch: on this machine's own bridges, its own packet filter would look into the frames.
+const SWITCH: &str = "k8s-e2e-switch";
+/// This machine's end of its cable to the switch: it is on the network as somebody from outside.
+const UPLINK: &str = "k8s-e2e-lan";
 const OUTSIDE: &str = "172.30.77.254";
 
 /// The network. Gone with this value.
@@ -31,9 +33,13 @@ impl Lan {
             hosts: [Host { node: "node-1", address: "172.30.77.1" }, Host { node: "node-2", address: "172.30.77.2" }],
         };
         lan.remove();
-        ip(&["link", "add", SWITCH, "type", "bridge"]);
-        ip(&["addr", "add", &format!("{OUTSIDE}/24"), "dev", SWITCH]);
-        ip(&["link", "set", SWITCH, "up"]);
+        ip(&["netns", "add", SWITCH]);
+        ip(&["-n", SWITCH, "link", "add", "switch", "type", "bridge"]);
+        ip(&["-n", SWITCH, "link", "set", "switch", "up"]);
+        ip(&["link", "add", UPLINK, "type", "veth", "peer", "name", "outside", "netns", SWITCH]);
+        ip(&["-n", SWITCH, "link", "set", "outside", "master", "switch", "up"]);
+        ip(&["addr", "add", &format!("{OUTSIDE}/24"), "dev", UPLINK]);
+        ip(&["link", "set", UPLINK, "up"]);
         lan.hosts.iter().for_each(Host::plug_in);
         lan
     }
@@ -44,9 +50,10 @@ impl Lan {
         };
         for host in &self.hosts {
             quietly(&["netns", "del", &host.namespace()]);
-            quietly(&["link", "del", &host.port()]);
         }
-        quietly(&["link", "del", SWITCH]);
+        // Cables go with their ends.
+        quietly(&["netns", "del", SWITCH]);
+        quietly(&["link", "del", UPLINK]);
     }
 }
 
@@ -83,10 +90,10 @@ impl Host {
     }
 
     fn plug_in(&self) {
-        let (namespace, port) = (self.namespace(), self.port());
+        let namespace = self.namespace();
         ip(&["netns", "add", &namespace]);
-        ip(&["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
-        ip(&["link", "set", &port, "master", SWITCH, "up"]);
+        ip(&["-n", SWITCH, "link", "add", self.node, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
+        ip(&["-n", SWITCH, "link", "set", self.node, "master", "switch", "up"]);
         self.run(&["ip", "link", "set", "lo", "up"]);
         self.run(&["ip", "addr", "add", &format!("{}/24", self.address), "dev", "eth0"]);
         self.reconnect();
@@ -98,11 +105,6 @@ impl Host {
 
     fn path(&self) -> PathBuf {
         PathBuf::from("/run/netns").join(self.namespace())
-    }
-
-    /// The switch's end of the machine's cable.
-    fn port(&self) -> String {
-        format!("k8s-e2e-{}", &self.node[self.node.len() - 1..])
     }
 }
 

@@ -60,7 +60,7 @@ impl<'a> Machines<'a> {
         self.k(&["rollout", "status", "deployment/web", "--timeout=60s"]);
         let pods = self.pods();
         for host in &self.lan.hosts {
-            assert!(on(&pods, host).len() >= 1, "{} has pods of {pods:?}", host.node);
+            assert!(!on(&pods, host).is_empty(), "{} has pods of {pods:?}", host.node);
         }
     }
 
@@ -70,16 +70,21 @@ impl<'a> Machines<'a> {
         for host in &self.lan.hosts {
             let from = &on(&pods, host)[0];
             for to in &pods {
-                self.inside_eventually(from, &format!("wget -q -T 3 -O - http://{}:8080/", to.address), &to.name);
+                self.inside_eventually(
+                    from,
+                    &format!("busybox timeout 3 wget -q -O - http://{}:8080/", to.address),
+                    &to.name,
+                );
             }
             eventually("the service by its name leads to all pods", || {
-                let said = self.inside(from, "for i in $(seq 40); do wget -q -T 3 -O - http://web/; done")?;
+                let said =
+                    self.inside(from, "for i in $(seq 40); do busybox timeout 3 wget -q -O - http://web/; done")?;
                 let seen: BTreeSet<&str> = said.split_whitespace().collect();
                 if seen == names(&pods) { Ok(()) } else { Err(format!("from {}: {seen:?}", from.node)) }
             });
             self.inside_eventually(
                 from,
-                "nc -w 3 kubernetes.default.svc.cluster.local 443 </dev/null && echo open",
+                "busybox nc -w 3 kubernetes.default.svc.cluster.local 443 </dev/null && echo open",
                 "open",
             );
         }
@@ -116,7 +121,8 @@ impl<'a> Machines<'a> {
         });
         let from = &replaced[0];
         eventually("the service leads to the living only", || {
-            let said = self.inside(from, "for i in $(seq 40); do wget -q -T 1 -O - http://web/ || echo lost; done")?;
+            let said = self
+                .inside(from, "for i in $(seq 40); do busybox timeout 1 wget -q -O - http://web/ || echo lost; done")?;
             let seen: BTreeSet<&str> = said.split_whitespace().collect();
             if seen == names(&replaced) { Ok(()) } else { Err(format!("{seen:?}")) }
         });
@@ -140,7 +146,11 @@ impl<'a> Machines<'a> {
         let pods = self.pods();
         let (new, from) = (&on(&pods, back), &on(&pods, other)[0]);
         assert!(!new.is_empty(), "new pods run on {}: {pods:?}", back.node);
-        self.inside_eventually(from, &format!("wget -q -T 3 -O - http://{}:8080/", new[0].address), &new[0].name);
+        self.inside_eventually(
+            from,
+            &format!("busybox timeout 3 wget -q -O - http://{}:8080/", new[0].address),
+            &new[0].name,
+        );
         self.answers(back, ANY, &names(&pods));
     }
 

@@ -1,6 +1,14 @@
 //! The shell of the routes: Nodes in, [`Routes::sync`] out. Decides nothing.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_core::api::api::core::v1::Node;
 use k8s_reconcile::{
@@ -25,15 +33,18 @@ const CHECK: Duration = Duration::from_secs(5);
 /// leaves the routes in force.
 pub async fn follow(client: &Client, view: &View) {
     let nodes = client.informer::<Node>(InformerScope::all());
-    let news = Arc::new(Notify::new());
+    let news = Arc::new(News::default());
     let _subscription = nodes.subscribe(Arc::new({
-        let news = news.clone();
-        move |_: &Delta| news.notify_one()
+        let (news, here) = (news.clone(), view.node.clone());
+        move |delta: &Delta| news.arrived(delta.object().meta.name == *here)
     }));
     nodes.synced().await;
     let mut teller = Teller::new(client, view);
     let (mut routes, mut applied, mut failures) = (None, None, 0);
     loop {
+        if news.here.swap(false, Ordering::Relaxed) {
+            applied = None;
+        }
         let known = nodes.list();
         let wanted = plan(known.iter().map(|node| &**node), view);
         if applied.as_ref() != Some(&wanted) {
@@ -54,9 +65,24 @@ pub async fn follow(client: &Client, view: &View) {
         }
         tokio::select! {
             biased;
-            () = news.notified() => {}
+            () = news.some.notified() => {}
             () = client.env().sleep(CHECK) => applied = None,
         }
+    }
+}
+
+/// Tells the loop that a Node changed.
+#[derive(Default)]
+struct News {
+    some: Notify,
+    /// Whether it was this machine's. Its link may have been down: then the kernel is looked at whatever the plan is.
+    here: AtomicBool,
+}
+
+impl News {
+    fn arrived(&self, is_here: bool) {
+        self.here.fetch_or(is_here, Ordering::Relaxed);
+        self.some.notify_one();
     }
 }
 
