@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_core::api::api::core::v1::Node;
+use k8s_core::{api::api::core::v1::Node, env::timeout};
 use k8s_reconcile::{
     Client, Informer, InformerScope,
     event::{EventType, Recorder},
@@ -25,6 +25,8 @@ use super::{Plan, Routes, View, plan};
 const BACK_OFF: BackOff = BackOff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
 /// How often to look whether the kernel still has the routes: they go with a link that goes down.
 const CHECK: Duration = Duration::from_secs(5);
+/// How long telling may keep routes waiting.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// Keeps this machine's routes true to the cluster that `client` sees, for as long as the future is polled.
 ///
@@ -52,7 +54,9 @@ pub async fn follow(client: &Client, view: &View) {
                 Ok((open, unreached)) => {
                     let refused = wanted.refused.iter().map(|refused| (refused.node.clone(), refused.why.clone()));
                     let unreached = unreached.into_iter().map(|u| (u.node, format!("{}: {}", u.net, u.why)));
-                    teller.tell(&nodes, refused.chain(unreached)).await;
+                    let telling = teller.tell(&nodes, refused.chain(unreached));
+                    // Whoever is cut off has complaints, and nobody to tell them to.
+                    timeout(&**client.env(), TELLING, telling).await;
                     (routes, applied, failures) = (Some(open), Some(wanted), 0);
                 }
                 Err(error) => {
@@ -114,8 +118,9 @@ impl Teller {
         for (node, why) in complaints {
             now.entry(node).and_modify(|all| *all = format!("{all}; {why}")).or_insert(why);
         }
+        let before = std::mem::replace(&mut self.told, now.clone());
         for (name, why) in &now {
-            if self.told.get(name) == Some(why) {
+            if before.get(name) == Some(why) {
                 continue;
             }
             tracing::warn!(node = name, why, "its pods are not reached");
@@ -124,6 +129,5 @@ impl Teller {
                 self.recorder.record(node.object(), EventType::Warning, "PodNetworkUnreachable", message).await;
             }
         }
-        self.told = now;
     }
 }
