@@ -60,6 +60,9 @@ impl Netlink {
 
     /// Sends all requests at once. All are tried; answers the first failure.
     pub(crate) fn run(&mut self, requests: Vec<Request>) -> io::Result<()> {
+        if requests.is_empty() {
+            return Ok(()); // The kernel takes no empty message.
+        }
         let names: Vec<_> = requests.iter().map(|request| request.what).collect();
         let first = self.sequence.wrapping_add(1);
         self.send(requests)?;
