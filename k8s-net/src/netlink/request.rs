@@ -48,7 +48,6 @@ pub(crate) struct Route {
 /// A link that packs frames into UDP (VXLAN), as it shall be. It learns nothing by itself.
 pub(crate) struct Overlay<'a> {
     pub(crate) name: &'a str,
-    pub(crate) alias: &'a str,
     pub(crate) mac: Mac,
     /// The number that keeps it apart from others.
     pub(crate) id: u32,
@@ -97,7 +96,6 @@ impl Request {
             .learning(false)
             .address(overlay.mac.to_vec())
             .mtu(overlay.mtu)
-            .alias(overlay.alias)
             .up()
             .build();
         Self {
@@ -105,6 +103,12 @@ impl Request {
             flags: NLM_F_CREATE | NLM_F_EXCL,
             what: "create the overlay link",
         }
+    }
+
+    /// Says what a link is for; the kernel takes no such word while it makes one.
+    pub(crate) fn call(index: u32, alias: &str) -> Self {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).build();
+        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "name the link" }
     }
 
     pub(crate) fn up(index: u32) -> Self {

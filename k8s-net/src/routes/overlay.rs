@@ -131,11 +131,12 @@ impl Overlay {
 }
 
 fn create(netlink: &mut Netlink, local: Ipv4Addr) -> io::Result<u32> {
-    let overlay =
-        netlink::Overlay { name: OVERLAY, alias: ALIAS, mac: mac(local), id: ID, port: PORT, local, mtu: MTU };
+    let overlay = netlink::Overlay { name: OVERLAY, mac: mac(local), id: ID, port: PORT, local, mtu: MTU };
     netlink.run(vec![Request::new_overlay(&overlay)])?;
-    let link = netlink.link(OVERLAY)?;
-    link.map(|link| link.index).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the overlay link vanished"))
+    let vanished = || io::Error::new(io::ErrorKind::NotFound, "the overlay link vanished");
+    let index = netlink.link(OVERLAY)?.ok_or_else(vanished)?.index;
+    netlink.run(vec![Request::call(index, ALIAS)])?;
+    Ok(index)
 }
 
 /// The hardware address of a machine on the overlay: locally administered, and different for different addresses.
