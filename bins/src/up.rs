@@ -103,6 +103,7 @@ impl Up {
         let progress = Progress::default();
         if matches!(self.nodes, Nodes::Local) {
             machine::check_privileges()?;
+            machine::check_kernel()?;
         }
         let folder = data_dir::prepare(self.data_dir.clone())?;
         let env = System::current();

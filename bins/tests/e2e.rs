@@ -96,6 +96,10 @@ fn what_cannot_start_says_why_in_one_line() {
         let first = said.lines().find(|line| line.starts_with("error")).unwrap_or_default();
         assert!(first.contains(expected), "the error line says it: {said}");
     }
+    // Root of a container is root without some of its capabilities.
+    let hindered = machine.k8s_without("sys_admin", &["up", "--data-dir", &fresh, "--secure-port", "0"]);
+    let said = String::from_utf8_lossy(&hindered.stderr);
+    assert!(!hindered.status.success() && said.contains("CAP_SYS_ADMIN"), "{said}");
     assert_eq!(std::fs::read_to_string(foreign.join("thesis")).unwrap(), "years of work");
 }
 

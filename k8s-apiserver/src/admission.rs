@@ -4,9 +4,11 @@
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
 mod escalation;
+mod limit_ranger;
 mod namespace;
 mod node;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod taints;
 mod tolerations;
@@ -27,8 +29,9 @@ use crate::{auth::rbac::Rbac, cache::Cache};
 
 pub(crate) use self::namespace::check_namespace;
 pub use self::{
-    escalation::Escalation, namespace::NamespaceLifecycle, node::NodeRestriction, priority::Priority,
-    service_account::ServiceAccounts, taints::TaintNodes, tolerations::DefaultTolerations,
+    escalation::Escalation, limit_ranger::LimitRanger, namespace::NamespaceLifecycle, node::NodeRestriction,
+    priority::Priority, runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes,
+    tolerations::DefaultTolerations,
 };
 
 /// One plugin.
@@ -174,14 +177,17 @@ impl Cluster {
 }
 
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
-/// yet; [`TaintNodes`] is left to clusters in which somebody lifts its taint.
+/// yet.
 pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle),
+        Arc::new(LimitRanger),
         Arc::new(ServiceAccounts { env: env.clone() }),
         Arc::new(NodeRestriction),
+        Arc::new(TaintNodes),
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
+        Arc::new(RuntimeClass),
         Arc::new(Escalation { rbac }),
     ]
 }

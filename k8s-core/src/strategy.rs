@@ -3,10 +3,12 @@
 //! Follows the registry strategies of upstream. Structure, ranges and permitted values of single fields are the
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
+mod affinity;
 mod config;
 mod container;
 mod discovery;
 mod endpoints;
+mod limit_range;
 mod metadata;
 mod namespace;
 mod pod;
@@ -14,8 +16,10 @@ mod pod_network;
 mod policy;
 mod rbac;
 mod scheduling;
+mod security;
 mod service;
 mod simple;
+mod volume;
 mod workload;
 
 use crate::{doc::Doc, status::FieldError};
@@ -86,7 +90,8 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("", "Event") | ("events.k8s.io", "Event") => &simple::Event,
         ("", "Node") => &simple::Node,
         ("", "Endpoints") => &endpoints::Endpoints,
-        ("", "ServiceAccount" | "LimitRange" | "PodTemplate") => &simple::Plain,
+        ("", "LimitRange") => &limit_range::LimitRange,
+        ("", "ServiceAccount" | "PodTemplate") => &simple::Plain,
         ("", "ReplicationController") => &workload::REPLICATION_CONTROLLER,
         ("apps", "Deployment") => &workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => &workload::REPLICA_SET,

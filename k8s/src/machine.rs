@@ -1,8 +1,7 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
 mod network;
-
-pub use network::pod_cidrs;
+mod requirements;
 
 use std::{
     net::{IpAddr, UdpSocket},
@@ -28,6 +27,11 @@ use k8s_node::{
     native::{Native, NativeConfig, ShimCommand},
 };
 use k8s_reconcile::Client;
+
+pub use self::{
+    network::pod_cidrs,
+    requirements::{check_kernel, check_privileges},
+};
 
 /// Where all pods of a cluster get their addresses unless said otherwise.
 pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
@@ -77,22 +81,6 @@ pub struct Machine {
     pub agent: Agent,
     /// Waits for the Node's pod CIDRs, if they were not known at the start.
     _network: Option<Task>,
-}
-
-/// Checks what a node needs before anything is started. The error names the first thing that is missing.
-pub fn check_privileges() -> Result<(), MachineError> {
-    let is_root = std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
-    });
-    if !is_root {
-        let why = "a node with containers needs root (namespaces, cgroups, mounts); without it, add `--nodes hollow:1` for simulated nodes";
-        return Err(MachineError(why.into()));
-    }
-    if !Path::new(NFT).exists() {
-        let why = "the program nft is missing (Debian package nftables): the pod network and the service proxy need it";
-        return Err(MachineError(why.into()));
-    }
-    Ok(())
 }
 
 /// The address that others reach this machine at: that of the interface with the default route.

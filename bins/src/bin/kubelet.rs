@@ -111,6 +111,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Err("--image-gc-low-threshold must be less than --image-gc-high-threshold".into());
     }
     machine::check_privileges()?;
+    machine::check_kernel()?;
     let progress = Progress::default();
     let env = System::current();
     let (client, _) = arguments.reach.client("kubelet", &env)?;

@@ -38,6 +38,13 @@ impl Machine {
         Command::new(env!("CARGO_BIN_EXE_k8s")).args(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
+    /// The same as root that lacks a capability.
+    pub fn k8s_without(&self, capability: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--bounding-set=-{capability}")).arg("--inh-caps=-all").arg(env!("CARGO_BIN_EXE_k8s"));
+        command.args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
     /// The same as a user without any privilege.
     pub fn k8s_as_nobody(&self, arguments: &[&str]) -> Output {
         // The build folder may be closed to others: the program is copied to where anyone may run it.

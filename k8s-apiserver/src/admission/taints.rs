@@ -1,7 +1,5 @@
-//! `TaintNodesByCondition`: a new node gets no pods until somebody says that it is ready.
-//!
-//! Not among the built-in plugins: without the node lifecycle controller, which lifts the taint when the node is ready,
-//! no pod would ever be scheduled. A cluster that always runs it adds the plugin.
+//! `TaintNodesByCondition`: a new node gets no pods until the node lifecycle controller finds it ready and lifts the
+//! taint.
 
 use async_trait::async_trait;
 use k8s_core::{doc, doc::Doc, request::Verb, status::ApiResult};

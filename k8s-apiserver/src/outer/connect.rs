@@ -27,6 +27,9 @@ use super::metrics::InFlight;
 /// How long a node may take to begin its answer.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The most that is read of a node's reason for an error.
+const MAX_TOLD: usize = 64 * 1024;
+
 /// Repeats a request on the connection that the inner service opened for it. `kept` lives as long as an upgrade.
 pub async fn forward(
     env: &Env,
@@ -36,7 +39,7 @@ pub async fn forward(
     connection: Connection,
     kept: InFlight,
 ) -> ApiResult<Response<Body>> {
-    let upgrades = is_upgrade(&head.headers);
+    let (upgrades, is_log) = (is_upgrade(&head.headers), target.subresource == "log");
     let Connection { stream, host, path_and_query } = connection;
     let upgrade = head.extensions.remove::<OnUpgrade>();
     let request = backend_request(&head, if upgrades { body::empty() } else { body }, &host, &path_and_query)?;
@@ -58,7 +61,27 @@ pub async fn forward(
         (Answer::Upgraded { .. }, _) => {
             Err(bad_gateway(format!("{host} upgraded a connection that cannot be upgraded")))
         }
+        (Answer::Response(response), _) if is_log && is_failure(response.status()) => Err(told(response).await),
         (Answer::Response(response), _) => returned(target, response, upgrades, &host),
+    }
+}
+
+fn is_failure(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// What a node says of logs that it cannot give is plain text: clients get it as a Status.
+async fn told(response: Response<Body>) -> ApiError {
+    let code = response.status().as_u16();
+    let text = match body::read(response.into_body(), MAX_TOLD).await {
+        Ok(text) => String::from_utf8_lossy(&text).trim_end().to_owned(),
+        Err(_) => "the node gave no reason that could be read".to_owned(),
+    };
+    match code {
+        400 => ApiError::bad_request(text),
+        404 => ApiError::new(404, Reason::NotFound, text),
+        500 => ApiError::internal(text),
+        code => ApiError::new(code, Reason::Unknown, text),
     }
 }
 

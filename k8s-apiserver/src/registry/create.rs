@@ -77,7 +77,9 @@ impl Operation<'_> {
         if request.is_edited()
             && let Some(doc) = request.edit()
         {
+            // What follows from the spec, such as a pod's class, follows from it as it is now.
             defaulting::default(&schema, doc);
+            strategy.prepare_create(doc);
         }
         if let Some(doc) = request.edit() {
             track(doc, self)?;

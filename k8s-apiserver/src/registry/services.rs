@@ -196,6 +196,13 @@ impl Operation<'_> {
         if new.str_at(&["spec", "ipFamilyPolicy"]).is_empty() {
             new.set_at(&["spec", "ipFamilyPolicy"], "SingleStack".into());
         }
+        let families = new.at(&["spec", "ipFamilies"]).map_or(&[][..], Doc::items).iter().filter_map(Doc::as_str);
+        let strange = families.enumerate().find(|(_, family)| *family != ranges.family());
+        if let Some((place, family)) = strange {
+            let path = format!("spec.ipFamilies[{place}]");
+            let error = FieldError::invalid(path, family, "not configured on this cluster");
+            return Err(self.invalid(metadata(new, "name"), &[error]));
+        }
         if new.at(&["spec", "ipFamilies"]).is_none_or(|families| families.items().is_empty()) {
             new.set_at(&["spec", "ipFamilies"], doc!([ranges.family()]));
         }

@@ -6,6 +6,7 @@ mod crud;
 mod deletion;
 pub mod fixture;
 mod identity;
+mod limits;
 mod nodes;
 mod pages;
 mod services;

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{indexed, list_at, named, service::check_port_number};
+use super::{
+    indexed, list_at, named, security,
+    service::check_port_number,
+    volume::{IN_VARIABLES, check_field_path},
+};
 use crate::{
     doc::{Doc, Map},
     names,
@@ -14,45 +18,6 @@ const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 const PROBE_COUNTS: [&str; 5] =
     ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"];
 const HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
-
-/// Names of volumes: unique labels. Returns them.
-pub(super) fn check_volumes<'a>(errors: &mut Vec<FieldError>, spec: &'a Doc, path: &str) -> BTreeSet<&'a str> {
-    let mut seen = BTreeSet::new();
-    for (path, volume) in indexed(list_at(spec, &["volumes"]), &format!("{path}.volumes")) {
-        let (name, place) = (volume.str_at(&["name"]), format!("{path}.name"));
-        if name.is_empty() {
-            errors.push(FieldError::required(place, ""));
-        } else {
-            named(errors, &place, name, names::dns_label(name));
-            if !seen.insert(name) {
-                errors.push(FieldError::duplicate(place, name));
-            }
-        }
-        check_volume_source(errors, volume, &path);
-    }
-    seen
-}
-
-fn check_volume_source(errors: &mut Vec<FieldError>, volume: &Doc, path: &str) {
-    let sources = volume.as_object().into_iter().flat_map(Map::iter);
-    let sources: Vec<&str> =
-        sources.filter(|(name, value)| *name != "name" && !value.is_null()).map(|(n, _)| n).collect();
-    match sources.as_slice() {
-        [] => errors.push(FieldError::required(path, "must specify a volume type")),
-        [_] => {}
-        [_, others @ ..] => errors.extend(others.iter().map(|source| {
-            FieldError::forbidden(format!("{path}.{source}"), "may not specify more than 1 volume type")
-        })),
-    }
-    let on_host = volume.str_at(&["hostPath", "path"]);
-    if on_host.split('/').any(|step| step == "..") {
-        errors.push(FieldError::invalid(format!("{path}.hostPath.path"), on_host, "must not contain '..'"));
-    }
-    if volume.at(&["emptyDir", "sizeLimit"]).and_then(quantity).is_some_and(Quantity::is_negative) {
-        let detail = "SizeLimit field must be a valid resource quantity";
-        errors.push(FieldError::forbidden(format!("{path}.emptyDir.sizeLimit"), detail));
-    }
-}
 
 /// All containers of one list; `seen` holds the names of those in other lists.
 pub(super) fn check_containers<'a>(
@@ -83,7 +48,9 @@ pub(super) fn check_containers<'a>(
             }
         }
         check_lifecycle(errors, container, &path);
-        check_privileges(errors, container, &path);
+        security::check_container(errors, container, &path);
+        check_env_from(errors, list_at(container, &["envFrom"]), &path);
+        check_restart(errors, container, &path);
     }
 }
 
@@ -111,15 +78,6 @@ fn check_lifecycle(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
             1 => {}
             _ => errors.push(FieldError::forbidden(place, "may not specify more than 1 handler type")),
         }
-    }
-}
-
-fn check_privileges(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
-    let flag = |name: &str| container.at(&["securityContext", name]).and_then(Doc::as_bool);
-    if flag("allowPrivilegeEscalation") == Some(false) && flag("privileged") == Some(true) {
-        let value = container.get("securityContext").unwrap_or(&Doc::Null).to_string();
-        let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        errors.push(FieldError::new(FieldErrorKind::Invalid, format!("{path}.securityContext"), value, detail));
     }
 }
 
@@ -179,29 +137,59 @@ fn check_env(errors: &mut Vec<FieldError>, env: &[Doc], path: &str) {
             errors.push(FieldError::invalid(place.clone(), "", "may not be specified when `value` is not empty"));
         }
         if let Some(field) = source.get("fieldRef").filter(|field| !field.is_null()) {
-            check_field_path(errors, field.str_at(&["fieldPath"]), &format!("{place}.fieldRef.fieldPath"));
+            check_field_path(
+                errors,
+                field.str_at(&["fieldPath"]),
+                IN_VARIABLES,
+                &format!("{place}.fieldRef.fieldPath"),
+            );
         }
     }
 }
 
-/// What a container may learn about its pod through its environment.
-fn check_field_path(errors: &mut Vec<FieldError>, field: &str, path: &str) {
-    const FIELDS: [&str; 9] = [
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.uid",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    ];
-    let is_of_map = |map: &str| field.strip_prefix(map).is_some_and(|key| key.starts_with("['") && key.ends_with("']"));
-    if field.is_empty() {
-        errors.push(FieldError::required(path, ""));
-    } else if !FIELDS.contains(&field) && !is_of_map("metadata.labels") && !is_of_map("metadata.annotations") {
-        errors.push(FieldError::not_supported(path, field, &FIELDS));
+fn check_env_from(errors: &mut Vec<FieldError>, sources: &[Doc], path: &str) {
+    for (path, source) in indexed(sources, &format!("{path}.envFrom")) {
+        let prefix = source.str_at(&["prefix"]);
+        if !prefix.is_empty() {
+            named(errors, &format!("{path}.prefix"), prefix, names::env_name(prefix));
+        }
+        let given = ["configMapRef", "secretRef"].into_iter().filter(|kind| source.get(kind).is_some());
+        let given: Vec<&str> = given.collect();
+        match given.as_slice() {
+            [] => {
+                let detail = "must specify one of: `configMapRef` or `secretRef`";
+                errors.push(FieldError::invalid(path, "", detail));
+            }
+            [kind] => {
+                let (name, place) = (source.str_at(&[kind, "name"]), format!("{path}.{kind}.name"));
+                if name.is_empty() {
+                    errors.push(FieldError::required(place, ""));
+                } else {
+                    named(errors, &place, name, names::dns_subdomain(name));
+                }
+            }
+            _ => errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time")),
+        }
+    }
+}
+
+/// A container's own rules of when it is restarted.
+fn check_restart(errors: &mut Vec<FieldError>, container: &Doc, path: &str) {
+    let (policy, rules) = (container.str_at(&["restartPolicy"]), list_at(container, &["restartPolicyRules"]));
+    let place = format!("{path}.restartPolicyRules");
+    if policy.is_empty() && !rules.is_empty() {
+        errors.push(FieldError::required(
+            format!("{path}.restartPolicy"),
+            "must specify restartPolicy when restart rules are used",
+        ));
+    }
+    if policy == "Always" && !rules.is_empty() {
+        errors.push(FieldError::forbidden(&place, "restart rules are not allowed with restartPolicy Always"));
+    }
+    for (path, rule) in indexed(rules, &place) {
+        if rule.at(&["exitCodes"]).is_none() {
+            errors.push(FieldError::required(format!("{path}.exitCodes"), "must be specified"));
+        }
     }
 }
 

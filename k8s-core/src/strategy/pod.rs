@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Strategy, container, count_generation, keep_status, list_at, metadata, pod_network, scheduling, start_generation,
+    Strategy, affinity, container, count_generation, keep_status, list_at, metadata, pod_network, scheduling, security,
+    start_generation, volume,
 };
 use crate::{
     doc,
@@ -108,7 +109,7 @@ fn qos_class(spec: &Doc) -> &'static str {
 
 /// What is wrong with a pod's spec at `path`; also for templates.
 pub(super) fn check_spec(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
-    let volumes = container::check_volumes(errors, spec, path);
+    let volumes = volume::check_volumes(errors, spec, path);
     if list_at(spec, &["containers"]).is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
@@ -120,6 +121,8 @@ pub(super) fn check_spec(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
     container::check_quantities(errors, spec.get("overhead"), &format!("{path}.overhead"));
     pod_network::check(errors, spec, path);
     scheduling::check(errors, spec, path);
+    affinity::check(errors, spec, path);
+    security::check_pod(errors, spec, path);
     let policy = spec.str_at(&["restartPolicy"]);
     if !matches!(policy, "" | "Always" | "OnFailure" | "Never") {
         let supported = &["Always", "Never", "OnFailure"];

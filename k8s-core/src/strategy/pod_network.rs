@@ -9,12 +9,28 @@ use crate::{
     status::{FieldError, FieldErrorKind},
 };
 
+/// As many as resolvers take.
+const MAX_NAMESERVERS: usize = 3;
+const MAX_SEARCHES: usize = 32;
+const MAX_SEARCH_BYTES: usize = 2048;
+
 /// The network parts of a pod's spec at `path`; also for templates.
 pub(super) fn check(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
     let servers = list_at(spec, &["dnsConfig", "nameservers"]);
     if spec.str_at(&["dnsPolicy"]) == "None" && servers.is_empty() {
         let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
         errors.push(FieldError::required(format!("{path}.dnsConfig.nameservers"), detail));
+    }
+    if servers.len() > MAX_NAMESERVERS {
+        let (place, value) = (format!("{path}.dnsConfig.nameservers"), Doc::Array(servers.to_vec()).to_string());
+        let detail = format!("must not have more than {MAX_NAMESERVERS} nameservers");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, place, value, detail));
+    }
+    check_searches(errors, list_at(spec, &["dnsConfig", "searches"]), &format!("{path}.dnsConfig.searches"));
+    for (path, option) in indexed(list_at(spec, &["dnsConfig", "options"]), &format!("{path}.dnsConfig.options")) {
+        if option.str_at(&["name"]).is_empty() {
+            errors.push(FieldError::required(path, "must not be empty"));
+        }
     }
     for (path, server) in indexed(servers, &format!("{path}.dnsConfig.nameservers")) {
         check_address(errors, &path, server.as_str().unwrap_or(""));
@@ -35,6 +51,29 @@ pub(super) fn check(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
         indexed(list_at(spec, &["securityContext", "sysctls"]), &format!("{path}.securityContext.sysctls"))
     {
         check_sysctl(errors, sysctl.str_at(&["name"]), &format!("{path}.name"));
+    }
+}
+
+/// The domains that short names are looked for in.
+fn check_searches(errors: &mut Vec<FieldError>, searches: &[Doc], path: &str) {
+    let value = || Doc::Array(searches.to_vec()).to_string();
+    if searches.len() > MAX_SEARCHES {
+        let detail = format!("must not have more than {MAX_SEARCHES} search paths");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path, value(), detail));
+    }
+    let bytes: usize = searches.iter().filter_map(Doc::as_str).map(|search| search.len() + 1).sum();
+    if bytes > MAX_SEARCH_BYTES + 1 {
+        let detail =
+            format!("must not have more than {MAX_SEARCH_BYTES} characters (including spaces) in the search list");
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path, value(), detail));
+    }
+    for (path, search) in indexed(searches, path) {
+        let search = search.as_str().unwrap_or("");
+        let name = search.strip_suffix('.').unwrap_or(search);
+        if !name.is_empty() {
+            // Names of services begin with an underscore: it counts as a letter.
+            named(errors, &path, search, names::dns_subdomain(&name.replace('_', "x")));
+        }
     }
 }
 

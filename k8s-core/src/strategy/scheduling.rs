@@ -16,6 +16,14 @@ pub(super) fn check(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
         let condition = gate.str_at(&["conditionType"]);
         named(errors, &format!("{path}.conditionType"), condition, names::qualified_name(condition));
     }
+    let mut seen = std::collections::BTreeSet::new();
+    for (path, gate) in indexed(list_at(spec, &["schedulingGates"]), &format!("{path}.schedulingGates")) {
+        let name = gate.str_at(&["name"]);
+        named(errors, &format!("{path}.name"), name, names::qualified_name(name));
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(format!("{path}.name"), name));
+        }
+    }
     let class = spec.str_at(&["priorityClassName"]);
     if !class.is_empty() {
         named(errors, &format!("{path}.priorityClassName"), class, names::dns_subdomain(class));

@@ -176,6 +176,153 @@ fn what_pods_say_about_each_concern_is_checked() {
 }
 
 #[test]
+fn where_a_pod_wants_to_be_and_what_it_may_do_is_checked() {
+    let nodes = |term: &str| {
+        format!(r#"{{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":[{term}]}}}}"#)
+    };
+    let node_terms = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    let pod_terms = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+    let wants = |expression: &str| nodes(&format!(r#"{{"matchExpressions":[{expression}]}}"#));
+    let spread = |fields: &str| {
+        format!(r#"[{{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway"{fields}}}]"#)
+    };
+    let cases: Vec<(&str, String, String)> = [
+        ("spec.affinity.nodeAffinity", nodes(""), format!("{node_terms}:Required")),
+        ("spec.affinity.nodeAffinity", wants(r#"{"key":"a","operator":"In","values":["b"]}"#), String::new()),
+        (
+            "spec.affinity.nodeAffinity",
+            wants(r#"{"key":"a","operator":"In"}"#),
+            format!("{node_terms}[0].matchExpressions[0].values:Required"),
+        ),
+        (
+            "spec.affinity.nodeAffinity",
+            wants(r#"{"key":"a","operator":"Exists","values":["b"]}"#),
+            format!("{node_terms}[0].matchExpressions[0].values:Forbidden"),
+        ),
+        (
+            "spec.affinity.nodeAffinity",
+            wants(r#"{"key":"a","operator":"Gt","values":["1","2"]}"#),
+            format!("{node_terms}[0].matchExpressions[0].values:Required"),
+        ),
+        (
+            "spec.affinity.nodeAffinity",
+            nodes(r#"{"matchFields":[{"key":"spec.x","operator":"In","values":["a"]}]}"#),
+            format!("{node_terms}[0].matchFields[0].key:Invalid"),
+        ),
+        (pod_terms, r#"[{"topologyKey":"a b"}]"#.to_owned(), format!("{pod_terms}[0].topologyKey:Invalid")),
+        (
+            pod_terms,
+            r#"[{"topologyKey":"zone","labelSelector":{"matchExpressions":[{"key":"a","operator":"NotIn"}]}}]"#
+                .to_owned(),
+            format!("{pod_terms}[0].labelSelector.matchExpressions[0].values:Required"),
+        ),
+        (
+            pod_terms,
+            r#"[{"topologyKey":"zone","matchLabelKeys":["a"]}]"#.to_owned(),
+            format!("{pod_terms}[0].matchLabelKeys:Forbidden"),
+        ),
+        ("spec.topologySpreadConstraints", spread(""), String::new()),
+        (
+            "spec.topologySpreadConstraints",
+            spread(r#","minDomains":2"#),
+            "spec.topologySpreadConstraints[0].minDomains:Invalid".to_owned(),
+        ),
+        (
+            "spec.securityContext.seccompProfile",
+            r#"{"type":"Localhost"}"#.to_owned(),
+            "spec.securityContext.seccompProfile.localhostProfile:Required".to_owned(),
+        ),
+        (
+            "spec.securityContext.seccompProfile",
+            r#"{"type":"RuntimeDefault","localhostProfile":"x"}"#.to_owned(),
+            "spec.securityContext.seccompProfile.localhostProfile:Invalid".to_owned(),
+        ),
+        (
+            "spec.securityContext.supplementalGroups",
+            "[1,-1]".to_owned(),
+            "spec.securityContext.supplementalGroups[1]:Invalid".to_owned(),
+        ),
+        (
+            "spec",
+            r#"{"containers":[{"name":"c","image":"i"}],"hostPID":true,"shareProcessNamespace":true}"#.to_owned(),
+            "spec.shareProcessNamespace:Invalid".to_owned(),
+        ),
+        (
+            "spec",
+            r#"{"containers":[{"name":"c","image":"i"}],"hostNetwork":true,"hostUsers":false}"#.to_owned(),
+            "spec.hostNetwork:Forbidden".to_owned(),
+        ),
+        (
+            "spec.schedulingGates",
+            r#"[{"name":"a"},{"name":"a"}]"#.to_owned(),
+            "spec.schedulingGates[1].name:Duplicate".to_owned(),
+        ),
+        (
+            "spec.dnsConfig",
+            r#"{"nameservers":["1.1.1.1","1.1.1.2","1.1.1.3","1.1.1.4"]}"#.to_owned(),
+            "spec.dnsConfig.nameservers:Invalid".to_owned(),
+        ),
+        ("spec.dnsConfig", r#"{"searches":["a b"]}"#.to_owned(), "spec.dnsConfig.searches[0]:Invalid".to_owned()),
+        ("spec.dnsConfig", r#"{"searches":["_tcp.a.b.","."]}"#.to_owned(), String::new()),
+    ]
+    .into();
+    let cases: Vec<(&str, &str, &str)> = cases.iter().map(|(path, value, what)| (*path, &**value, &**what)).collect();
+    check_creation("", "Pod", POD, &cases);
+}
+
+#[test]
+fn the_sources_of_a_volume_are_checked() {
+    let volume = |source: &str| format!(r#"[{{"name":"v",{source}}}]"#);
+    let projected = |sources: &str| volume(&format!(r#""projected":{{"sources":[{sources}]}}"#));
+    let place = "spec.volumes[0]";
+    let cases = [
+        (volume(r#""configMap":{"items":[]}"#), format!("{place}.configMap.name:Required")),
+        (
+            volume(r#""configMap":{"name":"a","items":[{"key":"k","path":"/etc"}]}"#),
+            format!("{place}.configMap.items[0].path:Invalid"),
+        ),
+        (
+            volume(r#""secret":{"secretName":"a","items":[{"key":"k","path":"a/../b"}]}"#),
+            format!("{place}.secret.items[0].path:Invalid"),
+        ),
+        (volume(r#""hostPath":{}"#), format!("{place}.hostPath.path:Required")),
+        (volume(r#""downwardAPI":{"items":[{"path":"a"}]}"#), format!("{place}.downwardAPI.items[0]:Required")),
+        (
+            volume(r#""downwardAPI":{"items":[{"path":"a","fieldRef":{"fieldPath":"status.podIP"}}]}"#),
+            format!("{place}.downwardAPI.items[0].fieldRef.fieldPath:NotSupported"),
+        ),
+        (
+            volume(r#""downwardAPI":{"items":[{"path":"a","resourceFieldRef":{"resource":"limits.cpu"}}]}"#),
+            format!("{place}.downwardAPI.items[0].resourceFieldRef.containerName:Required"),
+        ),
+        (projected("{}"), format!("{place}.projected.sources[0]:Required")),
+        (
+            projected(
+                r#"{"configMap":{"name":"a","items":[{"key":"k","path":"t"}]}},{"serviceAccountToken":{"path":"t"}}"#,
+            ),
+            format!("{place}.projected.sources[1].serviceAccountToken.path:Invalid"),
+        ),
+        (projected(r#"{"configMap":{"name":"a"}},{"serviceAccountToken":{"path":"t"}}"#), String::new()),
+    ];
+    for (volumes, expected) in &cases {
+        check_creation("", "Pod", POD, &[("spec.volumes", volumes, expected)]);
+    }
+    let container = |fields: &str| format!(r#"[{{"name":"c","image":"i",{fields}}}]"#);
+    let plain = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    for (fields, expected) in [
+        (r#""envFrom":[{"configMapRef":{"name":"a"}}]"#, ""),
+        (r#""envFrom":[{}]"#, "spec.containers[0].envFrom[0]:Invalid"),
+        (r#""envFrom":[{"secretRef":{}}]"#, "spec.containers[0].envFrom[0].secretRef.name:Required"),
+        (
+            r#""restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In","values":[42]}}]"#,
+            "spec.containers[0].restartPolicy:Required",
+        ),
+    ] {
+        check_creation("", "Pod", plain, &[("spec.containers", &container(fields), expected)]);
+    }
+}
+
+#[test]
 fn a_service_that_changes_its_type_leaves_behind_what_it_no_longer_needs() {
     const BALANCED: &str = r#"{"metadata":{"name":"s"},"spec":{"type":"LoadBalancer","clusterIP":"10.0.0.1",
         "clusterIPs":["10.0.0.1"],"externalTrafficPolicy":"Local","healthCheckNodePort":30001,"internalTrafficPolicy":"Cluster",

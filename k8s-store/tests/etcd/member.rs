@@ -1,7 +1,7 @@
 //! One process of etcd, which ends with the test's process however that ends.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -12,8 +12,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The shell ends etcd when the pipe from the test closes, so that none is left behind.
-const WRAPPER: &str = r#"etcd "$@" >>"$LOG" 2>&1 & echo $!; read -r _; kill -9 $!; wait"#;
+/// The shell ends etcd when it is told to or when the pipe from the test closes. The latter is the end of the test's
+/// process, however that came: nothing is left behind.
+const WRAPPER: &str = r#"etcd "$@" >>"$FOLDER/log" 2>&1 & echo $!
+    read -r _; told=$?; kill -9 $!; wait; [ $told = 0 ] || rm -rf "$FOLDER""#;
 
 pub struct Member {
     pub client: u16,
@@ -88,7 +90,7 @@ impl Member {
         if let Some(namespace) = &self.namespace {
             command.args(["netns", "exec", namespace, "sh"]);
         }
-        command.env("LOG", self.log()).args(["-c", WRAPPER, "etcd", "--name", &self.name, "--data-dir"]);
+        command.env("FOLDER", self.folder.path()).args(["-c", WRAPPER, "etcd", "--name", &self.name, "--data-dir"]);
         command.arg(self.folder.path().join("data"));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
@@ -105,7 +107,7 @@ impl Member {
     pub fn kill(&mut self) {
         let Some((mut child, pid)) = self.running.take() else { return };
         let _ = kill_process(pid, Signal::KILL);
-        drop(child.stdin.take());
+        let _ = child.stdin.take().expect("piped").write_all(b"\n");
         child.wait().expect("the shell ends");
     }
 

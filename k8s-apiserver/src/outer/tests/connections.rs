@@ -19,6 +19,10 @@ async fn backend(env: Env, mut request: Request<Body>) -> Response<Body> {
         let to = if path.contains("away") { "http://elsewhere/x" } else { "/inside" };
         return Response::builder().status(302).header("location", to).body(body::empty()).unwrap();
     }
+    if path.contains("waits") {
+        let body = body::full("container \"c\" in pod \"p\" is waiting to start: PodInitializing\n");
+        return Response::builder().status(400).body(body).unwrap();
+    }
     if path.starts_with("/backend/portforward") {
         return forward_ports(env, request);
     }
@@ -128,6 +132,15 @@ async fn a_redirect_of_a_node_is_an_error_and_one_of_an_application_stays_below_
     assert_eq!(code(&format!("{POD}/proxy/redirect/away")).await.0, 502);
     assert_eq!(code(&format!("{POD}/proxy/redirect")).await, (302, format!("{POD}/proxy/inside")));
     assert_eq!(code(&format!("{POD}/proxy?x=1")).await, (301, format!("{POD}/proxy/?x=1")));
+}
+
+#[tokio::test]
+async fn what_a_node_says_of_logs_that_there_are_not_is_a_status() {
+    let (outer, door) = outer();
+    *door.dial.lock() = Some(dial(&System::current()));
+    let got = get(&outer, &format!("{POD}/log?waits")).await.json();
+    assert_eq!((got.str_at(&["kind"]), got.str_at(&["reason"])), ("Status", "BadRequest"));
+    assert_eq!(got.str_at(&["message"]), "container \"c\" in pod \"p\" is waiting to start: PodInitializing");
 }
 
 #[tokio::test]

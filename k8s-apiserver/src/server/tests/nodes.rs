@@ -17,7 +17,6 @@ use super::{
     crud::example,
     fixture::{Fixture, built, server, short, target},
 };
-use crate::admission::TaintNodes;
 
 fn node(name: &str) -> Caller {
     Caller::new(format!("system:node:{name}"), &["system:nodes"])
@@ -39,7 +38,7 @@ async fn pod_on(api: &Fixture, name: &str, node: &str) -> Doc {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_registers_itself_and_reports_on_its_own_pods() {
-    let api = built(|builder| builder.admission(Arc::new(TaintNodes))).await;
+    let api = built(|builder| builder).await;
     let one = api.acting(node("n1"));
     let itself = doc!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1", "zone": "a"}}});
     let created = one.create("nodes", "", itself).await.unwrap();
