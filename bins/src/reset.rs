@@ -8,7 +8,7 @@ use k8s::{
     machine,
     net::{
         pod::{Routed, RoutedConfig},
-        proxy::{Nftables, NftablesConfig, NodeView, Proxy},
+        proxy::{ServiceBackend, Userspace, UserspaceConfig},
         routes::Routes,
     },
     node::{native::Native, runtime::PodRuntime},
@@ -87,8 +87,8 @@ async fn remove_pods(node: &Path) -> Result<(), Failure> {
     for id in network.attached().await? {
         network.detach(&id).await?;
     }
-    let backend = Nftables::new(NftablesConfig { nft: machine::NFT.into(), ..NftablesConfig::default() });
-    Proxy::new(NodeView::default(), backend).cleanup().await?;
+    machine::nftables().cleanup().await?;
+    Userspace::new(System::current(), UserspaceConfig::default()).cleanup().await?;
     tokio::task::spawn_blocking(|| Routes::open()?.cleanup()).await??;
     Ok(())
 }

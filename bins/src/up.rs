@@ -18,7 +18,7 @@ use k8s::{
         request::Caller,
     },
     credentials::identity,
-    machine::{self, Machine, MachineOptions},
+    machine::{self, Machine, MachineOptions, ProxyMode},
     node::{
         agent::{ImageLimits, LogLimits},
         environment::DnsSettings,
@@ -72,6 +72,10 @@ pub struct Up {
     /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
+    /// How traffic for services is led on this machine's node: `nftables` by rules of the kernel, `userspace` by sockets of
+    /// this process
+    #[arg(long, default_value_t, value_name = "MODE")]
+    proxy_mode: ProxyMode,
     /// Names the resolvers for what is outside the cluster [default: the machine's]
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
@@ -193,7 +197,8 @@ impl Up {
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);
         let routes = machine::start_routes(as_proxy.clone(), env, &name, cluster_cidrs.clone());
-        let proxy = machine::start_proxy(as_proxy, env, &name, cluster_cidrs.clone(), vec![self.node_ip()]);
+        let proxy =
+            machine::start_proxy(as_proxy, env, &name, cluster_cidrs.clone(), vec![self.node_ip()], self.proxy_mode);
         let account = identity::DNS_ACCOUNT;
         let client = cluster.client_as("cluster-dns", Caller::service_account("kube-system", account));
         let resolv_conf = resolv_conf.or_else(|| read_resolv_conf(Path::new(RESOLV_CONF)).ok()).unwrap_or_default();

@@ -80,12 +80,13 @@ fn what_cannot_start_says_why_in_one_line() {
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("thesis"), "years of work").unwrap();
     let precious = foreign.display().to_string();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["reset", "--data-dir", &precious, "--yes"], "holds no cluster"),
         (&["reset", "--data-dir", &taken, "--yes"], "stop it first"),
         (&["up", "--data-dir", &taken, "--nodes", "hollow:1", "--secure-port", "0"], "in use"),
         (&["up", "--data-dir", &fresh, "--nodes", "hollow:1", "--secure-port", &port], "address already in use"),
         (&["up", "--data-dir", &fresh, "--nodes", "many"], "--nodes"),
+        (&["up", "--proxy-mode", "iptables"], "expected `nftables` or `userspace`"),
         (&["up", "--no-such-flag"], "--no-such-flag"),
     ];
     for (arguments, expected) in cases {

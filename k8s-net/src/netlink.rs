@@ -32,8 +32,8 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     /// The index of the other end, in its own namespace.
     pub(crate) peer: Option<u32>,
-    /// What whoever made it calls it; empty if nothing.
-    pub(crate) alias: String,
+    /// What its maker wrote on it.
+    pub(crate) alias: Option<String>,
     /// Its hardware address; empty if it has none.
     pub(crate) mac: Vec<u8>,
 }
@@ -183,11 +183,11 @@ impl Netlink {
 
 impl Link {
     fn read(message: &LinkMessage) -> Self {
-        let mut link = Self { index: message.header.index, peer: None, alias: String::new(), mac: Vec::new() };
+        let mut link = Self { index: message.header.index, peer: None, alias: None, mac: Vec::new() };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::Link(index) => link.peer = Some(*index),
-                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::Address(mac) => link.mac.clone_from(mac),
                 _ => {}
             }

@@ -9,11 +9,13 @@ mod nftables;
 mod plan;
 mod rules;
 mod stale;
+mod userspace;
 
 pub use follow::follow;
 pub use nftables::{Nftables, NftablesConfig};
 pub use plan::{NodeView, plan};
 pub use rules::{Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target};
+pub use userspace::{Obstacle, Unserved, Userspace, UserspaceConfig};
 
 use async_trait::async_trait;
 use k8s_core::api::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -54,12 +56,18 @@ pub enum ProxyError {
     /// The packet filter refused.
     #[error("service proxy: {0}")]
     Filter(#[from] crate::NftError),
+    /// The link that carries addresses of Services could not be looked at or removed.
+    #[error("service proxy: the link that carries addresses of services")]
+    Link {
+        /// What the kernel said.
+        source: std::io::Error,
+    },
 }
 
 /// Plans for one node and applies the plan.
 ///
-/// Dropping a `Proxy` leaves its rules in force, so that a restart interrupts no traffic;
-/// [`cleanup`](Proxy::cleanup) removes them.
+/// Dropping a `Proxy` leaves its rules in force where the kernel keeps them, so that a restart interrupts no traffic;
+/// [`cleanup`](Proxy::cleanup) removes them. What the [`Userspace`] backend serves ends with it.
 pub struct Proxy {
     node: NodeView,
     backend: Box<dyn ServiceBackend>,

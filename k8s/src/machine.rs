@@ -4,8 +4,10 @@ mod network;
 mod requirements;
 
 use std::{
+    fmt,
     net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
+    str::FromStr,
     sync::Arc,
 };
 
@@ -16,8 +18,9 @@ use k8s_core::{
     seam::network::PodNetwork,
 };
 use k8s_net::{
+    NftError,
     pod::{Routed, RoutedConfig},
-    proxy::{self, Nftables, NftablesConfig, NodeView, Proxy},
+    proxy::{self, Nftables, NftablesConfig, NodeView, Proxy, ProxyError, ServiceBackend, Userspace, UserspaceConfig},
     routes::{self, View},
 };
 use k8s_node::{
@@ -41,6 +44,37 @@ pub const FIRST_POD_CIDR: &str = "10.244.0.0/24";
 pub const NODE_MASKS: [u8; 2] = [24, 64];
 /// The program that changes the kernel's packet rules.
 pub const NFT: &str = "/usr/sbin/nft";
+
+/// How a node's service proxy leads traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// By rules of the kernel's packet filter. Needs root and the program `nft`.
+    #[default]
+    Nftables,
+    /// By sockets of this process. Node ports need no privileges; cluster IPs need `CAP_NET_ADMIN`.
+    Userspace,
+}
+
+impl FromStr for ProxyMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "nftables" => Ok(Self::Nftables),
+            "userspace" => Ok(Self::Userspace),
+            _ => Err("expected `nftables` or `userspace`".into()),
+        }
+    }
+}
+
+impl fmt::Display for ProxyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+            Self::Userspace => "userspace",
+        })
+    }
+}
 
 /// What makes this machine a node.
 pub struct MachineOptions {
@@ -164,14 +198,52 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
     PathBuf::from(format!("/k8s-{:08x}", hasher.finish() as u32))
 }
 
-/// Starts the service proxy of a node. It runs until the task is dropped; the rules stay in force.
+/// Starts the service proxy of a node. It runs until the task is dropped; rules of the kernel stay in force then, and what
+/// sockets of this process serve ends.
 ///
 /// Node ports answer on `addresses`; without any, on those that the Node says.
-pub fn start_proxy(client: Client, env: &Env, node: &str, cluster_cidrs: Vec<IpNet>, addresses: Vec<IpAddr>) -> Task {
+pub fn start_proxy(
+    client: Client,
+    env: &Env,
+    node: &str,
+    cluster_cidrs: Vec<IpNet>,
+    addresses: Vec<IpAddr>,
+    mode: ProxyMode,
+) -> Task {
     let view = NodeView { name: node.to_owned(), addresses, pod_cidrs: cluster_cidrs, ..NodeView::default() };
-    let backend = Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() });
-    let mut proxy = Proxy::new(view, backend);
-    env.spawn("service-proxy", Box::pin(async move { proxy::follow(&client, &mut proxy).await }))
+    let userspace = Userspace::new(env.clone(), UserspaceConfig::default());
+    let run = async move {
+        let mut proxy = match mode {
+            ProxyMode::Nftables => {
+                retire(userspace).await;
+                Proxy::new(view, nftables())
+            }
+            ProxyMode::Userspace => {
+                if Path::new(NFT).exists() {
+                    retire(nftables()).await;
+                }
+                Proxy::new(view, userspace)
+            }
+        };
+        proxy::follow(&client, &mut proxy).await;
+    };
+    env.spawn("service-proxy", Box::pin(run))
+}
+
+/// The packet filter's backend, with this machine's program.
+pub fn nftables() -> Nftables {
+    Nftables::new(NftablesConfig { nft: NFT.into(), ..NftablesConfig::default() })
+}
+
+/// Takes back what a proxy of the other mode left in force: it would stand in the way.
+async fn retire(mut other: impl ServiceBackend) {
+    match other.cleanup().await {
+        Ok(()) => {}
+        Err(ProxyError::Filter(NftError::Privilege { message })) => {
+            tracing::debug!(message, "rules of an earlier service proxy, if there are any, stay in force");
+        }
+        Err(error) => tracing::warn!(%error, "what an earlier service proxy left stays in force"),
+    }
 }
 
 /// Starts to keep a node's routes to other nodes' pods. It runs until the task is dropped; the routes stay in force.
@@ -180,4 +252,18 @@ pub fn start_proxy(client: Client, env: &Env, node: &str, cluster_cidrs: Vec<IpN
 pub fn start_routes(client: Client, env: &Env, node: &str, cluster_cidrs: Vec<IpNet>) -> Task {
     let view = View { node: node.to_owned(), cluster_cidrs };
     env.spawn("node-routes", Box::pin(async move { routes::follow(&client, &view).await }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_mode_is_read_as_it_is_written() {
+        for mode in [ProxyMode::Nftables, ProxyMode::Userspace] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        let unknown = "iptables".parse::<ProxyMode>();
+        assert_eq!(unknown, Err("expected `nftables` or `userspace`".into()));
+    }
 }

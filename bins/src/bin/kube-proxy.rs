@@ -10,7 +10,10 @@ use bins::{
 };
 use clap::Parser;
 use ipnet::IpNet;
-use k8s::{machine, wire::env::System};
+use k8s::{
+    machine::{self, ProxyMode},
+    wire::env::System,
+};
 
 /// Leads traffic for services to their pods, and traffic for pods of other nodes to these.
 #[derive(Parser)]
@@ -27,9 +30,10 @@ struct Arguments {
     /// Whether to keep this machine's routes to the pods of other nodes; with a network add-on, say false
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     node_routes: bool,
-    /// How traffic is led; only nftables is there yet
-    #[arg(long, default_value = "nftables", value_name = "MODE")]
-    proxy_mode: String,
+    /// How traffic is led: `nftables` by rules of the kernel; `userspace` by sockets of this process, which needs no
+    /// privileges for node ports
+    #[arg(long, default_value_t, value_name = "MODE")]
+    proxy_mode: ProxyMode,
 }
 
 fn main() -> ExitCode {
@@ -38,16 +42,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.proxy_mode != "nftables" {
-        return Err(format!("--proxy-mode {}: only nftables is supported yet", arguments.proxy_mode).into());
+    match arguments.proxy_mode {
+        ProxyMode::Nftables => machine::check_privileges()?,
+        ProxyMode::Userspace => program::raise_open_files(),
     }
-    machine::check_privileges()?;
     let env = System::current();
     let (client, _) = arguments.reach.client("kube-proxy", &env)?;
     let name = arguments.hostname_override.unwrap_or_else(host_name);
     let (cidrs, routed) = (arguments.cluster_cidr, client.clone());
     let routes = arguments.node_routes.then(|| machine::start_routes(routed, &env, &name, cidrs.clone()));
-    let proxy = machine::start_proxy(client, &env, &name, cidrs, Vec::new());
+    let proxy = machine::start_proxy(client, &env, &name, cidrs, Vec::new(), arguments.proxy_mode);
     Progress::default().done(format_args!("kube-proxy for node {name} started"));
     stop_signal().await?;
     proxy.stop().await;

@@ -60,7 +60,7 @@ pub(crate) struct Overlay<'a> {
 impl Request {
     /// Creates a veth pair: `near` here and up, `far` in the namespace behind `netns` and still down, because the
     /// kernel creates it first and a lone end cannot be up.
-    pub(crate) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32, alias: &str) -> Self {
+    pub(crate) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32) -> Self {
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(far.name)
             .address(far.mac.to_vec())
@@ -72,7 +72,6 @@ impl Request {
             .address(near.mac.to_vec())
             .mtu(mtu)
             .up()
-            .alias(alias)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
         Self {
@@ -105,10 +104,10 @@ impl Request {
         }
     }
 
-    /// Says what a link is for; the kernel takes no such word while it makes one.
-    pub(crate) fn call(index: u32, alias: &str) -> Self {
+    /// Writes on a link whose it is. When a link is made the kernel does not listen to that.
+    pub(crate) fn mark(index: u32, alias: &str) -> Self {
         let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).build();
-        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "name the link" }
+        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "mark the link" }
     }
 
     pub(crate) fn up(index: u32) -> Self {
@@ -118,18 +117,19 @@ impl Request {
 
     /// Gives a link one address, alone in its network.
     pub(crate) fn address(index: u32, address: IpAddr) -> Self {
-        let mut message = AddressMessage::default();
-        message.header.family = family(address);
-        message.header.prefix_len = host_prefix(address);
-        message.header.index = index;
-        message.header.scope = AddressScope::Universe;
-        // Nobody else is on the link, so there are no duplicates to wait for.
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
         Self {
-            message: RouteNetlinkMessage::NewAddress(message),
+            message: RouteNetlinkMessage::NewAddress(lone_address(index, address)),
             flags: NLM_F_CREATE | NLM_F_REPLACE,
             what: "add the address",
+        }
+    }
+
+    /// Takes such an address from a link.
+    pub(crate) fn delete_address(index: u32, address: IpAddr) -> Self {
+        Self {
+            message: RouteNetlinkMessage::DelAddress(lone_address(index, address)),
+            flags: 0,
+            what: "remove the address",
         }
     }
 
@@ -237,6 +237,18 @@ fn family(address: IpAddr) -> AddressFamily {
 
 fn host_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn lone_address(index: u32, address: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
+    message.header.prefix_len = host_prefix(address);
+    message.header.index = index;
+    message.header.scope = AddressScope::Universe;
+    // Nobody else is on the link, so there are no duplicates to wait for.
+    message.header.flags = AddressHeaderFlags::Nodad;
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message
 }
 
 fn neighbour(index: u32, address: IpAddr, mac: Mac) -> NeighbourMessage {

@@ -47,7 +47,7 @@ pub(super) fn route_services(netlink: &mut Netlink, nets: &[IpNet], gateways: &[
     // A pair whose other end stays down swallows everything. Dummy links would do, but not every kernel has them.
     let here = File::open("/proc/thread-self/ns/net")?;
     let ends = [(SERVICES, 0), (NOWHERE, 1)].map(|(name, end)| End { name, mac: mac(SERVICES, end) });
-    match netlink.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 1500, SERVICES)]) {
+    match netlink.run(vec![Request::new_pair(&ends[0], &ends[1], here.as_raw_fd(), 1500)]) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -107,7 +107,7 @@ pub(super) fn disconnect(netlink: &mut Netlink, id: &str) -> io::Result<()> {
 fn create(netlink: &mut Netlink, id: &str, netns: &File, mtu: u32) -> io::Result<()> {
     let name = name(id);
     let (near, far) = (End { name: &name, mac: mac(id, 0) }, End { name: INSIDE, mac: mac(id, 1) });
-    netlink.run(vec![Request::new_pair(&near, &far, netns.as_raw_fd(), mtu, id)])
+    netlink.run(vec![Request::new_pair(&near, &far, netns.as_raw_fd(), mtu)])
 }
 
 /// Keeps a pair that already connects this very namespace; otherwise makes a new one in its place.

@@ -99,6 +99,11 @@ impl Endpoints {
         ready
     }
 
+    /// All endpoints, also those that take no new connections.
+    pub(super) fn known(&self) -> Arc<[Target]> {
+        self.by_target.keys().copied().collect()
+    }
+
     /// The kind of hint that narrows the choice: node before zone, if every ready endpoint has it and some are meant for
     /// this node. Half a set of hints is out of date.
     fn preference(&self) -> Option<fn(&Endpoint) -> Hint> {

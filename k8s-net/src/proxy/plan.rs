@@ -9,7 +9,7 @@ use k8s_core::api::api::{
 };
 
 use super::{
-    Backends, Destination, Frontend, Masquerade, Protocol, Rules,
+    Backends, Destination, Frontend, Masquerade, Protocol, Rules, Target,
     endpoints::{Endpoints, Scope},
 };
 
@@ -53,7 +53,11 @@ pub fn plan<'a>(
     let mut services: Vec<_> = services.into_iter().filter_map(|service| Subject::of(service, node)).collect();
     services.sort_by_key(|subject| (subject.namespace, subject.name));
 
-    let mut rules = Rules { pod_cidrs: IpNet::aggregate(&node.pod_cidrs), ..Rules::default() };
+    let mut rules = Rules {
+        node_ips: node.addresses.iter().copied().collect(),
+        pod_cidrs: IpNet::aggregate(&node.pod_cidrs),
+        ..Rules::default()
+    };
     let mut claims = Vec::new();
     for subject in &services {
         let slices = slices.get(&(subject.namespace, subject.name)).map_or(&[][..], Vec::as_slice);
@@ -172,6 +176,7 @@ struct Choices {
     /// What callers inside the cluster reach through an external address.
     cluster: Backends,
     outside: Option<Backends>,
+    known: Arc<[Target]>,
 }
 
 impl Choices {
@@ -185,7 +190,7 @@ impl Choices {
         let outside = Subject::is_local(&spec.external_traffic_policy).then(local);
         let internal = Subject::is_local(&spec.internal_traffic_policy).then(local);
         let cluster = if all.is_empty() { Backends::Reject } else { Backends::Balance(all.clone()) };
-        Self { internal: internal.unwrap_or_else(|| cluster.clone()), cluster, outside }
+        Self { internal: internal.unwrap_or_else(|| cluster.clone()), cluster, outside, known: endpoints.known() }
     }
 }
 
@@ -238,6 +243,7 @@ fn destination(class: Class, subject: &Subject<'_>, service: &Arc<str>, choices:
             (false, Some(_)) => Masquerade::Node,
         },
         outside,
+        known: Arc::clone(&choices.known),
         affinity: subject.affinity(),
         sources: if class == Class::LoadBalancer { subject.source_ranges() } else { None },
     }

@@ -17,6 +17,8 @@ pub struct Rules {
     pub frontends: BTreeMap<Frontend, Destination>,
     /// Addresses that belong to Services alone: what is sent there on a port without frontend is refused.
     pub cluster_ips: BTreeSet<IpAddr>,
+    /// Addresses of the node itself, on which node ports answer. Whoever has one of them is the node.
+    pub node_ips: BTreeSet<IpAddr>,
     /// Where pods live. Traffic from elsewhere is off-cluster.
     pub pod_cidrs: Vec<IpNet>,
 }
@@ -61,6 +63,9 @@ pub struct Destination {
     pub backends: Backends,
     /// Where it goes when it came from neither a pod nor this node, if that differs (`externalTrafficPolicy: Local`).
     pub outside: Option<Backends>,
+    /// Every endpoint there is, also those that take no new connections: what is established with them goes on.
+    /// Invariant: sorted, without duplicates.
+    pub known: Arc<[Target]>,
     /// Whose source address is replaced by the node's.
     pub masquerade: Masquerade,
     /// How long a client address keeps its backend after its last new connection (`sessionAffinity: ClientIP`).

@@ -82,7 +82,7 @@ impl Overlay {
 
     /// Removes the link, and all that hangs on it.
     pub(super) fn close(&mut self, netlink: &mut Netlink) -> io::Result<()> {
-        if let Some(link) = netlink.link(OVERLAY)?.filter(|link| link.alias == ALIAS) {
+        if let Some(link) = netlink.link(OVERLAY)?.filter(|link| link.alias.as_deref() == Some(ALIAS)) {
             netlink.run(vec![Request::delete_link(link.index)])?;
         }
         *self = Self { looked: true, ..Self::default() };
@@ -110,7 +110,7 @@ impl Overlay {
         });
         let local = local.ok_or_else(|| io::Error::other("this node has no InternalIP of IPv4 yet"))?;
         let index = match netlink.link(OVERLAY)? {
-            Some(link) if link.alias != ALIAS => {
+            Some(link) if link.alias.as_deref() != Some(ALIAS) => {
                 let why = format!("link {OVERLAY} exists and was not made by this program");
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
             }
@@ -135,7 +135,7 @@ fn create(netlink: &mut Netlink, local: Ipv4Addr) -> io::Result<u32> {
     netlink.run(vec![Request::new_overlay(&overlay)])?;
     let vanished = || io::Error::new(io::ErrorKind::NotFound, "the overlay link vanished");
     let index = netlink.link(OVERLAY)?.ok_or_else(vanished)?.index;
-    netlink.run(vec![Request::call(index, ALIAS)])?;
+    netlink.run(vec![Request::mark(index, ALIAS)])?;
     Ok(index)
 }
 

@@ -1,4 +1,5 @@
 //! Services and EndpointSlices for tests, as the API server would show them.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::net::SocketAddr;
 

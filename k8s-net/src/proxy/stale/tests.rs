@@ -21,6 +21,7 @@ fn rules(frontends: &[(Frontend, &[u8])]) -> Rules {
             targets => Backends::Balance(targets.iter().map(|last| target(*last)).collect::<Arc<[_]>>()),
         },
         outside: None,
+        known: [].into(),
         masquerade: Masquerade::OffCluster,
         affinity: None,
         sources: None,

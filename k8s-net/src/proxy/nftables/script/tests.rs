@@ -111,6 +111,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         cluster_ips: frontends.keys().map(|frontend| frontend.address).collect(),
         frontends: frontends.into_iter().map(|(f, d)| (f, destination_for(f, d))).collect(),
         pod_cidrs: vec!["10.1.0.0/16".parse().expect("a network")],
+        ..Rules::default()
     })
 }
 
@@ -134,6 +135,7 @@ fn destination_for(frontend: Frontend, (inside, outside, masquerade, affinity, s
         service: "ns/name:".into(),
         backends: backends(inside, Backends::Reject),
         outside: outside.map(|outside| backends(outside, Backends::Drop)),
+        known: [].into(),
         masquerade,
         affinity: affinity.map(Duration::from_secs),
         sources: sources.map(|bytes| bytes.into_iter().map(|b| net(b).parse().expect("a network")).collect()),
@@ -164,6 +166,7 @@ fn one_service(targets: &[&str]) -> Rules {
         service: "ns/web:".into(),
         backends: Backends::Balance(targets.collect()),
         outside: None,
+        known: [].into(),
         masquerade: Masquerade::OffCluster,
         affinity: None,
         sources: None,
@@ -172,6 +175,7 @@ fn one_service(targets: &[&str]) -> Rules {
         frontends: [(frontend, destination)].into(),
         cluster_ips: [frontend.address].into(),
         pod_cidrs: vec!["10.1.0.0/16".parse().expect("a network")],
+        ..Rules::default()
     }
 }
 
