@@ -9,6 +9,7 @@ use k8s::{
     net::{
         pod::{Routed, RoutedConfig},
         proxy::{ServiceBackend, Userspace, UserspaceConfig},
+        routes::Routes,
     },
     node::{native::Native, runtime::PodRuntime},
     store::{Embedded, EmbeddedOptions, StoreError},
@@ -80,7 +81,7 @@ async fn remove_pods(node: &Path) -> Result<(), Failure> {
     }
     let network = Routed::open(RoutedConfig {
         nft: machine::NFT.into(),
-        ..RoutedConfig::new(machine::DEFAULT_POD_CIDR.parse()?, node.join("network"))
+        ..RoutedConfig::new(machine::FIRST_POD_CIDR.parse()?, node.join("network"))
     })
     .await?;
     for id in network.attached().await? {
@@ -88,5 +89,6 @@ async fn remove_pods(node: &Path) -> Result<(), Failure> {
     }
     machine::nftables().cleanup().await?;
     Userspace::new(System::current(), UserspaceConfig::default()).cleanup().await?;
+    tokio::task::spawn_blocking(|| Routes::open()?.cleanup()).await??;
     Ok(())
 }

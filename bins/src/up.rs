@@ -7,10 +7,13 @@ use std::{
 };
 
 use clap::Args;
+use ipnet::IpNet;
 use k8s::{
     Cluster, Credentials,
     cluster_dns::{self, ClusterDns, ClusterDnsOptions},
+    controllers::{node_ipam::Range, start::NodeCidrs},
     core::{
+        api::api::core::v1::Node,
         env::{Env, Task},
         request::Caller,
     },
@@ -22,6 +25,7 @@ use k8s::{
         image::registry::RegistrySettings,
         native::ShimCommand,
     },
+    reconcile::Client,
     store::{Embedded, EmbeddedOptions},
     wire::{env::System, pki::write_private},
 };
@@ -53,9 +57,18 @@ pub struct Up {
     /// `local` runs containers on this machine; `hollow:N` simulates N nodes and needs no privileges
     #[arg(long, default_value = "local", value_name = "NODES")]
     nodes: Nodes,
+    /// The address that pods and other machines reach the API at [default: this machine's]
+    #[arg(long, value_name = "IP")]
+    advertise_address: Option<IpAddr>,
+    /// Another name or address that the API's certificate holds for; may be given several times
+    #[arg(long, value_name = "NAME_OR_IP")]
+    tls_san: Vec<String>,
     /// The name of this machine's node [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
+    /// The address that other nodes reach this machine at [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    node_ip: Option<IpAddr>,
     /// A registry that is asked over plain HTTP; may be given several times. Those on this machine always are
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
@@ -108,17 +121,19 @@ impl Up {
             .store(store.clone())
             .credentials(credentials)
             .listen(SocketAddr::new(self.bind_address, self.secure_port))
-            .advertise(machine::node_address());
-        if let Nodes::Hollow(count) = self.nodes {
-            builder = builder.hollow_nodes(count);
-        }
+            .advertise(self.advertise_address.unwrap_or_else(|| self.node_ip()))
+            .serving_names(self.tls_san.clone());
+        builder = match self.nodes {
+            Nodes::Hollow(count) => builder.hollow_nodes(count),
+            Nodes::Local => builder.node_cidrs(node_cidrs(&self.node_name())?),
+        };
         let cluster = builder.start().await?;
         let kubeconfig = folder.join("admin.kubeconfig");
         if let Some(text) = cluster.kubeconfig() {
             write_private(&kubeconfig, text?.as_bytes())?;
         }
-        let address = cluster.address().map(|address| address.to_string()).unwrap_or_default();
-        progress.done(format_args!("API server, controllers and scheduler ready on https://{address}"));
+        let url = cluster.control_plane().url().unwrap_or_default();
+        progress.done(format_args!("API server, controllers and scheduler ready on {url}"));
 
         let local = match self.nodes {
             Nodes::Local => Some(self.start_node(&cluster, &folder, &env).await?),
@@ -147,17 +162,28 @@ impl Up {
         Ok(())
     }
 
+    fn node_name(&self) -> String {
+        self.node_name.clone().unwrap_or_else(host_name)
+    }
+
+    fn node_ip(&self) -> IpAddr {
+        self.node_ip.unwrap_or_else(machine::node_address)
+    }
+
     async fn start_node(&self, cluster: &Cluster, folder: &Path, env: &Env) -> Result<Local, Failure> {
-        let name = self.node_name.clone().unwrap_or_else(host_name);
-        let pod_cidr = machine::DEFAULT_POD_CIDR.parse()?;
+        let (name, cluster_cidrs) = (self.node_name(), vec![machine::CLUSTER_CIDR.parse()?]);
         let resolv_conf = self.resolv_conf.as_deref().map(read_resolv_conf).transpose()?;
+        let as_proxy = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
+        let pod_cidr = own_cidr(&as_proxy, &name).await?;
         let caller = Caller::new(identity::node(&name), &[identity::NODES]);
         let options = MachineOptions {
             name: name.clone(),
             folder: folder.join("node"),
             env: env.clone(),
             shim: shim()?,
-            pod_cidr,
+            pod_cidrs: vec![pod_cidr],
+            cluster_cidrs: cluster_cidrs.clone(),
+            addresses: vec![self.node_ip()],
             port: 0,
             registries: RegistrySettings { insecure: self.insecure_registry.clone(), ..RegistrySettings::default() },
             log_limits: LogLimits::default(),
@@ -171,20 +197,36 @@ impl Up {
         };
         let machine = Machine::start(cluster.client_as("kubelet", caller), options).await?;
         cluster.control_plane().nodes.add(&machine.agent);
-        let client = cluster.client_as("kube-proxy", Caller::new(identity::PROXY, &[]));
-        let proxy = machine::start_proxy(client, env, &name, pod_cidr, self.proxy_mode, Arc::default());
+        let routes = machine::start_routes(as_proxy.clone(), env, &name, cluster_cidrs.clone());
+        let places = (cluster_cidrs.clone(), vec![self.node_ip()]);
+        let proxy = machine::start_proxy(as_proxy, env, &name, places, self.proxy_mode, Arc::default());
         let account = identity::DNS_ACCOUNT;
         let client = cluster.client_as("cluster-dns", Caller::service_account("kube-system", account));
         let resolv_conf = resolv_conf.or_else(|| read_resolv_conf(Path::new(RESOLV_CONF)).ok()).unwrap_or_default();
-        let dns = ClusterDns::start(client, env, ClusterDnsOptions::new(&name, pod_cidr, resolv_conf)).await?;
-        Ok(Local { machine, proxy, dns })
+        let options = ClusterDnsOptions::new(&name, pod_cidr, cluster_cidrs, resolv_conf);
+        let dns = ClusterDns::start(client, env, options).await?;
+        Ok(Local { machine, proxy, routes, dns })
     }
+}
+
+/// The blocks for nodes. The first one is this machine's: its node comes with it, and waits for nobody.
+fn node_cidrs(node: &str) -> Result<NodeCidrs, Failure> {
+    let range = Range::new(machine::CLUSTER_CIDR.parse()?, machine::NODE_MASKS[0])?;
+    Ok(NodeCidrs { ranges: vec![range], reserved: vec![(node.to_owned(), vec![machine::FIRST_POD_CIDR.parse()?])] })
+}
+
+/// What this machine's node has, or else the block that is kept for it.
+async fn own_cidr(client: &Client, node: &str) -> Result<IpNet, Failure> {
+    let known = client.all::<Node>().find(node).await?;
+    let given = known.and_then(|known| machine::pod_cidrs(&known).first().copied());
+    given.map_or_else(|| Ok(machine::FIRST_POD_CIDR.parse()?), Ok)
 }
 
 /// This machine as a node.
 struct Local {
     machine: Machine,
     proxy: Task,
+    routes: Task,
     dns: ClusterDns,
 }
 
@@ -192,6 +234,7 @@ impl Local {
     async fn stop(self) {
         self.dns.stop().await;
         self.proxy.stop().await;
+        self.routes.stop().await;
         self.machine.stop().await;
     }
 }

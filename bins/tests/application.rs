@@ -11,6 +11,9 @@ mod images;
 #[path = "e2e/kubectl.rs"]
 #[allow(dead_code, reason = "shared with the other end-to-end tests")]
 mod kubectl;
+#[path = "e2e/lan.rs"]
+#[allow(dead_code, reason = "shared with the other end-to-end tests")]
+mod lan;
 #[path = "application/load.rs"]
 mod load;
 #[path = "e2e/machine.rs"]
@@ -31,7 +34,7 @@ use shop::{Shop, Version};
 fn no_request_is_lost_whatever_happens_to_its_pods() {
     let machine = Machine::claim();
     let mut cluster = Cluster::all_in_one(&machine, Path::new("/etc/resolv.conf"));
-    cluster.join(&machine, "second", "10.244.1.0/24");
+    cluster.join_here(&machine, "second", "10.244.1.0/24");
     let packages = Packages::unpack(&machine.folder("packages"));
     cluster.import(&machine, &packages.redis());
     packages.web(&["1", "2"]).iter().for_each(|image| cluster.import(&machine, image));

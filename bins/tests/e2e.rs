@@ -9,7 +9,9 @@ mod e2e {
     pub mod cluster;
     pub mod commands;
     pub mod kubectl;
+    pub mod lan;
     pub mod machine;
+    pub mod machines;
     pub mod names;
     pub mod scenario;
 }
@@ -18,7 +20,9 @@ use e2e::{
     cluster::Cluster,
     commands::Hand,
     kubectl::Kubectl,
+    lan::Lan,
     machine::Machine,
+    machines::Machines,
     names::{self, Outside},
     scenario::{self, Scenario},
 };
@@ -50,6 +54,27 @@ fn separate_programs() {
     Scenario::new(kubectl.clone()).run("separate");
     scenario::tells_figures(&kubectl, "node-1");
     names::resolve(&kubectl);
+    cluster.interrupt();
+}
+
+#[test]
+fn two_machines() {
+    let machine = Machine::claim();
+    let lan = Lan::start();
+    let [first, second] = &lan.hosts;
+    let mut cluster = Cluster::on(first, &machine);
+    let kubectl = Kubectl::new("1.37", &cluster.admin_kubeconfig());
+    let machines = Machines::new(&kubectl, &lan);
+    assert_eq!(machines.ready(first), "10.244.0.0/24");
+    cluster.join(second, &machine);
+    assert_eq!(machines.ready(second), "10.244.1.0/24");
+    cluster.import(&machine, &scenario::image());
+    machines.spread();
+    machines.pods_reach_each_other();
+    machines.outsiders_reach_pods();
+    machines.containers_are_entered(second);
+    machines.cut_off(second, first);
+    machines.reconnect(second, first);
     cluster.interrupt();
 }
 

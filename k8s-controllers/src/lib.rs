@@ -15,6 +15,7 @@ pub mod endpoints;
 pub mod garbage;
 #[cfg(feature = "service")]
 pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod ownership;
 pub mod pod_gc;

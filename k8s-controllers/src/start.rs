@@ -2,21 +2,25 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use k8s_core::registry::Registry;
 use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
-    deployment, disruption, endpoint_slice, endpoints, garbage, namespace, node_lifecycle, pod_gc, replica_set,
-    replication_controller, root_ca, service_account, taint_eviction,
+    deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
+    node_ipam::{self, Ledger, Range},
+    node_lifecycle::{self, plan::Graces},
+    pod_gc, replica_set, replication_controller, root_ca, service_account, taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 13] = [
+pub const CONTROLLERS: [(&str, &str); 14] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
     ("endpoints-controller", "endpoint-controller"),
     ("endpointslice-controller", "endpointslice-controller"),
+    ("node-ipam-controller", "node-controller"),
     ("node-lifecycle-controller", "node-controller"),
     ("taint-eviction-controller", "node-controller"),
     ("pod-garbage-collector-controller", "pod-garbage-collector"),
@@ -38,6 +42,27 @@ pub struct Options {
     pub workers: BTreeMap<&'static str, usize>,
     /// The CA certificate that pods verify the API server by; without one it is not published.
     pub root_ca_pem: Option<String>,
+    /// Where nodes' pod CIDRs come from; without it nobody is given any.
+    pub node_cidrs: Option<NodeCidrs>,
+    /// How long a node may be silent.
+    pub graces: Graces,
+}
+
+/// Where nodes' pod CIDRs come from.
+#[derive(Clone, Debug)]
+pub struct NodeCidrs {
+    /// One range for each address family, the primary first.
+    pub ranges: Vec<Range>,
+    /// Blocks that only the Node of this name gets: the one whose agent shares this process comes with its own.
+    pub reserved: Vec<(String, Vec<IpNet>)>,
+}
+
+impl NodeCidrs {
+    fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::new(self.ranges.iter().copied());
+        self.reserved.iter().for_each(|(node, nets)| ledger.reserve(node, nets.clone()));
+        ledger
+    }
 }
 
 impl Options {
@@ -48,11 +73,11 @@ impl Options {
             registry,
             workers: BTreeMap::new(),
             root_ca_pem: None,
+            node_cidrs: None,
+            graces: Graces::default(),
         }
     }
-}
 
-impl Options {
     fn sized<R: Reconciler>(&self, name: &str, controller: Controller<R>) -> Controller<R> {
         match self.workers.get(name) {
             Some(workers) => controller.workers(*workers),
@@ -83,7 +108,13 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
             }
             "endpoints-controller" => options.sized(name, endpoints::controller()).start(client),
             "endpointslice-controller" => options.sized(name, endpoint_slice::controller()).start(client),
-            "node-lifecycle-controller" => node_lifecycle::controller(client.env().clone()).start(client),
+            "node-ipam-controller" => match &options.node_cidrs {
+                Some(cidrs) => node_ipam::controller(cidrs.ledger()).start(client),
+                None => continue,
+            },
+            "node-lifecycle-controller" => {
+                node_lifecycle::controller(client.env().clone(), options.graces).start(client)
+            }
             "taint-eviction-controller" => taint_eviction::controller().start(client),
             "pod-garbage-collector-controller" => {
                 controllers.running.extend(pod_gc::start(&client));

@@ -4,7 +4,7 @@
 //! * [`proxy`] turns Services and EndpointSlices into [`proxy::Rules`] (a pure function) and lets a backend bring
 //!   the kernel to them.
 //! * [`pod`] gives pods an address: [`pod::Routed`] implements [`k8s_core::seam::network::PodNetwork`].
-//!
+//! * [`routes`] leads to the pods of other nodes.
 //! * [`dns`] answers questions about the cluster's names, and passes on all others.
 //!
 //! Each works without the others, and all leave alone whatever tables, links and addresses they did not make.
@@ -14,6 +14,7 @@
 pub mod dns;
 pub mod pod;
 pub mod proxy;
+pub mod routes;
 
 mod conntrack;
 mod netfilter;

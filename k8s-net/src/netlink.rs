@@ -3,21 +3,20 @@
 //! The kernel does the work within the `send`, so there is nothing to wait for and no task to run. A socket belongs
 //! to the network namespace it was opened in, whichever thread uses it later.
 
-use std::{io, net::IpAddr, os::fd::RawFd};
+mod request;
+
+pub(crate) use request::{End, Mac, Overlay, Request, Route};
+
+use std::{io, net::IpAddr};
 
 use ipnet::IpNet;
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
-    packet_core::{
-        NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-        NetlinkPayload,
-    },
+    LinkMessageBuilder, LinkUnspec,
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
-        link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage},
-        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
-        route::RouteScope,
+        link::{LinkAttribute, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType},
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -28,23 +27,6 @@ pub(crate) struct Netlink {
     sequence: u32,
 }
 
-/// One request: a message and how the kernel shall treat what exists.
-pub(crate) struct Request {
-    message: RouteNetlinkMessage,
-    flags: u16,
-    /// What is being done, for the error.
-    what: &'static str,
-}
-
-/// A hardware address.
-pub(crate) type Mac = [u8; 6];
-
-/// One end of a veth pair as it shall be.
-pub(crate) struct End<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) mac: Mac,
-}
-
 /// An existing link.
 pub(crate) struct Link {
     pub(crate) index: u32,
@@ -52,6 +34,19 @@ pub(crate) struct Link {
     pub(crate) peer: Option<u32>,
     /// What its maker wrote on it.
     pub(crate) alias: Option<String>,
+    /// Its hardware address; empty if it has none.
+    pub(crate) mac: Vec<u8>,
+}
+
+/// Where the kernel would send what goes to an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Towards {
+    /// Nowhere else: the address is this machine's.
+    Here,
+    /// Straight out of the link with this index.
+    OnLink(u32),
+    /// To a router.
+    Router,
 }
 
 impl Netlink {
@@ -65,6 +60,9 @@ impl Netlink {
 
     /// Sends all requests at once. All are tried; answers the first failure.
     pub(crate) fn run(&mut self, requests: Vec<Request>) -> io::Result<()> {
+        if requests.is_empty() {
+            return Ok(()); // The kernel takes no empty message.
+        }
         let names: Vec<_> = requests.iter().map(|request| request.what).collect();
         let first = self.sequence.wrapping_add(1);
         self.send(requests)?;
@@ -90,23 +88,62 @@ impl Netlink {
     pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
         let message = LinkMessageBuilder::<LinkUnspec>::new().name(name).build();
         let request = Request { message: RouteNetlinkMessage::GetLink(message), flags: 0, what: "look up the link" };
-        let sequence = self.sequence.wrapping_add(1);
-        self.send(vec![request])?;
-        let (mut found, mut acknowledged) = (None, None);
-        while acknowledged.is_none() {
-            for message in self.receive()?.into_iter().filter(|m| m.header.sequence_number == sequence) {
-                match message.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => found = Some(Link::read(&link)),
-                    NetlinkPayload::Error(answer) if answer.code.is_none() => acknowledged = Some(Ok(())),
-                    NetlinkPayload::Error(answer) => acknowledged = Some(Err(answer.to_io())),
-                    _ => {}
+        match self.ask(request) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(None),
+            answers => Ok(answers?.into_iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => Some(Link::read(&link)),
+                _ => None,
+            })),
+        }
+    }
+
+    /// The routes of the main table that were made under the number `protocol`.
+    pub(crate) fn routes(&mut self, protocol: u8) -> io::Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            for answer in self.ask(Request::all_routes(family))? {
+                if let RouteNetlinkMessage::NewRoute(route) = answer
+                    && route.header.protocol == RouteProtocol::from(protocol)
+                    && route.header.table == RouteHeader::RT_TABLE_MAIN
+                {
+                    routes.extend(read_route(&route));
                 }
             }
         }
-        match acknowledged {
-            Some(Err(error)) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(None),
-            Some(Err(error)) => Err(error),
-            _ => Ok(found),
+        Ok(routes)
+    }
+
+    /// Where the kernel would send what goes to `address`. An error if it knows no way.
+    pub(crate) fn towards(&mut self, address: IpAddr) -> io::Result<Towards> {
+        let answers = self.ask(Request::way(address)?)?;
+        let way = answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        });
+        let way = way.ok_or_else(|| io::Error::new(io::ErrorKind::NetworkUnreachable, "the kernel named no route"))?;
+        let routed = way.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
+        match (way.header.kind, output(&way)) {
+            (RouteType::Local, _) => Ok(Towards::Here),
+            (RouteType::Unicast, _) if routed => Ok(Towards::Router),
+            (RouteType::Unicast, Some(index)) => Ok(Towards::OnLink(index)),
+            (kind, _) => Err(io::Error::new(io::ErrorKind::NetworkUnreachable, format!("its route is {kind:?}"))),
+        }
+    }
+
+    /// Sends one request and answers what the kernel says to it.
+    fn ask(&mut self, request: Request) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let sequence = self.sequence.wrapping_add(1);
+        self.send(vec![request])?;
+        let mut answers = Vec::new();
+        loop {
+            for message in self.receive()?.into_iter().filter(|m| m.header.sequence_number == sequence) {
+                match message.payload {
+                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                    NetlinkPayload::Error(end) if end.code.is_some() => return Err(end.to_io()),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -146,152 +183,43 @@ impl Netlink {
 
 impl Link {
     fn read(message: &LinkMessage) -> Self {
-        let (mut peer, mut alias) = (None, None);
+        let mut link = Self { index: message.header.index, peer: None, alias: None, mac: Vec::new() };
         for attribute in &message.attributes {
             match attribute {
-                LinkAttribute::Link(index) => peer = Some(*index),
-                LinkAttribute::IfAlias(text) => alias = Some(text.clone()),
+                LinkAttribute::Link(index) => link.peer = Some(*index),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+                LinkAttribute::Address(mac) => link.mac.clone_from(mac),
                 _ => {}
             }
         }
-        Self { index: message.header.index, peer, alias }
+        link
     }
 }
 
-impl Request {
-    /// Creates a veth pair: `near` here and up, `far` in the namespace behind `netns` and still down, because the
-    /// kernel creates it first and a lone end cannot be up.
-    pub(crate) fn new_pair(near: &End<'_>, far: &End<'_>, netns: RawFd, mtu: u32) -> Self {
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(far.name)
-            .address(far.mac.to_vec())
-            .mtu(mtu)
-            .setns_by_fd(netns)
-            .build();
-        let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
-            .name(near.name)
-            .address(near.mac.to_vec())
-            .mtu(mtu)
-            .up()
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .build();
-        Self {
-            message: RouteNetlinkMessage::NewLink(message),
-            flags: NLM_F_CREATE | NLM_F_EXCL,
-            what: "create the veth pair",
+fn read_route(message: &RouteMessage) -> Option<Route> {
+    let (mut net, mut via) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => net = ip(to),
+            RouteAttribute::Gateway(gateway) => via = ip(gateway),
+            _ => {}
         }
     }
-
-    /// Removes a link; the other end of a pair goes with it.
-    pub(crate) fn delete_link(index: u32) -> Self {
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).build();
-        Self { message: RouteNetlinkMessage::DelLink(message), flags: 0, what: "delete the link" }
-    }
-
-    pub(crate) fn up(index: u32) -> Self {
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
-        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "bring the link up" }
-    }
-
-    /// Writes on a link whose it is. When a link is made the kernel does not listen to that.
-    pub(crate) fn mark(index: u32, alias: &str) -> Self {
-        let message = LinkMessageBuilder::<LinkUnspec>::new().index(index).alias(alias).build();
-        Self { message: RouteNetlinkMessage::SetLink(message), flags: 0, what: "mark the link" }
-    }
-
-    /// Gives a link one address, alone in its network.
-    pub(crate) fn address(index: u32, address: IpAddr) -> Self {
-        Self {
-            message: RouteNetlinkMessage::NewAddress(lone_address(index, address)),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-            what: "add the address",
-        }
-    }
-
-    /// Takes such an address from a link.
-    pub(crate) fn delete_address(index: u32, address: IpAddr) -> Self {
-        Self {
-            message: RouteNetlinkMessage::DelAddress(lone_address(index, address)),
-            flags: 0,
-            what: "remove the address",
-        }
-    }
-
-    /// Says once and for all which hardware address an address on the link has.
-    pub(crate) fn neighbour(index: u32, address: IpAddr, mac: Mac) -> Self {
-        let mut message = NeighbourMessage::default();
-        message.header.family = family(address);
-        message.header.ifindex = index;
-        message.header.state = NeighbourState::Permanent;
-        let destination = match address {
-            IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
-            IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
-        };
-        message.attributes =
-            vec![NeighbourAttribute::Destination(destination), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
-        Self {
-            message: RouteNetlinkMessage::NewNeighbour(message),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-            what: "add the neighbour",
-        }
-    }
-
-    /// Sends traffic for `net` into the link, from `source` when the node itself is the sender.
-    pub(crate) fn route(index: u32, net: IpNet, source: IpAddr) -> io::Result<Self> {
-        let route = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(net.network(), net.prefix_len())
-            .and_then(|route| route.pref_source(source))
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?
-            .output_interface(index)
-            .scope(if source.is_ipv4() { RouteScope::Link } else { RouteScope::Universe })
-            .build();
-        Ok(Self {
-            message: RouteNetlinkMessage::NewRoute(route),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-            what: "add a route",
-        })
-    }
-
-    /// Sends everything through `gateway`, which the link reaches although no prefix says so.
-    pub(crate) fn default_route(index: u32, gateway: IpAddr) -> io::Result<Self> {
-        let everywhere: IpAddr = match gateway {
-            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let route = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(everywhere, 0)
-            .and_then(|route| route.gateway(gateway))
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?
-            .output_interface(index)
-            .onlink()
-            .build();
-        Ok(Self {
-            message: RouteNetlinkMessage::NewRoute(route),
-            flags: NLM_F_CREATE | NLM_F_REPLACE,
-            what: "add the pod's default route",
-        })
-    }
+    let net = IpNet::new(net?, message.header.destination_prefix_length).ok()?;
+    Some(Route { net, via: via?, link: output(message)? })
 }
 
-fn lone_address(index: u32, address: IpAddr) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(address);
-    message.header.prefix_len = host_prefix(address);
-    message.header.index = index;
-    message.header.scope = AddressScope::Universe;
-    // Nobody else is on the link, so there are no duplicates to wait for.
-    message.header.flags = AddressHeaderFlags::Nodad;
-    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-    message
+fn output(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
     }
-}
-
-fn host_prefix(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }

@@ -53,6 +53,19 @@ pub struct NodeSettings {
     pub runtime_version: String,
 }
 
+/// What of a node changes while it runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// What the machine runs short of.
+    pub pressure: Pressure,
+    /// The images that are there.
+    pub images: &'a [ImageInfo],
+    /// What the pod network waits for, if it cannot connect pods.
+    pub network_waits: Option<&'a str>,
+    /// The networks that the node's pods have their addresses from, as far as the node knows.
+    pub pod_cidrs: &'a [String],
+}
+
 /// What the node can hold.
 pub fn capacity(machine: &Machine) -> BTreeMap<String, Quantity> {
     [
@@ -96,32 +109,41 @@ pub fn labels(settings: &NodeSettings, machine: &Machine) -> BTreeMap<String, St
     labels
 }
 
-/// The object to register.
-pub fn node(
-    settings: &NodeSettings,
-    machine: &Machine,
-    pressure: Pressure,
-    images: &[ImageInfo],
-    now: Timestamp,
-) -> Node {
-    let taints = (!settings.taints.is_empty()).then(|| settings.taints.clone());
+/// The object to register. A node whose pod network waits keeps pods away from the first moment.
+pub fn node(settings: &NodeSettings, machine: &Machine, sight: &Sight<'_>, now: Timestamp) -> Node {
+    let waits = sight.network_waits.map(|_| Taint {
+        key: "node.kubernetes.io/not-ready".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    });
+    let taints: Vec<Taint> = settings.taints.iter().cloned().chain(waits).collect();
+    let mut spec = NodeSpec { taints: (!taints.is_empty()).then_some(taints), ..NodeSpec::default() };
+    claim_networks(&mut spec, sight);
     Node {
         metadata: ObjectMeta {
             name: Some(settings.name.clone()),
             labels: Some(labels(settings, machine)),
             ..Default::default()
         },
-        spec: Some(NodeSpec { taints, ..Default::default() }),
-        status: Some(status(settings, machine, pressure, images, None, now)),
+        spec: Some(spec),
+        status: Some(status(settings, machine, sight, None, now)),
     }
+}
+
+/// Sets the node's own networks where none were given yet. Answers whether it did: they are never changed.
+pub fn claim_networks(spec: &mut NodeSpec, sight: &Sight<'_>) -> bool {
+    let is_free = spec.pod_cidr.is_none() && spec.pod_cidrs.as_ref().is_none_or(Vec::is_empty);
+    let Some(primary) = sight.pod_cidrs.first().filter(|_| is_free) else { return false };
+    spec.pod_cidr = Some(primary.clone());
+    spec.pod_cidrs = Some(sight.pod_cidrs.to_vec());
+    true
 }
 
 /// The status; `known` is what the object says now: conditions keep their times, and what others added is kept.
 pub fn status(
     settings: &NodeSettings,
     machine: &Machine,
-    pressure: Pressure,
-    images: &[ImageInfo],
+    sight: &Sight<'_>,
     known: Option<&NodeStatus>,
     now: Timestamp,
 ) -> NodeStatus {
@@ -130,11 +152,11 @@ pub fn status(
         addresses: Some(addresses(settings)),
         capacity: Some(amounts(base.capacity.clone(), capacity(machine))),
         allocatable: Some(amounts(base.allocatable.clone(), allocatable(machine))),
-        conditions: Some(conditions(pressure, base.conditions.as_deref().unwrap_or_default(), now)),
+        conditions: Some(conditions(sight, base.conditions.as_deref().unwrap_or_default(), now)),
         daemon_endpoints: (settings.port > 0)
             .then(|| NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: settings.port.into() }) }),
         node_info: Some(info(settings, machine)),
-        images: Some(images.iter().take(MAX_IMAGES).map(image).collect()),
+        images: Some(sight.images.iter().take(MAX_IMAGES).map(image).collect()),
         ..base
     }
 }
@@ -174,8 +196,12 @@ fn image(image: &ImageInfo) -> ContainerImage {
     ContainerImage { names: Some(names), size_bytes: i64::try_from(image.size_bytes).ok() }
 }
 
-fn conditions(pressure: Pressure, known: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
+fn conditions(sight: &Sight<'_>, known: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
     let now = Time(crate::status::seconds(now));
+    let pressure = sight.pressure;
+    let waits = sight.network_waits.map(|why| {
+        format!("container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:{why}")
+    });
     let own = [
         (
             "MemoryPressure",
@@ -198,7 +224,13 @@ fn conditions(pressure: Pressure, known: &[NodeCondition], now: Timestamp) -> Ve
             "kubelet has sufficient PID available",
             "kubelet has insufficient PID available",
         ),
-        ("Ready", true, ["", "KubeletReady"], "", "kubelet is posting ready status"),
+        (
+            "Ready",
+            waits.is_none(),
+            ["KubeletNotReady", "KubeletReady"],
+            waits.as_deref().unwrap_or_default(),
+            "kubelet is posting ready status",
+        ),
     ];
     let others = known.iter().filter(|condition| own.iter().all(|(kind, ..)| *kind != condition.type_)).cloned();
     let mut all: Vec<NodeCondition> = own
@@ -239,6 +271,10 @@ mod tests {
         Timestamp::from_second(1_767_225_600 + second).unwrap()
     }
 
+    fn sight(pressure: Pressure) -> Sight<'static> {
+        Sight { pressure, images: &[], network_waits: None, pod_cidrs: &[] }
+    }
+
     fn settings() -> NodeSettings {
         NodeSettings {
             name: "n1".into(),
@@ -253,7 +289,7 @@ mod tests {
     #[test]
     fn a_node_says_what_it_is() {
         let machine = Machine::simulated();
-        let node = node(&settings(), &machine, Pressure::default(), &[], at(0));
+        let node = node(&settings(), &machine, &sight(Pressure::default()), at(0));
         insta::assert_snapshot!(serde_json::to_string_pretty(&node).unwrap(), @r#"
     {
       "apiVersion": "v1",
@@ -364,11 +400,11 @@ mod tests {
     #[test]
     fn what_others_added_and_when_conditions_turned_is_kept() {
         let machine = Machine::simulated();
-        let mut known = status(&settings(), &machine, Pressure::default(), &[], None, at(0));
+        let mut known = status(&settings(), &machine, &sight(Pressure::default()), None, at(0));
         known.capacity.as_mut().unwrap().insert("example.com/gpu".into(), Text("3".into()));
         known.conditions.as_mut().unwrap().push(NodeCondition { type_: "Own".into(), ..Default::default() });
         let pressed = Pressure { memory: true, ..Pressure::default() };
-        let new = status(&settings(), &machine, pressed, &[], Some(&known), at(60));
+        let new = status(&settings(), &machine, &sight(pressed), Some(&known), at(60));
         assert_eq!(new.capacity.as_ref().unwrap()["example.com/gpu"].0, "3");
         let times: Vec<(String, i64, i64)> = new.conditions.as_ref().unwrap()[..4]
             .iter()
@@ -381,7 +417,28 @@ mod tests {
         assert_eq!(times[3], ("Ready".into(), 0, 60));
         assert_eq!(new.conditions.as_ref().unwrap()[4].type_, "Own");
         assert!(differs(&known, &new));
-        let later = status(&settings(), &machine, Pressure::default(), &[], Some(&known), at(90));
+        let later = status(&settings(), &machine, &sight(Pressure::default()), Some(&known), at(90));
         assert!(!differs(&known, &later), "a heartbeat alone is no news");
+    }
+
+    #[test]
+    fn a_node_without_a_pod_network_says_so_and_keeps_pods_away() {
+        let machine = Machine::simulated();
+        let waiting = Sight { network_waits: Some("no pod CIDR"), ..sight(Pressure::default()) };
+        let node = node(&settings(), &machine, &waiting, at(0));
+        let status = node.status.as_ref().unwrap();
+        let ready = &status.conditions.as_ref().unwrap()[3];
+        assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("KubeletNotReady")));
+        assert!(ready.message.as_ref().unwrap().ends_with("message:no pod CIDR"));
+        assert_eq!(node.spec.unwrap().taints.unwrap()[0].key, "node.kubernetes.io/not-ready");
+    }
+
+    #[test]
+    fn networks_are_claimed_once() {
+        let own = ["10.244.7.0/24".to_owned()];
+        let sight = Sight { pod_cidrs: &own, ..sight(Pressure::default()) };
+        let mut spec = node(&settings(), &Machine::simulated(), &sight, at(0)).spec.unwrap();
+        assert_eq!((spec.pod_cidr.as_deref(), spec.pod_cidrs.as_deref()), (Some("10.244.7.0/24"), Some(&own[..])));
+        assert!(!claim_networks(&mut spec, &sight), "what is there is kept");
     }
 }

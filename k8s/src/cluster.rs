@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_apiserver::{ApiServer, admission::Admission, auth::Authorizer};
-use k8s_controllers::start::{Controllers, Options as ControllerOptions};
+use k8s_controllers::start::{Controllers, NodeCidrs, Options as ControllerOptions};
 use k8s_core::{
     env::Env,
     registry::{Registry, ResourceInfo},
@@ -47,6 +47,8 @@ pub struct ClusterBuilder {
     hollow_nodes: usize,
     listen: Option<SocketAddr>,
     advertise: Option<IpAddr>,
+    serving_names: Vec<String>,
+    node_cidrs: Option<NodeCidrs>,
     wrap: Option<Wrap>,
 }
 
@@ -133,8 +135,7 @@ impl Cluster {
 
     /// A kubeconfig for the administrator, if the cluster listens.
     pub fn kubeconfig(&self) -> Option<Result<String, PkiError>> {
-        let server = format!("https://{}", self.address()?);
-        Some(self.credentials.kubeconfig(&server, identity::ADMIN, &[identity::MASTERS]))
+        Some(self.credentials.kubeconfig(&self.control_plane.url()?, identity::ADMIN, &[identity::MASTERS]))
     }
 
     /// Whether controllers and scheduler have seen everything and have nothing to do, now or within `horizon`.
@@ -232,9 +233,21 @@ impl ClusterBuilder {
         self
     }
 
-    /// The address that pods reach the API server at.
+    /// The address that pods and other machines reach the API server at.
     pub fn advertise(mut self, address: IpAddr) -> Self {
         self.advertise = Some(address);
+        self
+    }
+
+    /// Names and addresses that others know the API server by besides.
+    pub fn serving_names(mut self, names: Vec<String>) -> Self {
+        self.serving_names = names;
+        self
+    }
+
+    /// Gives nodes their pod CIDRs; by default nobody does, as simulated nodes need none.
+    pub fn node_cidrs(mut self, cidrs: NodeCidrs) -> Self {
+        self.node_cidrs = Some(cidrs);
         self
     }
 
@@ -270,6 +283,7 @@ impl ClusterBuilder {
             listen: self.listen,
             advertise: self.advertise,
             settings: ControlPlaneSettings::default(),
+            serving_names: self.serving_names,
         })
         .await?;
         let (api, wrap, of) = (control_plane.api.clone(), self.wrap.clone(), env.clone());
@@ -277,6 +291,7 @@ impl ClusterBuilder {
             move |name: &str, caller: Caller| Client::new(transport(&api, wrap.as_ref(), name, caller), of.clone());
         let mut options = ControllerOptions::all(control_plane.api.registry().clone());
         options.root_ca_pem = Some(credentials.ca_pem().to_owned());
+        options.node_cidrs = self.node_cidrs;
         if let Some(enabled) = self.controllers {
             options.enabled = enabled;
         }

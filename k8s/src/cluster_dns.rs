@@ -42,22 +42,22 @@ pub struct ClusterDnsOptions {
     pub cluster_ip: IpAddr,
     /// The cluster's domain.
     pub domain: String,
-    /// Where pods have their addresses.
-    pub pod_cidr: IpNet,
+    /// Where pods have their addresses, cluster-wide.
+    pub cluster_cidrs: Vec<IpNet>,
     /// The machine's `resolv.conf`: who is asked for all other names.
     pub resolv_conf: String,
 }
 
 impl ClusterDnsOptions {
-    /// The usual, for a node whose pods have these addresses.
-    pub fn new(node: &str, pod_cidr: IpNet, resolv_conf: String) -> Self {
+    /// The usual, on the address of a node whose pods have these addresses.
+    pub fn new(node: &str, pod_cidr: IpNet, cluster_cidrs: Vec<IpNet>, resolv_conf: String) -> Self {
         let address = gateway(&pod_cidr).unwrap_or(pod_cidr.addr());
         Self {
             node: node.to_owned(),
             listen: vec![SocketAddr::new(address, PORT), SocketAddr::new(address, 0)],
             cluster_ip: CLUSTER_IP,
             domain: DOMAIN.to_owned(),
-            pod_cidr,
+            cluster_cidrs,
             resolv_conf,
         }
     }
@@ -73,10 +73,10 @@ pub struct ClusterDns {
 impl ClusterDns {
     /// Starts the server. It waits for the address to listen on while the machine does not have it.
     pub async fn start(client: Client, env: &Env, options: ClusterDnsOptions) -> Result<Self, MachineError> {
-        let ClusterDnsOptions { node, listen, cluster_ip, domain, pod_cidr, resolv_conf } = options;
+        let ClusterDnsOptions { node, listen, cluster_ip, domain, cluster_cidrs, resolv_conf } = options;
         let zone = Zone::new(&domain).map_err(|error| MachineError(error.to_string()))?;
         let services: Option<IpNet> = SERVICE_CIDR.parse().ok();
-        let zone = zone.networks([pod_cidr].into_iter().chain(services).collect());
+        let zone = zone.networks(cluster_cidrs.into_iter().chain(services).collect());
         let failed = |why: io::Error| MachineError(format!("cluster DNS on {listen:?}: {why}"));
         let sockets = bind(env, &listen).await.map_err(failed)?;
         let address = sockets.address().map_err(failed)?;

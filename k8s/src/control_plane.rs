@@ -60,10 +60,12 @@ pub struct ControlPlaneOptions {
     pub encryption: Option<Encryption>,
     /// Where to listen, if at all.
     pub listen: Option<SocketAddr>,
-    /// The address that pods reach the API server at, if it listens.
+    /// The address that pods and other machines reach the API server at, if it listens.
     pub advertise: Option<IpAddr>,
     /// What else operators choose.
     pub settings: ControlPlaneSettings,
+    /// Names and addresses that others know the API server by besides: its certificate holds for them.
+    pub serving_names: Vec<String>,
 }
 
 /// What operators choose and embedders seldom do. The defaults are those of `kube-apiserver`.
@@ -118,6 +120,7 @@ pub struct ControlPlane {
     pub nodes: InProcessDialer,
     /// Where it listens.
     pub address: Option<SocketAddr>,
+    advertise: Option<IpAddr>,
     stop: CancellationToken,
     serving: Option<Task>,
     _pulse: Option<Task>,
@@ -183,9 +186,13 @@ impl ControlPlane {
         });
         let identity = match (settings.serving, address) {
             (Some(identity), _) => Some(identity),
-            (None, Some(address)) => {
-                Some(own_identity(&credentials, address, &settings.service_cidr, options.advertise)?)
-            }
+            (None, Some(address)) => Some(own_identity(
+                &credentials,
+                address,
+                &settings.service_cidr,
+                options.advertise,
+                &options.serving_names,
+            )?),
             (None, None) => None,
         };
         let mut authorities = credentials.ca_pem().to_owned();
@@ -202,7 +209,15 @@ impl ControlPlane {
         // Who embeds a server without a port asks the store themselves.
         let watched = serving.is_some().then(|| pulse::watch(pulse, env.clone(), store, api.cache().clone()));
         let _pulse = watched.map(|watching| env.spawn("store pulse", Box::pin(watching)));
-        Ok(Self { api, outer, nodes, address, stop, serving, _pulse })
+        Ok(Self { api, outer, nodes, address, advertise: options.advertise, stop, serving, _pulse })
+    }
+
+    /// Where clients reach it, if it listens: an address that its certificate holds for.
+    pub fn url(&self) -> Option<String> {
+        let address = self.address?;
+        let host =
+            if address.ip().is_unspecified() { self.advertise.unwrap_or([127, 0, 0, 1].into()) } else { address.ip() };
+        Some(format!("https://{}", SocketAddr::new(host, address.port())))
     }
 
     /// Stops accepting, ends watches, lets requests in flight finish.
@@ -220,12 +235,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ClusterError> {
     TcpListener::bind(address).await.map_err(|source| ClusterError::Listen { address, source })
 }
 
-/// A certificate of the cluster's authority for every address that the server is known by.
+/// A certificate of the cluster's authority for every address and name that the server is known by.
 fn own_identity(
     credentials: &Credentials,
     listening: SocketAddr,
     services: &IpNet,
     advertise: Option<IpAddr>,
+    names: &[String],
 ) -> Result<Identity, ClusterError> {
     // The first address of the range is that of the Service `kubernetes`.
     let service = services.hosts().next();
@@ -234,7 +250,7 @@ fn own_identity(
     let mut addresses: Vec<IpAddr> = [Some(local), service, listening, advertise].into_iter().flatten().collect();
     addresses.sort();
     addresses.dedup();
-    Ok(credentials.api_server(&addresses)?)
+    Ok(credentials.api_server(&addresses, names)?)
 }
 
 /// How the API server reaches nodes: those in this process by a call, others by HTTPS with its own certificate.

@@ -129,8 +129,8 @@ impl Credentials {
         &self.signing_key
     }
 
-    /// A certificate for the API server at these addresses, and at the names that pods know it by.
-    pub fn api_server(&self, addresses: &[IpAddr]) -> Result<Identity, PkiError> {
+    /// A certificate for the API server at these addresses and names, and at those that pods know it by.
+    pub fn api_server(&self, addresses: &[IpAddr], more: &[String]) -> Result<Identity, PkiError> {
         let names = [
             "localhost",
             "kubernetes",
@@ -139,7 +139,8 @@ impl Credentials {
             "kubernetes.default.svc.cluster.local",
         ];
         let names = names.iter().map(|name| (*name).to_owned());
-        let hosts: Vec<String> = names.chain(addresses.iter().map(IpAddr::to_string)).collect();
+        let hosts: Vec<String> =
+            names.chain(addresses.iter().map(IpAddr::to_string)).chain(more.iter().cloned()).collect();
         self.authority.issue_server("kube-apiserver", &hosts, self.env.now())
     }
 

@@ -1,5 +1,6 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
+mod network;
 mod requirements;
 
 use std::{
@@ -13,8 +14,9 @@ use std::{
 
 use ipnet::IpNet;
 use k8s_core::{
-    api::api::core::v1::Taint,
+    api::api::core::v1::{Node, Taint},
     env::{Env, Task},
+    seam::network::PodNetwork,
 };
 use k8s_net::{
     NftError,
@@ -23,6 +25,7 @@ use k8s_net::{
         self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError, ProxyMetrics, ServiceBackend,
         Userspace, UserspaceConfig,
     },
+    routes::{self, View},
 };
 use k8s_node::{
     agent::{Agent, ImageLimits, LogLimits},
@@ -33,38 +36,19 @@ use k8s_node::{
 };
 use k8s_reconcile::Client;
 
-pub use self::requirements::{check_kernel, check_privileges};
+pub use self::{
+    network::pod_cidrs,
+    requirements::{check_kernel, check_privileges},
+};
 
-/// Where pods get their addresses unless said otherwise.
-pub const DEFAULT_POD_CIDR: &str = "10.244.0.0/24";
+/// Where all pods of a cluster get their addresses unless said otherwise.
+pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
+/// Where the pods of the first node get theirs.
+pub const FIRST_POD_CIDR: &str = "10.244.0.0/24";
+/// How long the prefixes of nodes' pod CIDRs are, of IPv4 and of IPv6, unless said otherwise.
+pub const NODE_MASKS: [u8; 2] = [24, 64];
 /// The program that changes the kernel's packet rules.
 pub const NFT: &str = "/usr/sbin/nft";
-
-/// What makes this machine a node.
-pub struct MachineOptions {
-    /// The node's name.
-    pub name: String,
-    /// Everything of the node is kept below this folder.
-    pub folder: PathBuf,
-    /// Time, randomness, tasks.
-    pub env: Env,
-    /// How containers' shims are started: this program, with arguments that lead to `k8s_node::shim::main`.
-    pub shim: ShimCommand,
-    /// The addresses of the node's pods.
-    pub pod_cidr: IpNet,
-    /// The port of the node's own server.
-    pub port: u16,
-    /// How registries are spoken to.
-    pub registries: RegistrySettings,
-    /// How large the logs of containers may grow.
-    pub log_limits: LogLimits,
-    /// When images that nobody uses are removed.
-    pub image_limits: ImageLimits,
-    /// How pods resolve names.
-    pub dns: DnsSettings,
-    /// What the Node says beside what it finds out about the machine.
-    pub node: NodeOptions,
-}
 
 /// What an operator says of a Node.
 #[derive(Clone, Debug, Default)]
@@ -78,11 +62,6 @@ pub struct NodeOptions {
     /// What is kept from pods.
     pub reserved: Reserved,
 }
-
-/// Why this machine cannot be a node: one sentence that names what is missing.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct MachineError(pub String);
 
 /// How a node's service proxy leads traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,10 +94,47 @@ impl fmt::Display for ProxyMode {
     }
 }
 
+/// What makes this machine a node.
+pub struct MachineOptions {
+    /// The node's name.
+    pub name: String,
+    /// Everything of the node is kept below this folder.
+    pub folder: PathBuf,
+    /// Time, randomness, tasks.
+    pub env: Env,
+    /// How containers' shims are started: this program, with arguments that lead to `k8s_node::shim::main`.
+    pub shim: ShimCommand,
+    /// The addresses of the node's pods: one network for each address family. Empty: what its Node is given.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The addresses of all pods of the cluster. What leaves them has the node's address.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The addresses that others reach this machine at, primary first.
+    pub addresses: Vec<IpAddr>,
+    /// The port of the node's own server.
+    pub port: u16,
+    /// How registries are spoken to.
+    pub registries: RegistrySettings,
+    /// How large the logs of containers may grow.
+    pub log_limits: LogLimits,
+    /// When images that nobody uses are removed.
+    pub image_limits: ImageLimits,
+    /// How pods resolve names.
+    pub dns: DnsSettings,
+    /// What the Node says beside what it finds out about the machine.
+    pub node: NodeOptions,
+}
+
+/// Why this machine cannot be a node: one sentence that names what is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MachineError(pub String);
+
 /// The node, running. Dropping it stops the agent at once; containers run on either way.
 pub struct Machine {
     /// The agent.
     pub agent: Agent,
+    /// Waits for the Node's pod CIDRs, if they were not known at the start.
+    _network: Option<Task>,
 }
 
 /// The address that others reach this machine at: that of the interface with the default route.
@@ -135,26 +151,30 @@ pub fn node_address() -> IpAddr {
 impl Machine {
     /// Starts the agent with native containers and a routed pod network.
     pub async fn start(client: Client, options: MachineOptions) -> Result<Self, MachineError> {
-        let MachineOptions { name, folder, env, shim, pod_cidr, port, registries, log_limits, image_limits, dns, node } =
+        let MachineOptions { name, folder, env, shim, port, registries, log_limits, image_limits, dns, node, .. } =
             options;
         let failed = |error: &dyn std::fmt::Display| MachineError(error.to_string());
         let mut config = native_config(&folder, shim, env.clone());
         config.images = Some(Arc::new(Registries::new(env.clone(), registries)));
+        let network = RoutedConfig {
+            pod_cidrs: options.pod_cidrs,
+            cluster_cidrs: options.cluster_cidrs,
+            nft: NFT.into(),
+            state_dir: folder.join("network"),
+            ..RoutedConfig::default()
+        };
         // Opening reads the disk; the runtime's other threads go on meanwhile.
         let native = tokio::task::spawn_blocking(move || Native::open(config)).await;
         let native = native.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-        let mut network = RoutedConfig::new(pod_cidr, folder.join("network"));
-        network.nft = NFT.into();
-        let network = Routed::open(network).await.map_err(|error| failed(&error))?;
-        let address = node_address();
+        let (network, waiting) = open_network(&client, &env, &name, network).await?;
         let mut facts = node::Machine::detect(&folder);
         facts.max_pods = node.max_pods.unwrap_or(facts.max_pods);
         facts.reserved = node.reserved;
         let builder = Agent::builder(client, Arc::new(native), env, name)
-            .network(Arc::new(network))
+            .network(network)
             .traffic(Arc::new(NftablesTraffic::new(NftablesConfig::default().table)))
             .folder(folder.join("pods"))
-            .addresses(vec![address])
+            .addresses(options.addresses)
             .port(port)
             .machine(facts)
             .labels(node.labels)
@@ -163,13 +183,34 @@ impl Machine {
             .image_limits(image_limits)
             .dns(dns);
         let agent = builder.start().map_err(|error| failed(&error))?;
-        Ok(Self { agent })
+        Ok(Self { agent, _network: waiting })
     }
 
     /// Stops the agent in order; containers run on.
     pub async fn stop(self) {
         self.agent.stop().await;
     }
+}
+
+/// Opens the pod network if it is known which addresses it has; otherwise waits for the Node to say so, beside the agent.
+async fn open_network(
+    client: &Client,
+    env: &Env,
+    node: &str,
+    mut config: RoutedConfig,
+) -> Result<(Arc<dyn PodNetwork>, Option<Task>), MachineError> {
+    if config.pod_cidrs.is_empty()
+        && let Ok(Some(known)) = client.all::<Node>().find(node).await
+    {
+        config.pod_cidrs = pod_cidrs(&known);
+    }
+    if config.pod_cidrs.is_empty() {
+        let awaited = network::AwaitedNetwork::new();
+        let task = awaited.await_node(client.clone(), env, node, config);
+        return Ok((Arc::new(awaited), Some(task)));
+    }
+    let routed = Routed::open(config).await.map_err(|error| MachineError(error.to_string()))?;
+    Ok((Arc::new(routed), None))
 }
 
 /// The container runtime of the node in a folder. It knows no registries.
@@ -187,20 +228,17 @@ fn cgroup_prefix(folder: &Path) -> PathBuf {
 
 /// Starts the service proxy of a node. It runs until the task is dropped; rules of the kernel stay in force then, and what
 /// sockets of this process serve ends.
+///
+/// Node ports answer on `addresses`; without any, on those that the Node says.
 pub fn start_proxy(
     client: Client,
     env: &Env,
     node: &str,
-    pod_cidr: IpNet,
+    (cluster_cidrs, addresses): (Vec<IpNet>, Vec<IpAddr>),
     mode: ProxyMode,
     metrics: Arc<ProxyMetrics>,
 ) -> Task {
-    let view = NodeView {
-        name: node.to_owned(),
-        addresses: vec![node_address()],
-        pod_cidrs: vec![pod_cidr],
-        ..NodeView::default()
-    };
+    let view = NodeView { name: node.to_owned(), addresses, pod_cidrs: cluster_cidrs, ..NodeView::default() };
     let userspace = Userspace::new(env.clone(), UserspaceConfig::default());
     let run = async move {
         let mut proxy = match mode {
@@ -234,6 +272,14 @@ async fn retire(mut other: impl ServiceBackend) {
         }
         Err(error) => tracing::warn!(%error, "what an earlier service proxy left stays in force"),
     }
+}
+
+/// Starts to keep a node's routes to other nodes' pods. It runs until the task is dropped; the routes stay in force.
+///
+/// The client needs to see all Nodes, which a node's own identity does not: the service proxy's does.
+pub fn start_routes(client: Client, env: &Env, node: &str, cluster_cidrs: Vec<IpNet>) -> Task {
+    let view = View { node: node.to_owned(), cluster_cidrs };
+    env.spawn("node-routes", Box::pin(async move { routes::follow(&client, &view).await }))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use bins::{
     up::{host_name, read_resolv_conf},
 };
 use clap::Parser;
+use ipnet::IpNet;
 use k8s::{
     cluster_dns::{self, ClusterDns, ClusterDnsOptions},
     machine,
@@ -45,8 +46,11 @@ struct Arguments {
     #[arg(long, default_value = cluster_dns::DOMAIN, value_name = "DOMAIN")]
     cluster_domain: String,
     /// The addresses of the node's pods
-    #[arg(long, default_value = machine::DEFAULT_POD_CIDR, value_name = "CIDR")]
-    pod_cidr: String,
+    #[arg(long, default_value = machine::FIRST_POD_CIDR, value_name = "CIDR")]
+    pod_cidr: IpNet,
+    /// The addresses of all pods of the cluster, whose names are looked up by address
+    #[arg(long, default_value = machine::CLUSTER_CIDR, value_delimiter = ',', value_name = "CIDRS")]
+    cluster_cidr: Vec<IpNet>,
     /// Names the resolvers that are asked for all other names
     #[arg(long, default_value = "/etc/resolv.conf", value_name = "FILE")]
     resolv_conf: PathBuf,
@@ -65,9 +69,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (client, ..) =
         arguments.reach.of("cluster-dns", ClientConnection::default()).client(&env, &Metrics::default())?;
     let resolv_conf = read_resolv_conf(&arguments.resolv_conf)?;
-    let pod_cidr = arguments.pod_cidr.parse().map_err(|why| format!("--pod-cidr {}: {why}", arguments.pod_cidr))?;
     let node = arguments.hostname_override.unwrap_or_else(host_name);
-    let usual = ClusterDnsOptions::new(&node, pod_cidr, resolv_conf);
+    let usual = ClusterDnsOptions::new(&node, arguments.pod_cidr, arguments.cluster_cidr, resolv_conf);
     let address = arguments.bind_address.or(usual.listen.first().map(SocketAddr::ip));
     let listen = SocketAddr::new(address.ok_or("--pod-cidr has no address to listen on")?, arguments.port);
     let options = ClusterDnsOptions {

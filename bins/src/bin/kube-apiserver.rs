@@ -38,9 +38,12 @@ struct Arguments {
     /// The port to serve on
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
     secure_port: u16,
-    /// The address that pods reach this server at [default: this machine's]
+    /// The address that pods and other machines reach this server at [default: this machine's]
     #[arg(long, value_name = "IP")]
     advertise_address: Option<IpAddr>,
+    /// Another name or address that the server's certificate holds for; may be given several times
+    #[arg(long, value_name = "NAME_OR_IP")]
+    tls_san: Vec<String>,
     /// The keys that encrypt Secrets in the store, a line each: a name, a space, 32 bytes in base64. The first one
     /// encrypts, all of them decrypt [default: pki/encryption.key in the data folder, made when it is not there]
     #[arg(long, value_name = "FILE", group = "encryption")]
@@ -98,9 +101,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         listen: Some(SocketAddr::new(arguments.bind_address, arguments.secure_port)),
         advertise: Some(arguments.advertise_address.unwrap_or_else(machine::node_address)),
         settings,
+        serving_names: arguments.tls_san,
     })
     .await?;
-    let server = control_plane.address.map(|address| format!("https://{address}")).unwrap_or_default();
+    let server = control_plane.url().unwrap_or_default();
     let dns = format!("system:serviceaccount:kube-system:{}", identity::DNS_ACCOUNT);
     let users: [(&str, &str, &[&str]); 5] = [
         ("controller-manager", identity::CONTROLLER_MANAGER, &[]),

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use bins::{
@@ -15,9 +16,15 @@ use bins::{
     serving::{Metrics, ServingArguments, read_flag},
 };
 use clap::{Args, Parser};
+use ipnet::IpNet;
 use k8s::{
-    controllers::start::{self, Controllers, Options},
+    controllers::{
+        node_ipam::Range,
+        node_lifecycle::plan::Graces,
+        start::{self, Controllers, NodeCidrs, Options},
+    },
     core::registry::Registry,
+    machine,
     reconcile::Client,
     service_account::ServiceAccountTransport,
     wire::{env::System, health::Health, serve::CancellationToken},
@@ -44,6 +51,8 @@ struct Arguments {
     use_service_account_credentials: String,
     #[command(flatten)]
     concurrency: Concurrency,
+    #[command(flatten)]
+    nodes: NodeArguments,
     #[command(flatten)]
     serving: ServingArguments,
     /// The port for health and metrics; 0 for none
@@ -146,6 +155,69 @@ const REFUSED: &[Refused] = &[
     ("logging-format", "the log is text on standard error"),
     ("show-hidden-metrics-for-version", "no metric is hidden"),
 ];
+/// What nodes are given, and how long they may be silent.
+#[derive(Args)]
+struct NodeArguments {
+    /// Whether nodes are given their pod CIDRs
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    allocate_node_cidrs: bool,
+    /// The addresses of all pods of the cluster: one range for each address family
+    #[arg(long, default_value = machine::CLUSTER_CIDR, value_delimiter = ',', value_name = "CIDRS")]
+    cluster_cidr: Vec<IpNet>,
+    /// The prefix length of a node's pod CIDR [default: 24 for IPv4, 64 for IPv6]
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["node_cidr_mask_size_ipv4", "node_cidr_mask_size_ipv6"])]
+    node_cidr_mask_size: Option<u8>,
+    /// The same for IPv4 only
+    #[arg(long, value_name = "BITS")]
+    node_cidr_mask_size_ipv4: Option<u8>,
+    /// The same for IPv6 only
+    #[arg(long, value_name = "BITS")]
+    node_cidr_mask_size_ipv6: Option<u8>,
+    /// How long a node may be silent before it counts as unreachable, such as 50s
+    #[arg(long, default_value = "50s", value_name = "DURATION", value_parser = duration)]
+    node_monitor_grace_period: Duration,
+    /// The same for a node that never said anything
+    #[arg(long, default_value = "1m0s", value_name = "DURATION", value_parser = duration)]
+    node_startup_grace_period: Duration,
+}
+
+impl NodeArguments {
+    fn cidrs(&self) -> Result<Option<NodeCidrs>, Failure> {
+        if !self.allocate_node_cidrs {
+            return Ok(None);
+        }
+        let ranges = self.cluster_cidr.iter().map(|net| {
+            let (of_family, usual) = match net {
+                IpNet::V4(_) => (self.node_cidr_mask_size_ipv4, machine::NODE_MASKS[0]),
+                IpNet::V6(_) => (self.node_cidr_mask_size_ipv6, machine::NODE_MASKS[1]),
+            };
+            let prefix = self.node_cidr_mask_size.or(of_family).unwrap_or(usual);
+            Range::new(*net, prefix).map_err(|why| format!("--cluster-cidr, --node-cidr-mask-size: {why}"))
+        });
+        Ok(Some(NodeCidrs { ranges: ranges.collect::<Result<_, _>>()?, reserved: Vec::new() }))
+    }
+}
+
+/// A duration as upstream's flags have them: numbers with units, largest first.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a duration such as 50s or 1m30s".to_owned();
+    let (mut rest, mut sum) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u32 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let one = match &rest[digits..unit] {
+            "h" => Duration::from_secs(3600),
+            "m" => Duration::from_secs(60),
+            "s" => Duration::from_secs(1),
+            "ms" => Duration::from_millis(1),
+            _ => return Err(wrong()),
+        };
+        sum += one * number;
+        rest = &rest[unit..];
+    }
+    if sum.is_zero() { Err(wrong()) } else { Ok(sum) }
+}
 
 fn main() -> ExitCode {
     match program::parse::<Arguments>(REFUSED) {
@@ -161,6 +233,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     options.workers = arguments.concurrency.workers();
     options.root_ca_pem =
         arguments.root_ca_file.as_deref().map(|path| read_flag("--root-ca-file", path)).transpose()?;
+    options.node_cidrs = arguments.nodes.cidrs()?;
+    options.graces = Graces {
+        monitor: arguments.nodes.node_monitor_grace_period,
+        startup: arguments.nodes.node_startup_grace_period,
+    };
     let election = arguments.leadership.election("kube-controller-manager", &env)?;
     let (metrics, stop) = (Metrics::default(), CancellationToken::new());
     let reach = arguments.reach.of("kube-controller-manager", ClientConnection::default());

@@ -1,4 +1,4 @@
-//! The service proxy as a program of its own.
+//! The service proxy as a program of its own, and the routes between nodes: it may see all Nodes.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -11,13 +11,14 @@ use bins::{
     up::host_name,
 };
 use clap::Parser;
+use ipnet::IpNet;
 use k8s::{
     machine::{self, ProxyMode},
     net::proxy::ProxyMetrics,
     wire::{env::System, health::Health, serve::CancellationToken},
 };
 
-/// Leads traffic for services to their pods.
+/// Leads traffic for services to their pods, and traffic for pods of other nodes to these.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -29,9 +30,12 @@ struct Arguments {
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
-    /// Where pods live, cluster-wide [default: 10.244.0.0/24]
-    #[arg(long, value_name = "CIDR")]
-    cluster_cidr: Option<String>,
+    /// The addresses of all pods of the cluster [default: 10.244.0.0/16]
+    #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
+    cluster_cidr: Vec<IpNet>,
+    /// Whether to keep this machine's routes to the pods of other nodes; with a network add-on, say false
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    node_routes: bool,
     /// How traffic is led: `nftables` by rules of the kernel; `userspace` by sockets of this process, which needs no
     /// privileges for node ports [default: nftables]
     #[arg(long, value_name = "MODE")]
@@ -93,9 +97,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let of_file = file.mode.as_deref().filter(|mode| !mode.is_empty()).map(str::parse).transpose();
     let of_file = of_file.map_err(|why: String| format!("mode of the configuration: {why}"))?;
     let mode: ProxyMode = arguments.proxy_mode.or(of_file).unwrap_or_default();
-    let cidr = arguments.cluster_cidr.or(file.cluster_cidr).filter(|cidr| !cidr.is_empty());
-    let cidr = cidr.unwrap_or_else(|| machine::DEFAULT_POD_CIDR.to_owned());
-    let cidr = cidr.parse().map_err(|why| format!("--cluster-cidr {cidr}: {why}"))?;
+    let cidrs = match file.cluster_cidr.filter(|cidrs| arguments.cluster_cidr.is_empty() && !cidrs.is_empty()) {
+        Some(cidrs) => read_cidrs(&cidrs)?,
+        None if arguments.cluster_cidr.is_empty() => read_cidrs(machine::CLUSTER_CIDR)?,
+        None => arguments.cluster_cidr,
+    };
     let health = address("healthz", arguments.healthz_bind_address.or(file.healthz_bind_address), "0.0.0.0:10256")?;
     let numbers = address("metrics", arguments.metrics_bind_address.or(file.metrics_bind_address), "127.0.0.1:10249")?;
     let name = arguments.hostname_override.or(file.hostname_override).filter(|name| !name.is_empty());
@@ -119,11 +125,21 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             ports.push(port.open(&env, address, None, &stop).await?);
         }
     }
-    let proxy = machine::start_proxy(client, &env, &name, cidr, mode, counted);
+    let routed = client.clone();
+    let routes = arguments.node_routes.then(|| machine::start_routes(routed, &env, &name, cidrs.clone()));
+    let proxy = machine::start_proxy(client, &env, &name, (cidrs, Vec::new()), mode, counted);
     Progress::default().done(format_args!("kube-proxy for node {name} started"));
     stop_signal().await?;
     proxy.stop().await;
+    if let Some(routes) = routes {
+        routes.stop().await;
+    }
     Ok(())
+}
+
+fn read_cidrs(text: &str) -> Result<Vec<IpNet>, Failure> {
+    let read = text.split(',').map(|cidr| cidr.parse().map_err(|why| format!("cluster CIDR {cidr}: {why}").into()));
+    read.collect()
 }
 
 /// An address with its port; a bare address has the usual port.

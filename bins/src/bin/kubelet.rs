@@ -18,6 +18,7 @@ use bins::{
     up::{SHIM, host_name, read_resolv_conf, shim},
 };
 use clap::Parser;
+use ipnet::IpNet;
 use k8s::{
     cluster_dns,
     core::{api::api::core::v1::Taint, env::Env, quantity::Quantity},
@@ -71,9 +72,15 @@ struct Arguments {
     /// The health port, without TLS; 0 for none [default: 10248]
     #[arg(long, value_name = "PORT")]
     healthz_port: Option<u16>,
-    /// The addresses of the node's pods [default: 10.244.0.0/24]
-    #[arg(long, value_name = "CIDR")]
-    pod_cidr: Option<String>,
+    /// The address that others reach this machine at [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    node_ip: Option<IpAddr>,
+    /// The addresses of the node's pods [default: those that its Node is given]
+    #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
+    pod_cidr: Vec<IpNet>,
+    /// The addresses of all pods of the cluster: pods' packets to others have the node's address
+    #[arg(long, default_value = machine::CLUSTER_CIDR, value_delimiter = ',', value_name = "CIDRS")]
+    cluster_cidr: Vec<IpNet>,
     /// Labels of the Node besides the usual ones
     #[arg(long, value_delimiter = ',', value_name = "NAME=VALUE", value_parser = label)]
     node_labels: Vec<(String, String)>,
@@ -280,7 +287,13 @@ impl Arguments {
     }
 
     /// The certificate to serve with: the one that is given, or one made here.
-    fn serving(&mut self, file: &KubeletConfiguration, name: &str, env: &Env) -> Result<Identity, Failure> {
+    fn serving(
+        &mut self,
+        file: &KubeletConfiguration,
+        name: &str,
+        node_ip: IpAddr,
+        env: &Env,
+    ) -> Result<Identity, Failure> {
         let tls = &mut self.tls;
         tls.tls_cert_file = tls.tls_cert_file.take().or_else(|| file.tls_cert_file.clone());
         tls.tls_private_key_file = tls.tls_private_key_file.take().or_else(|| file.tls_private_key_file.clone());
@@ -288,7 +301,7 @@ impl Arguments {
             return Ok(identity);
         }
         let own = Authority::generate(&format!("{name}-ca"), env.now())?;
-        Ok(own.issue_server(name, &[name.to_owned(), machine::node_address().to_string()], env.now())?)
+        Ok(own.issue_server(name, &[name.to_owned(), node_ip.to_string()], env.now())?)
     }
 }
 
@@ -305,21 +318,30 @@ async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let progress = Progress::default();
     let (env, metrics, stop) = (System::current(), Metrics::default(), CancellationToken::new());
     let name = arguments.hostname_override.take().unwrap_or_else(host_name);
-    let serving = arguments.serving(&file, &name, &env)?;
+    let node_ip = arguments.node_ip.unwrap_or_else(machine::node_address);
+    let serving = arguments.serving(&file, &name, node_ip, &env)?;
     let tls = tls::server_from(&env, &serving, Some(&authorities), arguments.tls.tls_min_version)?;
     let reach = arguments.reach.of("kubelet", ClientConnection::default());
     let (client, ..) = reach.client(&env, &metrics)?;
     std::fs::create_dir_all(&arguments.root_dir)
         .map_err(|why| format!("--root-dir {}: {why}", arguments.root_dir.display()))?;
-    let pod_cidr = arguments.pod_cidr.or(file.pod_cidr).filter(|cidr| !cidr.is_empty());
-    let pod_cidr = pod_cidr.unwrap_or_else(|| machine::DEFAULT_POD_CIDR.to_owned());
+    let of_file = file.pod_cidr.filter(|cidrs| arguments.pod_cidr.is_empty() && !cidrs.is_empty());
+    let pod_cidrs = match of_file {
+        Some(cidrs) => {
+            let read = cidrs.split(',').map(|cidr| cidr.parse().map_err(|why| format!("podCIDR {cidr}: {why}")));
+            read.collect::<Result<_, _>>()?
+        }
+        None => arguments.pod_cidr,
+    };
     let port = arguments.port.or(file.port).unwrap_or(10250);
     let options = MachineOptions {
         name: name.clone(),
         folder: arguments.root_dir.canonicalize()?.join("node"),
         env: env.clone(),
         shim: shim()?,
-        pod_cidr: pod_cidr.parse().map_err(|why| format!("--pod-cidr {pod_cidr}: {why}"))?,
+        pod_cidrs,
+        cluster_cidrs: arguments.cluster_cidr,
+        addresses: vec![node_ip],
         port,
         registries: RegistrySettings { insecure: arguments.insecure_registry, ..RegistrySettings::default() },
         log_limits,

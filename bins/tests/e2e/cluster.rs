@@ -13,6 +13,7 @@ use k8s::node::image::archive::ImageBuilder;
 
 use super::{
     kubectl::{Kubectl, eventually},
+    lan::Host,
     machine::Machine,
 };
 
@@ -22,6 +23,8 @@ pub struct Cluster {
     pub folder: PathBuf,
     /// Where the API server listens.
     pub port: u16,
+    /// Where machines of its network reach it.
+    url: String,
     programs: Vec<Program>,
     logs: PathBuf,
     /// Where nodes keep their images, each the folder that `k8s image` is told.
@@ -35,9 +38,23 @@ struct Program {
     child: Child,
 }
 
+/// The program's path, by its name.
+macro_rules! program {
+    ($name:literal) => {
+        ($name, env!(concat!("CARGO_BIN_EXE_", $name)))
+    };
+}
+
 impl Program {
     fn start(name: &'static str, path: &'static str, arguments: Vec<String>, logs: &Path) -> Self {
-        let child = spawn(name, path, &arguments, logs);
+        let child = spawn(Command::new(path), &arguments, logs, name);
+        Self { name, path, arguments, child }
+    }
+
+    /// Starts it on another machine.
+    fn start_on(host: &Host, (name, path): (&'static str, &'static str), arguments: &[String], logs: &Path) -> Self {
+        let arguments = arguments.to_vec();
+        let child = spawn(host.command(path), &arguments, logs, &format!("{}-{name}", host.node));
         Self { name, path, arguments, child }
     }
 
@@ -51,10 +68,9 @@ impl Program {
     }
 }
 
-fn spawn(name: &str, path: &str, arguments: &[String], logs: &Path) -> Child {
+fn spawn(mut command: Command, arguments: &[String], logs: &Path, log: &str) -> Child {
     fs::create_dir_all(logs).unwrap();
-    let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).unwrap();
-    let mut command = Command::new(path);
+    let log = File::options().create(true).append(true).open(logs.join(format!("{log}.log"))).unwrap();
     command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
@@ -84,8 +100,8 @@ impl Cluster {
             words(&["up", "--data-dir", &folder.display().to_string(), "--secure-port", &port.to_string()]);
         arguments.extend(words(more));
         let program = Program::start("k8s", env!("CARGO_BIN_EXE_k8s"), arguments, &logs);
-        let nodes = vec![folder.clone()];
-        let cluster = Self { folder, port, programs: vec![program], logs, nodes };
+        let (nodes, url) = (vec![folder.clone()], format!("https://127.0.0.1:{port}"));
+        let cluster = Self { folder, port, url, programs: vec![program], logs, nodes };
         cluster.wait_until_ready();
         cluster
     }
@@ -97,8 +113,8 @@ impl Cluster {
         let data = folder.display().to_string();
         let arguments = words(&["--data-dir", &data, "--secure-port", &port.to_string()]);
         let server = Program::start("kube-apiserver", env!("CARGO_BIN_EXE_kube-apiserver"), arguments, &logs);
-        let nodes = vec![folder.join("node")];
-        let mut cluster = Self { folder, port, programs: vec![server], logs, nodes };
+        let (nodes, url) = (vec![folder.join("node")], format!("https://127.0.0.1:{port}"));
+        let mut cluster = Self { folder, port, url, programs: vec![server], logs, nodes };
         cluster.wait_until_ready();
         let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
         let node = cluster.node_kubeconfig(machine, "node-1");
@@ -142,7 +158,7 @@ impl Cluster {
     }
 
     /// Adds a node on this machine, with a pod network of its own: a `kubelet` as an operator would start it.
-    pub fn join(&mut self, machine: &Machine, node: &str, pod_cidr: &str) {
+    pub fn join_here(&mut self, machine: &Machine, node: &str, pod_cidr: &str) {
         let (kubeconfig, root) = (self.node_kubeconfig(machine, node), machine.folder(node));
         let arguments = [
             format!("--kubeconfig={}", kubeconfig.display()),
@@ -158,13 +174,61 @@ impl Cluster {
         self.nodes.push(root);
     }
 
+    /// The control plane and a node on the first machine of a network.
+    pub fn on(host: &Host, machine: &Machine) -> Self {
+        let (folder, logs, port) = (machine.folder("data"), machine.folder("logs"), 6443);
+        let data = folder.display().to_string();
+        let address = format!("--advertise-address={}", host.address);
+        let arguments = words(&["--data-dir", &data, "--bind-address=0.0.0.0", &address]);
+        let server = Program::start_on(host, program!("kube-apiserver"), &arguments, &logs);
+        let url = format!("https://{}:{port}", host.address);
+        let mut cluster = Self { folder, port, url, programs: vec![server], logs, nodes: Vec::new() };
+        cluster.wait_until_ready();
+        let config = |name: &str| format!("--kubeconfig={data}/{name}.kubeconfig");
+        // A node that is cut off is noticed sooner than usual: the test has no minute to wait.
+        let graces = "--node-monitor-grace-period=16s";
+        let manager = words(&[&config("controller-manager"), &format!("--root-ca-file={data}/pki/ca.crt"), graces]);
+        cluster.add(host, program!("kube-controller-manager"), &manager);
+        cluster.add(host, program!("kube-scheduler"), &words(&[&config("scheduler")]));
+        let name = format!("--hostname-override={}", host.node);
+        let resolv_conf = machine.folder("resolv.conf");
+        fs::write(&resolv_conf, "nameserver 192.0.2.53\n").unwrap();
+        let resolv_conf = format!("--resolv-conf={}", resolv_conf.display());
+        cluster.add(host, program!("cluster-dns"), &words(&[&config("dns"), &name, &resolv_conf]));
+        cluster.join(host, machine);
+        cluster
+    }
+
+    /// Makes a machine a node, by the commands that an operator would use.
+    pub fn join(&mut self, host: &Host, machine: &Machine) {
+        let data = self.folder.display().to_string();
+        let config = self.node_kubeconfig(machine, host.node);
+        let root = machine.folder(host.node).display().to_string();
+        let name = format!("--hostname-override={}", host.node);
+        let kubelet = words(&[
+            &format!("--kubeconfig={}", config.display()),
+            &name,
+            &format!("--node-ip={}", host.address),
+            &format!("--root-dir={root}"),
+            &format!("--client-ca-file={data}/pki/ca.crt"),
+            "--cluster-dns=10.96.0.10",
+        ]);
+        self.add(host, program!("kubelet"), &kubelet);
+        let proxy = words(&[&format!("--kubeconfig={data}/proxy.kubeconfig"), &name]);
+        self.add(host, program!("kube-proxy"), &proxy);
+        self.nodes.push(root.into());
+    }
+
+    fn add(&mut self, host: &Host, program: (&'static str, &'static str), arguments: &[String]) {
+        self.programs.push(Program::start_on(host, program, arguments, &self.logs));
+    }
+
     /// A kubeconfig for a node, made by the command that an operator would use.
     fn node_kubeconfig(&self, machine: &Machine, node: &str) -> PathBuf {
         let user = format!("system:node:{node}");
         let data = self.folder.display().to_string();
-        let server = format!("https://127.0.0.1:{}", self.port);
         let arguments =
-            ["kubeconfig", "--data-dir", &data, "--server", &server, "--user", &user, "--group", "system:nodes"];
+            ["kubeconfig", "--data-dir", &data, "--server", &self.url, "--user", &user, "--group", "system:nodes"];
         let output = machine.k8s(&arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let path = machine.folder("node.kubeconfig");
@@ -213,7 +277,7 @@ impl Cluster {
     /// Starts a program that was killed again, on the same folder.
     pub fn start_again(&mut self, name: &str) {
         let program = self.programs.iter_mut().find(|program| program.name == name).unwrap();
-        program.child = spawn(program.name, program.path, &program.arguments, &self.logs);
+        program.child = spawn(Command::new(program.path), &program.arguments, &self.logs, program.name);
         self.wait_until_ready();
     }
 

@@ -354,7 +354,7 @@ pub fn ask(address: &str, path: &str) -> Result<String, String> {
 }
 
 /// The host's pids of the web servers that run in containers.
-fn container_processes() -> BTreeSet<i32> {
+pub fn container_processes() -> BTreeSet<i32> {
     let pids =
         std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_web = |pid: &i32| {

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use k8s_apiserver::{
     ApiServer,
     auth::{Authenticator, Credentials},
-    outer::{Answers, Outer, Parts},
+    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
 };
 use k8s_core::{
     env::Env,
@@ -45,6 +45,7 @@ pub fn outer(server: &ApiServer, env: Env) -> Outer {
         authenticator: Arc::new(Anybody),
         authorizer: server.authorizer().clone(),
         answers: Answers::default(),
+        request_timeout: REQUEST_TIMEOUT,
     })
 }
 

@@ -12,10 +12,22 @@ use k8s_core::{
 
 use super::taints;
 
-/// How long a node may be silent: upstream's `--node-monitor-grace-period`.
-pub const GRACE: Duration = Duration::from_secs(50);
-/// How long a node that never said anything may be silent: upstream's `--node-startup-grace-period`.
-pub const STARTUP_GRACE: Duration = Duration::from_secs(60);
+/// How long a node may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Graces {
+    /// One that was ready once: upstream's `--node-monitor-grace-period`.
+    pub monitor: Duration,
+    /// One that never said anything: upstream's `--node-startup-grace-period`.
+    pub startup: Duration,
+}
+
+impl Default for Graces {
+    /// Upstream's: 50 and 60 seconds.
+    fn default() -> Self {
+        Self { monitor: Duration::from_secs(50), startup: Duration::from_secs(60) }
+    }
+}
+
 /// The conditions that a silent node can no longer vouch for.
 const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
@@ -42,8 +54,8 @@ pub struct Plan {
 }
 
 /// Plans for a node that has been silent for `silent`.
-pub fn plan(node: &Node, silent: Duration, eviction: Eviction, now: Timestamp) -> Plan {
-    let grace = if condition(node, "Ready").is_some() { GRACE } else { STARTUP_GRACE };
+pub fn plan(node: &Node, silent: Duration, graces: Graces, eviction: Eviction, now: Timestamp) -> Plan {
+    let grace = if condition(node, "Ready").is_some() { graces.monitor } else { graces.startup };
     if silent < grace {
         return Plan {
             conditions: None,
@@ -111,7 +123,7 @@ mod tests {
     }
 
     fn after(node: &Node, seconds: u64) -> Plan {
-        plan(node, Duration::from_secs(seconds), Eviction::Granted, now())
+        plan(node, Duration::from_secs(seconds), Graces::default(), Eviction::Granted, now())
     }
 
     #[test]

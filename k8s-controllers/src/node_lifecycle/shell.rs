@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 
 use super::{
     health::Health,
-    plan::{Eviction, condition, condition_status, plan},
+    plan::{Eviction, Graces, condition, condition_status, plan},
     taints::awaits_eviction,
     zones::{Change, Member, Zones},
 };
@@ -42,11 +42,11 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
 
 /// The node lifecycle controller, ready to start.
-pub fn controller(env: Env) -> Controller<NodeLifecycle> {
+pub fn controller(env: Env, graces: Graces) -> Controller<NodeLifecycle> {
     let (leases, nodes) = (Arc::new(Shared::new(env)), InformerScope::all());
     let (zones, shared) = (leases.clone(), leases.clone());
     let scope = InformerScope { namespace: LEASES.into(), ..InformerScope::all() };
-    Controller::new("node-controller", NodeLifecycle { shared })
+    Controller::new("node-controller", NodeLifecycle { shared, graces })
         .watches::<Lease>(scope, move |delta, _| leases.heard_lease(delta))
         .watches::<Node>(nodes, move |delta, nodes| zones.noted(delta, nodes))
         .watches::<Pod>(InformerScope::all(), |_, _| Vec::new())
@@ -138,6 +138,7 @@ fn member(node: &Arc<Object>) -> Option<Member> {
 /// Its reconciler.
 pub struct NodeLifecycle {
     shared: Arc<Shared>,
+    graces: Graces,
 }
 
 impl Reconciler for NodeLifecycle {
@@ -148,7 +149,7 @@ impl Reconciler for NodeLifecycle {
         let name = Text::from(node.name());
         let silent = self.shared.silence(&node, cx.now());
         let (eviction, turn) = self.turn(&node, &name);
-        let plan = plan(&node, silent, eviction, cx.now());
+        let plan = plan(&node, silent, self.graces, eviction, cx.now());
         if let Some(conditions) = plan.conditions {
             self.give_back(eviction, &node, &name);
             cx.set_status(&node, |node| node.status.get_or_insert_default().conditions = Some(conditions)).await?;

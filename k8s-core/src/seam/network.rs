@@ -1,7 +1,7 @@
 //! The pod network, as the node agent sees it.
 //!
 //! Called by `k8s-node` when a pod sandbox starts and stops; given by `k8s-net` (bridge and veth), or by nothing
-//! at all for simulated nodes. Follows the shape of the CNI's ADD, DEL and CHECK.
+//! at all for simulated nodes. Follows the shape of the CNI's ADD, DEL, CHECK and STATUS.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -23,6 +23,20 @@ pub trait PodNetwork: Send + Sync + 'static {
 
     /// The ids that hold addresses now, so that the agent can return what no pod uses any more.
     async fn attached(&self) -> Result<Vec<String>, NetworkError>;
+
+    /// Whether namespaces can be connected now; the error says what is waited for. Does not block. The CNI's STATUS.
+    fn status(&self) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
+    /// Resolves when [`PodNetwork::status`] is good. Cancel-safe.
+    async fn ready(&self) {}
+
+    /// The networks that pods get their addresses from, primary first, as a Node's `podCIDRs` has them. Empty while they
+    /// are not known, and where nobody else is told.
+    fn pod_cidrs(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What to connect.

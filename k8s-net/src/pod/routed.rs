@@ -45,18 +45,25 @@ pub struct RoutedConfig {
     pub nft: PathBuf,
 }
 
-impl RoutedConfig {
-    /// The usual: 1500 bytes, table `k8s-pods`, `nft` from the search path, nothing beyond this node in the cluster.
-    pub fn new(pod_cidr: IpNet, state_dir: impl Into<PathBuf>) -> Self {
+impl Default for RoutedConfig {
+    /// The usual: 1500 bytes, table `k8s-pods`, `nft` from the search path; no addresses and no directory yet.
+    fn default() -> Self {
         Self {
-            pod_cidrs: vec![pod_cidr],
+            pod_cidrs: Vec::new(),
             cluster_cidrs: Vec::new(),
             service_cidrs: Vec::new(),
             mtu: 1500,
             table: "k8s-pods".into(),
-            state_dir: state_dir.into(),
+            state_dir: PathBuf::new(),
             nft: "nft".into(),
         }
+    }
+}
+
+impl RoutedConfig {
+    /// The usual for one network, with nothing beyond this node in the cluster.
+    pub fn new(pod_cidr: IpNet, state_dir: impl Into<PathBuf>) -> Self {
+        Self { pod_cidrs: vec![pod_cidr], state_dir: state_dir.into(), ..Self::default() }
     }
 }
 
@@ -181,6 +188,10 @@ impl PodNetwork for Routed {
 
     async fn attached(&self) -> Result<Vec<String>, NetworkError> {
         Ok(self.state.lock().await.leases.iter().map(|(id, _)| id.clone()).collect())
+    }
+
+    fn pod_cidrs(&self) -> Vec<String> {
+        self.config.pod_cidrs.iter().map(|net| net.trunc().to_string()).collect()
     }
 }
 

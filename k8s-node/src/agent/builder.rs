@@ -253,6 +253,7 @@ impl AgentBuilder {
             settings: self.settings,
             machine,
             runtime: self.runtime,
+            network: self.network,
             pressure,
             labels: Arc::new(move |labels| {
                 if let Some(shared) = told.upgrade() {

@@ -12,12 +12,13 @@ use k8s_core::{
     },
     env::Env,
     resource::{Draft, Stored},
+    seam::network::PodNetwork,
     status::ApiResult,
 };
 use k8s_reconcile::Client;
 
-use super::{Machine, NodeSettings, Pressure, differs, labels, node, status};
-use crate::runtime::{ImageInfo, PodRuntime};
+use super::{Machine, NodeSettings, Pressure, Sight, claim_networks, differs, labels, node, status};
+use crate::runtime::PodRuntime;
 
 /// Where leases of nodes live.
 const LEASES: &str = "kube-node-lease";
@@ -38,6 +39,8 @@ pub(crate) struct Keeper {
     pub settings: NodeSettings,
     pub machine: Machine,
     pub runtime: Arc<dyn PodRuntime>,
+    /// Says what it waits for, and which addresses pods have.
+    pub network: Arc<dyn PodNetwork>,
     /// Measures what the machine runs short of.
     pub pressure: Arc<dyn Fn() -> Pressure + Send + Sync>,
     /// Told the labels whenever the object was read.
@@ -49,6 +52,7 @@ impl Keeper {
     pub async fn keep_status(self: Arc<Self>) {
         let mut written: Option<Duration> = None;
         loop {
+            let is_connected = self.network.status().is_ok();
             let wait = match self.look(written).await {
                 Ok(true) => {
                     written = Some(self.env.monotonic());
@@ -60,7 +64,17 @@ impl Keeper {
                     RETRY
                 }
             };
-            self.env.sleep(self.env.jitter(wait, 0.04)).await;
+            let rest = self.env.sleep(self.env.jitter(wait, 0.04));
+            if is_connected {
+                rest.await;
+                continue;
+            }
+            // A node that waits for its pod network says at once that it waits no more.
+            tokio::select! {
+                biased;
+                () = self.network.ready() => {}
+                () = rest => {}
+            }
         }
     }
 
@@ -70,48 +84,55 @@ impl Keeper {
         let images = self.runtime.images().await.unwrap_or_default();
         let pressure = (self.pressure)();
         let found = self.client.all::<Node>().find(&self.settings.name).await?;
-        if !self.is_due(written, found.as_ref(), pressure, &images) {
+        let pod_cidrs = self.network.pod_cidrs();
+        let waits = self.network_waits(found.as_ref(), &pod_cidrs);
+        let sight = Sight { pressure, images: &images, network_waits: waits.as_deref(), pod_cidrs: &pod_cidrs };
+        if !self.is_due(written, found.as_ref(), &sight) {
             return Ok(false);
         }
-        self.report(found, pressure, &images).await?;
+        self.report(found, &sight).await?;
         Ok(true)
     }
 
-    fn is_due(
-        &self,
-        written: Option<Duration>,
-        found: Option<&Stored<Node>>,
-        pressure: Pressure,
-        images: &[ImageInfo],
-    ) -> bool {
+    /// Why no pod can be connected: the network's own reason, or that the cluster routes other addresses here.
+    fn network_waits(&self, found: Option<&Stored<Node>>, own: &[String]) -> Option<String> {
+        if let Err(error) = self.network.status() {
+            return Some(error.message);
+        }
+        let given = found?.spec.as_ref()?.pod_cidrs.as_deref().filter(|given| !given.is_empty() && !own.is_empty())?;
+        (given != own).then(|| format!("the Node's pod CIDR is {}, but pods have addresses of {}", given[0], own[0]))
+    }
+
+    fn is_due(&self, written: Option<Duration>, found: Option<&Stored<Node>>, sight: &Sight<'_>) -> bool {
         let (Some(written), Some(found)) = (written, found) else { return true };
         let known = found.status.as_ref();
-        let wanted = status(&self.settings, &self.machine, pressure, images, known, self.env.now());
+        let wanted = status(&self.settings, &self.machine, sight, known, self.env.now());
         self.env.monotonic().saturating_sub(written) >= REPORT || known.is_none_or(|known| differs(known, &wanted))
     }
 
     /// Writes the object, making it if there is none.
-    async fn report(&self, found: Option<Stored<Node>>, pressure: Pressure, images: &[ImageInfo]) -> ApiResult<()> {
+    async fn report(&self, found: Option<Stored<Node>>, sight: &Sight<'_>) -> ApiResult<()> {
         let nodes = self.client.all::<Node>();
         let found = match found {
-            Some(known) => self.adopt(known).await?,
-            None => nodes.create(node(&self.settings, &self.machine, pressure, images, self.env.now())).await?,
+            Some(known) => self.adopt(known, sight).await?,
+            None => nodes.create(node(&self.settings, &self.machine, sight, self.env.now())).await?,
         };
         (self.labels)(found.metadata.labels.clone().unwrap_or_default());
         let mut draft: Draft<Node> = found.draft();
         let known = found.status.as_ref();
-        draft.status = Some(status(&self.settings, &self.machine, pressure, images, known, self.env.now()));
+        draft.status = Some(status(&self.settings, &self.machine, sight, known, self.env.now()));
         nodes.update_status(draft).await.map(drop)
     }
 
-    /// Sets the node's own labels on an object that was there before.
-    async fn adopt(&self, known: Stored<Node>) -> ApiResult<Stored<Node>> {
+    /// Sets the node's own labels and networks on an object that was there before.
+    async fn adopt(&self, known: Stored<Node>, sight: &Sight<'_>) -> ApiResult<Stored<Node>> {
         let own = labels(&self.settings, &self.machine);
         let set = known.metadata.labels.clone().unwrap_or_default();
-        if own.iter().all(|(key, value)| set.get(key) == Some(value)) {
+        let mut draft = known.draft();
+        let claims = claim_networks(draft.spec.get_or_insert_default(), sight);
+        if !claims && own.iter().all(|(key, value)| set.get(key) == Some(value)) {
             return Ok(known);
         }
-        let mut draft = known.draft();
         draft.metadata.labels.get_or_insert_default().extend(own);
         self.client.all::<Node>().update(draft).await
     }
