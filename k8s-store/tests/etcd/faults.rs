@@ -14,7 +14,8 @@ use k8s_store::{Entry, Etcd, EtcdOptions, Page, Revision, Store, StoreError, Tra
 
 use super::{member::Member, time};
 
-const LIMIT: Duration = Duration::from_secs(50);
+/// Some ten seconds on an idle machine; writes that meet a stopped member wait for their limit each.
+const LIMIT: Duration = Duration::from_secs(150);
 
 fn options(members: &[Member]) -> EtcdOptions {
     let endpoints = members.iter().map(Member::endpoint);
