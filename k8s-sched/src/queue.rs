@@ -33,6 +33,8 @@ pub struct Attempt {
     /// Where in the history of changes the attempt began.
     began: u64,
     joined: u64,
+    /// Whether the attempt before this one failed for a reason that only time can mend.
+    failed: bool,
 }
 
 /// The queue.
@@ -118,7 +120,7 @@ impl PodQueue {
         }
         self.sequence += 1;
         let (attempts, joined) = attempts.unwrap_or((0, self.sequence));
-        self.activate(Attempt { pod, attempts, began: 0, joined });
+        self.activate(Attempt { pod, attempts, began: 0, joined, failed: false });
     }
 
     /// Forgets a pod.
@@ -127,12 +129,21 @@ impl PodQueue {
     }
 
     /// The next pod to try; it is no longer in the queue.
+    ///
+    /// Back-offs let others go first. When there are none, a pod that something woke is tried at once, as upstream does;
+    /// one whose attempt failed waits its time.
     pub fn pop(&mut self, now: Duration) -> Option<Attempt> {
         self.release(now);
-        let mut attempt = self.active.pop_first()?.attempt;
+        let first = self.active.pop_first().map(|ranked| ranked.attempt);
+        let mut attempt = first.or_else(|| self.pop_backing_off())?;
         self.places.remove(&attempt.pod.key);
         attempt.began = self.sequence;
         Some(attempt)
+    }
+
+    fn pop_backing_off(&mut self) -> Option<Attempt> {
+        let place = *self.back_off.iter().find(|(_, attempt)| !attempt.failed)?.0;
+        self.back_off.remove(&place)
     }
 
     /// When [`PodQueue::pop`] may have something that it has not now, if only time passes.
@@ -145,6 +156,7 @@ impl PodQueue {
     /// Puts a pod back that did not fit; it waits until one of `wakes_on` happens.
     pub fn unschedulable(&mut self, mut attempt: Attempt, wakes_on: Vec<ClusterChange>, now: Duration) {
         attempt.attempts += 1;
+        attempt.failed = false;
         let missed = wakes_on.iter().any(|change| self.changes.get(change).is_some_and(|at| *at > attempt.began));
         if missed {
             return self.delay(attempt, now);
@@ -166,6 +178,7 @@ impl PodQueue {
     /// Puts a pod back whose attempt failed for a reason that may pass by itself.
     pub fn retry(&mut self, mut attempt: Attempt, now: Duration) {
         attempt.attempts += 1;
+        attempt.failed = true;
         self.delay(attempt, now);
     }
 

@@ -11,6 +11,7 @@ use std::{
 use bins::{
     component::{ClientConnection, Leadership, Reach, run_leading},
     controller_names,
+    go_duration::GoDuration,
     program::{self, Failure, Refused, Verbosity},
     progress::Progress,
     serving::{Metrics, ServingArguments, read_flag},
@@ -174,10 +175,10 @@ struct NodeArguments {
     #[arg(long, value_name = "BITS")]
     node_cidr_mask_size_ipv6: Option<u8>,
     /// How long a node may be silent before it counts as unreachable, such as 50s
-    #[arg(long, default_value = "50s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "50s", value_name = "DURATION", value_parser = grace)]
     node_monitor_grace_period: Duration,
     /// The same for a node that never said anything
-    #[arg(long, default_value = "1m0s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "1m0s", value_name = "DURATION", value_parser = grace)]
     node_startup_grace_period: Duration,
 }
 
@@ -198,25 +199,10 @@ impl NodeArguments {
     }
 }
 
-/// A duration as upstream's flags have them: numbers with units, largest first.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a duration such as 50s or 1m30s".to_owned();
-    let (mut rest, mut sum) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u32 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        let one = match &rest[digits..unit] {
-            "h" => Duration::from_secs(3600),
-            "m" => Duration::from_secs(60),
-            "s" => Duration::from_secs(1),
-            "ms" => Duration::from_millis(1),
-            _ => return Err(wrong()),
-        };
-        sum += one * number;
-        rest = &rest[unit..];
-    }
-    if sum.is_zero() { Err(wrong()) } else { Ok(sum) }
+/// A duration that is longer than none: nobody is heard all the time.
+fn grace(text: &str) -> Result<Duration, String> {
+    let GoDuration(grace) = text.parse()?;
+    if grace.is_zero() { Err("must be longer than none".to_owned()) } else { Ok(grace) }
 }
 
 fn main() -> ExitCode {

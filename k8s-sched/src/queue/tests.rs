@@ -44,8 +44,25 @@ fn a_change_during_the_attempt_is_not_missed() {
     let attempt = queue.pop(Duration::ZERO).unwrap();
     queue.wake(ClusterChange::NodeAdded, Duration::ZERO);
     queue.unschedulable(attempt, vec![ClusterChange::NodeAdded], Duration::ZERO);
-    assert_eq!(queue.next_ready(), Some(INITIAL_BACK_OFF));
+    assert_eq!(queue.lengths(), [0, 1, 0, 0]);
     assert_eq!(names(&mut queue, 1), ["a"]);
+}
+
+#[test]
+fn a_back_off_lets_others_go_first_and_keeps_nobody_waiting_for_none() {
+    let mut queue = queue();
+    queue.set(pod("woken", 10));
+    let attempt = queue.pop(Duration::ZERO).unwrap();
+    queue.unschedulable(attempt, vec![ClusterChange::NodeAdded], Duration::ZERO);
+    queue.set(pod("other", 0));
+    queue.wake(ClusterChange::NodeAdded, Duration::ZERO);
+    assert_eq!(names(&mut queue, 0), ["other", "woken"], "the more important one backs off");
+    queue.set(pod("failed", 0));
+    let attempt = queue.pop(Duration::ZERO).unwrap();
+    queue.retry(attempt, Duration::ZERO);
+    assert!(names(&mut queue, 0).is_empty(), "what failed is given time");
+    assert_eq!(queue.next_ready(), Some(INITIAL_BACK_OFF));
+    assert_eq!(names(&mut queue, 1), ["failed"]);
 }
 
 #[test]
