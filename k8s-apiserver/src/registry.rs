@@ -22,6 +22,7 @@ mod status;
 mod time;
 mod token;
 mod update;
+mod view;
 
 pub(crate) use self::reviews::review;
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

@@ -178,6 +178,9 @@ impl Inner {
         let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings };
         let mut response = operation.run(body).await?;
         response.warnings.append(&mut operation.warnings);
+        if let Some(view) = operation.view() {
+            response.body = view.show_answer(response.body)?;
+        }
         Ok(response)
     }
 }

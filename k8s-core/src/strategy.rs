@@ -8,6 +8,7 @@ mod config;
 mod container;
 mod discovery;
 mod endpoints;
+mod event;
 mod limit_range;
 mod metadata;
 mod namespace;
@@ -87,7 +88,8 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("", "Namespace") => &namespace::Namespace,
         ("", "ConfigMap") => &config::ConfigMap,
         ("", "Secret") => &config::Secret,
-        ("", "Event") | ("events.k8s.io", "Event") => &simple::Event,
+        ("", "Event") => &event::Event,
+        ("events.k8s.io", "Event") => &event::NewEvent,
         ("", "Node") => &simple::Node,
         ("", "Endpoints") => &endpoints::Endpoints,
         ("", "LimitRange") => &limit_range::LimitRange,

@@ -18,7 +18,12 @@ impl Operation<'_> {
                 return Err(ApiError::bad_request(message));
             }
         }
-        Ok(Filter::new(self.target(), self.options()))
+        let Some(view) = self.view() else { return Ok(Filter::new(self.target(), self.options())) };
+        let mut options = self.options().clone();
+        for term in &mut options.field_selector.terms {
+            term.path = view.stored_path(&term.path).into_owned();
+        }
+        Ok(Filter::new(self.target(), &options))
     }
 
     /// Deletes every object that the selectors match, one after the other, and answers them as they were.

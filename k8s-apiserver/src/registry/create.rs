@@ -49,6 +49,7 @@ impl Operation<'_> {
     /// Creates the object in the body.
     pub async fn create(&mut self, mut doc: Doc) -> ApiResult<ApiResponse> {
         self.accept(&mut doc)?;
+        self.turn(&mut doc);
         let manager = self.manager(How::Update);
         let outcome = self.create_checked(doc, |new, this| {
             apply::track_update(None, new, &this.kind.schema, &manager);

@@ -1,6 +1,6 @@
 //! One request on its way through the registry: who asks what, of which kind, and what they are told beside the answer.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_core::{
     apply::{Manager, Operation as How},
@@ -13,6 +13,7 @@ use k8s_core::{
     structure::{self, Mode},
 };
 
+use super::view::View;
 use crate::{cache::KindCache, server::Inner};
 
 /// The longest name of a field manager that is derived from a user agent.
@@ -28,7 +29,7 @@ pub struct Operation<'a> {
     pub request: &'a ApiRequest,
     /// The kind, as it was named.
     pub info: &'a Arc<ResourceInfo>,
-    /// Its objects.
+    /// Its objects, in the form in which they are stored.
     pub kind: &'a Arc<KindCache>,
     /// What the caller will be told in warnings.
     pub warnings: Vec<String>,
@@ -102,9 +103,35 @@ impl Operation<'_> {
     /// Takes a body that must be of the kind: its type, its structure, and what the caller wants done about fields
     /// that the kind does not have.
     pub fn accept(&mut self, doc: &mut Doc) -> ApiResult<()> {
-        let kind = self.kind.clone();
+        let schema = self.schema();
         accept_type(doc, &self.info.resource(), &self.info.kind)?;
-        self.check(&kind.schema, doc, Mode::Whole)
+        self.check(&schema, doc, Mode::Whole)
+    }
+
+    /// How the kind, as it was named, differs from the one that is stored, if it does.
+    pub fn view(&self) -> Option<&'static View> {
+        View::of(self.info)
+    }
+
+    /// What objects of the kind, as it was named, look like.
+    pub fn schema(&self) -> Schema {
+        let of_view = self.view().and_then(|_| self.server.registry.schema(self.info));
+        of_view.unwrap_or_else(|| self.kind.schema.clone())
+    }
+
+    /// A stored document as the caller knows it.
+    pub fn shown<'d>(&self, doc: &'d Doc) -> Cow<'d, Doc> {
+        let Some(view) = self.view() else { return Cow::Borrowed(doc) };
+        let mut doc = doc.clone();
+        view.show(&mut doc);
+        Cow::Owned(doc)
+    }
+
+    /// Turns what the caller sent into the form in which it is stored.
+    pub fn turn(&self, doc: &mut Doc) {
+        if let Some(view) = self.view() {
+            view.store(doc);
+        }
     }
 
     /// Checks a document against a schema, and treats unknown and duplicate fields as the caller wants.

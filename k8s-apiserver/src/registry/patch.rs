@@ -26,16 +26,17 @@ impl Operation<'_> {
             return self.apply(patch, part).await;
         }
         let manager = self.manager(How::Update);
-        let schema = self.kind.schema.clone();
+        let (schema, stored) = (self.schema(), self.kind.schema.clone());
         let insists = names_revision(kind, &patch);
         let outcome = self
             .change(
                 part,
                 |base, this| {
-                    let mut new = patch::apply(kind, &patch, &base.doc, Some(&schema))?;
+                    let mut new = patch::apply(kind, &patch, &this.shown(&base.doc), Some(&schema))?;
                     this.check_identity(&new, &base.doc)?;
                     this.accept_patched(&mut new)?;
-                    defaulting::default(&schema, &mut new);
+                    this.turn(&mut new);
+                    defaulting::default(&stored, &mut new);
                     keep_identity(&mut new, &base.doc);
                     if !insists {
                         new.remove_at(&["metadata", "resourceVersion"]);
@@ -79,16 +80,17 @@ impl Operation<'_> {
             }
         }
         let (manager, force) = (self.applier(), self.options().force);
-        let schema = self.kind.schema.clone();
+        let (schema, stored) = (self.schema(), self.kind.schema.clone());
         let outcome = self
             .change(
                 part,
                 |base, this| {
-                    let live = Some(&base.doc);
-                    let mut new = apply::apply_configuration(live, &configuration, &schema, &manager, force)?;
+                    let live = this.shown(&base.doc);
+                    let mut new = apply::apply_configuration(Some(&live), &configuration, &schema, &manager, force)?;
                     this.check_identity(&new, &base.doc)?;
                     this.check(&schema, &mut new, Mode::Whole)?;
-                    defaulting::default(&schema, &mut new);
+                    this.turn(&mut new);
+                    defaulting::default(&stored, &mut new);
                     keep_identity(&mut new, &base.doc);
                     if metadata(&configuration, "resourceVersion").is_empty() {
                         new.remove_at(&["metadata", "resourceVersion"]);
@@ -108,8 +110,8 @@ impl Operation<'_> {
             }
         }
         accept_type(configuration, &self.info.resource(), &self.info.kind)?;
-        let kind = self.kind.clone();
-        self.check(&kind.schema, configuration, Mode::Partial)?;
+        let schema = self.schema();
+        self.check(&schema, configuration, Mode::Partial)?;
         self.check_place(configuration)?;
         configuration.set_at(&["metadata", "name"], self.target().name.clone().into());
         Ok(())
@@ -123,10 +125,11 @@ impl Operation<'_> {
             return Err(self.conflict(why));
         }
         let manager = self.applier();
-        let kind = self.kind.clone();
-        let mut new = apply::apply_configuration(None, configuration, &kind.schema, &manager, self.options().force)?;
+        let schema = self.schema();
+        let mut new = apply::apply_configuration(None, configuration, &schema, &manager, self.options().force)?;
         new.remove_at(&["metadata", "resourceVersion"]);
-        self.check(&kind.schema, &mut new, Mode::Whole)?;
+        self.check(&schema, &mut new, Mode::Whole)?;
+        self.turn(&mut new);
         self.create_checked(new, |_, _| Ok(())).await
     }
 }

@@ -58,6 +58,7 @@ impl Operation<'_> {
     /// Replaces the object (or its status) by the body.
     pub async fn update(&mut self, mut doc: Doc, part: Part) -> ApiResult<ApiResponse> {
         self.accept(&mut doc)?;
+        self.turn(&mut doc);
         self.check_place(&mut doc)?;
         let manager = self.manager(How::Update);
         let schema = self.kind.schema.clone();

@@ -4,6 +4,7 @@ mod bad_input;
 pub(crate) mod clock;
 mod crud;
 mod deletion;
+mod events;
 pub mod fixture;
 mod identity;
 mod limits;

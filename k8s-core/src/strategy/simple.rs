@@ -1,4 +1,4 @@
-//! Kinds with few rules of their own: nodes, leases, events, and those without any.
+//! Kinds with few rules of their own: nodes, leases, and those without any.
 
 use super::{Strategy, indexed, keep_all_but_status, list_at, metadata, pod_network, scheduling};
 use crate::{
@@ -101,45 +101,5 @@ impl Strategy for Lease {
 
     fn allows_unconditional_update(&self) -> bool {
         false
-    }
-}
-
-/// An Event of either group.
-pub(super) struct Event;
-
-impl Strategy for Event {
-    fn prepare_create(&self, _doc: &mut Doc) {}
-    fn prepare_update(&self, _new: &mut Doc, _old: &Doc) {}
-
-    fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
-        let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
-        let about = ["involvedObject", "regarding"].iter().find_map(|name| doc.get(name));
-        let namespace = about.map_or("", |about| about.str_at(&["namespace"]));
-        let own = doc.str_at(&["metadata", "namespace"]);
-        // Events about cluster-scoped objects live in `default`.
-        let fits = if namespace.is_empty() { matches!(own, "default" | "kube-system" | "") } else { namespace == own };
-        if !fits {
-            let detail = "does not match event.namespace";
-            errors.push(FieldError::invalid("involvedObject.namespace", namespace, detail));
-        }
-        errors
-    }
-
-    fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
-        const ABOUT: [&str; 7] = ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"];
-        if let Some(field) = path.strip_prefix("involvedObject.").or_else(|| path.strip_prefix("regarding.")) {
-            let about = doc.get("involvedObject").or_else(|| doc.get("regarding"));
-            let value = about.map_or("", |about| about.str_at(&[field]));
-            return ABOUT.contains(&field).then(|| value.to_owned());
-        }
-        match path {
-            "reason" | "reportingComponent" | "type" => metadata::text_field(doc, path),
-            "source" => {
-                let source = doc.str_at(&["source", "component"]);
-                let source = if source.is_empty() { doc.str_at(&["reportingComponent"]) } else { source };
-                Some(source.to_owned())
-            }
-            _ => metadata::field(doc, path),
-        }
     }
 }
