@@ -336,10 +336,9 @@ mod tests {
         let registry = Registry::builtin();
         let mut places: Vec<String> =
             registry.iter().filter(|info| info.is_stored()).map(|info| info.storage_prefix()).collect();
-        let count = places.len();
         places.sort();
-        places.dedup();
-        assert_eq!(places.len(), count);
+        let shared: Vec<_> = places.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].as_str()).collect();
+        assert_eq!(shared, ["/registry/events/"], "only Events have two names for one place");
     }
 
     #[test]
