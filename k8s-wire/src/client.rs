@@ -6,6 +6,7 @@ mod dial;
 mod kubeconfig;
 mod transport;
 mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -15,4 +16,5 @@ pub use self::{
     dial::{Dialer, HttpNodeDialer, HttpPodDialer},
     transport::HttpTransport,
     watch::events,
+    webhook::HttpWebhookCaller,
 };

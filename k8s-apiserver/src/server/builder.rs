@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use k8s_core::{
     env::Env,
     registry::Registry,
-    seam::node::{NodeDialer, PodDialer},
+    seam::{
+        node::{NodeDialer, PodDialer},
+        webhook::WebhookCaller,
+    },
     status::{ApiError, ApiResult},
 };
 use k8s_store::Store;
@@ -24,6 +27,7 @@ use crate::{
     cache::{Cache, consistency},
     registry::Ranges,
     storage::{Encrypted, Encryption},
+    webhook::Webhooks,
 };
 
 /// The parts of a server. What is not given has the default that is named.
@@ -36,6 +40,7 @@ pub struct ApiServerBuilder {
     admission: Vec<Arc<dyn Admission>>,
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
+    webhooks: Option<Arc<dyn WebhookCaller>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
@@ -56,6 +61,7 @@ impl ApiServerBuilder {
             admission: Vec::new(),
             dialer: None,
             pod_dialer: None,
+            webhooks: None,
             tokens: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
@@ -106,6 +112,12 @@ impl ApiServerBuilder {
     /// How pods are reached, for the proxy to them and to services. Without it, that answers 503.
     pub fn pod_dialer(mut self, dialer: Arc<dyn PodDialer>) -> Self {
         self.pod_dialer = Some(dialer);
+        self
+    }
+
+    /// How webhooks are called. Without it, whatever needs one fails.
+    pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
+        self.webhooks = Some(caller);
         self
     }
 
@@ -164,6 +176,7 @@ impl ApiServerBuilder {
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
+        let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
         let mut builtin = admission::builtin(&self.env, rbac.clone());
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
@@ -181,6 +194,7 @@ impl ApiServerBuilder {
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
+            webhooks,
             tokens: self.tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
