@@ -13,7 +13,7 @@ mod frames;
 mod metrics;
 mod negotiate;
 mod paths;
-mod protobuf;
+pub mod protobuf;
 mod table;
 mod watch;
 

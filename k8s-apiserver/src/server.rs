@@ -32,6 +32,7 @@ use crate::{
     outer::Door,
     registry::{Operation, Part, Ranges, review},
     storage::Encrypted,
+    webhook::Webhooks,
 };
 
 /// The API server, for callers that are known already. Cloning shares.
@@ -63,6 +64,8 @@ pub struct Inner {
     pub dialer: Option<Arc<dyn NodeDialer>>,
     /// How pods are reached.
     pub pod_dialer: Option<Arc<dyn PodDialer>>,
+    /// How webhooks are called.
+    pub webhooks: Arc<Webhooks>,
     /// Issues service account tokens; `None` where there are none.
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
@@ -105,6 +108,11 @@ impl ApiServer {
     /// The kinds that it knows.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.inner.registry
+    }
+
+    /// How webhooks are called, for parts around the server that call their own.
+    pub fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.inner.webhooks
     }
 
     /// The authorizer, for the outer service's paths that are no resource.

@@ -7,6 +7,7 @@ mod documents;
 mod kubeconfig;
 mod transport;
 mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -17,4 +18,5 @@ pub use self::{
     documents::{Documents, MAX_DOCUMENT_BYTES},
     transport::HttpTransport,
     watch::events,
+    webhook::HttpWebhookCaller,
 };

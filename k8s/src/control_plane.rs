@@ -25,7 +25,7 @@ use k8s_core::{
 use k8s_node::server::InProcessDialer;
 use k8s_store::Store;
 use k8s_wire::{
-    client::{Dialer, HttpNodeDialer, HttpPodDialer},
+    client::{Dialer, HttpNodeDialer, HttpPodDialer, HttpWebhookCaller},
     pki::{self, Identity},
     serve::{CancellationToken, Server},
     tls::{self, ServerTrust, TlsVersion},
@@ -139,7 +139,8 @@ impl ControlPlane {
             .bearer_tokens(authentication.bearer_tokens)
             .publish_authentication(authentication.published)
             .node_dialer(Arc::new(nodes.clone()))
-            .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?));
+            .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
+            .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
         let by_default = || credentials.encryption_keys().cloned().map(Encryption::of_secrets);
         if let Some(encryption) = options.encryption.or_else(by_default) {
             builder = builder.encryption(encryption);

@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use k8s_core::{
     env::Env,
     registry::Registry,
-    seam::node::{NodeDialer, PodDialer},
+    seam::{
+        node::{NodeDialer, PodDialer},
+        webhook::WebhookCaller,
+    },
     status::{ApiError, ApiResult},
 };
 use k8s_store::Store;
@@ -30,6 +33,7 @@ use crate::{
     cache::{Cache, consistency},
     registry::Ranges,
     storage::{Encrypted, Encryption},
+    webhook::Webhooks,
 };
 
 /// The parts of a server. What is not given has the default that is named.
@@ -42,6 +46,7 @@ pub struct ApiServerBuilder {
     admission: Vec<Arc<dyn Admission>>,
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
+    webhooks: Option<Arc<dyn WebhookCaller>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -64,6 +69,7 @@ impl ApiServerBuilder {
             admission: Vec::new(),
             dialer: None,
             pod_dialer: None,
+            webhooks: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -131,6 +137,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// How webhooks are called. Without it, whatever needs one fails.
+    pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
+        self.webhooks = Some(caller);
+        self
+    }
+
     /// What issues and reviews service account tokens. It follows what tokens are bound to. Without it, token requests
     /// answer 503.
     pub fn tokens(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
@@ -186,6 +198,7 @@ impl ApiServerBuilder {
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
+        let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
         let mut builtin = admission::builtin(&self.env, rbac.clone());
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
@@ -210,6 +223,7 @@ impl ApiServerBuilder {
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
+            webhooks,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
