@@ -126,6 +126,8 @@ impl Api {
             inner: Arc::new(server.clone()),
             catalog: Arc::new(server.registry().clone()),
             authenticator: Arc::new(Chain(authenticators)),
+            front_proxy: None,
+            anonymous: Default::default(),
             authorizer: server.authorizer().clone(),
             answers: Answers { issuer: Some(tokens), ..Answers::default() },
             request_timeout: REQUEST_TIMEOUT,
