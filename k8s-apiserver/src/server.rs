@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 pub use self::builder::ApiServerBuilder;
 use crate::{
-    admission::{Chain, Cluster},
+    admission::{Chain, Cluster, Trail},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
     outer::Door,
@@ -183,8 +183,8 @@ impl Inner {
         let Some(kind) = self.cache.kind(&info.resource()) else {
             return review(self, caller, info, &request, body).await;
         };
-        let warnings = Vec::new();
-        let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings };
+        let (warnings, trail, behind) = (Vec::new(), &Trail::default(), false);
+        let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings, trail, behind };
         let mut response = operation.run(body).await?;
         response.warnings.append(&mut operation.warnings);
         if let Some(view) = operation.view() {

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
-    admission::{self, Admission, Chain, Cluster},
+    admission::{self, Admission, Chain, Cluster, Hooks},
     auth::{
         Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
         bearer::{BearerTokens, TokenAuthenticator},
@@ -199,7 +199,10 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let mut builtin = admission::builtin(&self.env, rbac.clone());
+        let hooks = Hooks::new(webhooks.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let mut authorizers = self.authorizers;
@@ -216,7 +219,7 @@ impl ApiServerBuilder {
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone()),
+            cluster: Cluster::new(cache.clone(), self.registry.clone()),
             cache: cache.clone(),
             registry: self.registry,
             authorizer: Arc::new(Union(authorizers)),
