@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
     admission::{self, Admission, Chain, Cluster, Hooks},
+    audit::Audit,
     auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
     cache::{Cache, consistency},
     registry::Ranges,
@@ -41,6 +42,7 @@ pub struct ApiServerBuilder {
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
+    audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
@@ -62,6 +64,7 @@ impl ApiServerBuilder {
             dialer: None,
             pod_dialer: None,
             webhooks: None,
+            audit: None,
             tokens: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
@@ -118,6 +121,12 @@ impl ApiServerBuilder {
     /// How webhooks are called. Without it, whatever needs one fails.
     pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
         self.webhooks = Some(caller);
+        self
+    }
+
+    /// Notes who asks for what. Without it nothing is noted.
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -198,6 +207,7 @@ impl ApiServerBuilder {
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
+            audit: self.audit,
             tokens: self.tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
