@@ -4,7 +4,6 @@ mod authorize;
 mod bootstrap;
 mod builder;
 mod compaction;
-mod impersonation;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,7 +28,7 @@ pub use self::builder::ApiServerBuilder;
 use crate::{
     admission::{Chain, Cluster, Trail},
     audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
-    auth::{Authorizer, rbac::Rbac, token::ServiceAccountTokens},
+    auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
     outer::Door,
     registry::{Operation, Part, Ranges, review},
@@ -70,8 +69,10 @@ pub struct Inner {
     pub webhooks: Arc<Webhooks>,
     /// Notes who asks for what.
     pub audit: Option<Arc<Audit>>,
-    /// Issues and reviews tokens; `None` where there are none.
+    /// Issues service account tokens; `None` where there are none.
     pub tokens: Option<Arc<ServiceAccountTokens>>,
+    /// Reviews tokens of every sort.
+    pub bearer_tokens: Arc<BearerTokens>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
@@ -199,7 +200,7 @@ impl Inner {
 
     async fn handle_noting(&self, caller: Caller, mut request: ApiRequest, trail: &Trail) -> ApiResult<ApiResponse> {
         let caller = match request.caller.take() {
-            Some(other) => impersonation::act_as(&*self.authorizer, &caller, other).await?,
+            Some(other) => act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
         let info = self.registry.served(&request.target.resource, request.verb)?.clone();

@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     admission::{Admission, AdmissionRequest},
-    auth::{Authenticator, Credentials},
+    auth::{Anonymous, Authenticator, Credentials},
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     server::tests::{
         clock::paused,
@@ -100,6 +100,8 @@ impl Scene {
             inner: Arc::new(self.api.api.clone()),
             catalog: Arc::new(self.api.api.registry().clone()),
             authenticator: Arc::new(Admin),
+            front_proxy: None,
+            anonymous: Anonymous::default(),
             authorizer: self.api.api.authorizer().clone(),
             answers: Answers::default(),
             request_timeout: REQUEST_TIMEOUT,

@@ -24,7 +24,13 @@ use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
     admission::{self, Admission, Chain, Cluster, Hooks},
     audit::Audit,
-    auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
+    auth::{
+        Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
+        bearer::{BearerTokens, TokenAuthenticator},
+        node::NodeAuthorizer,
+        rbac::Rbac,
+        token::ServiceAccountTokens,
+    },
     cache::{Cache, consistency},
     registry::Ranges,
     storage::{Encrypted, Encryption},
@@ -44,6 +50,8 @@ pub struct ApiServerBuilder {
     webhooks: Option<Arc<dyn WebhookCaller>>,
     audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
+    bearer_tokens: Option<Arc<BearerTokens>>,
+    published: Option<PublishedAuthentication>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
     encryption: Option<Encryption>,
@@ -66,6 +74,8 @@ impl ApiServerBuilder {
             webhooks: None,
             audit: None,
             tokens: None,
+            bearer_tokens: None,
+            published: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
@@ -115,6 +125,18 @@ impl ApiServerBuilder {
     /// How pods are reached, for the proxy to them and to services. Without it, that answers 503.
     pub fn pod_dialer(mut self, dialer: Arc<dyn PodDialer>) -> Self {
         self.pod_dialer = Some(dialer);
+        self
+    }
+
+    /// What reviews tokens of every sort, for `TokenReview`; service account tokens alone by default.
+    pub fn bearer_tokens(mut self, tokens: Arc<BearerTokens>) -> Self {
+        self.bearer_tokens = Some(tokens);
+        self
+    }
+
+    /// Keeps the ConfigMap `extension-apiserver-authentication`, by which other servers learn whom to believe.
+    pub fn publish_authentication(mut self, published: PublishedAuthentication) -> Self {
+        self.published = Some(published);
         self
     }
 
@@ -195,7 +217,14 @@ impl ApiServerBuilder {
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
+        let tokens = self.tokens;
+        let own = || {
+            let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
+            let sorts = tokens.iter().map(|tokens| tokens.clone() as Arc<dyn TokenAuthenticator>);
+            Arc::new(BearerTokens::new(sorts.collect(), audiences))
+        };
         let inner = Arc::new(Inner {
+            bearer_tokens: self.bearer_tokens.unwrap_or_else(own),
             env: self.env.clone(),
             store,
             encrypted,
@@ -208,12 +237,12 @@ impl ApiServerBuilder {
             pod_dialer: self.pod_dialer,
             webhooks,
             audit: self.audit,
-            tokens: self.tokens,
+            tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
         });
         let feed = cache.start().await?;
-        bootstrap::run(&inner, self.advertised).await?;
+        bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
