@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
     admission::{self, Admission, Chain, Cluster, Hooks},
+    audit::Audit,
     auth::{
         Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
         bearer::{BearerTokens, TokenAuthenticator},
@@ -47,6 +48,7 @@ pub struct ApiServerBuilder {
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
+    audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -70,6 +72,7 @@ impl ApiServerBuilder {
             dialer: None,
             pod_dialer: None,
             webhooks: None,
+            audit: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -140,6 +143,12 @@ impl ApiServerBuilder {
     /// How webhooks are called. Without it, whatever needs one fails.
     pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
         self.webhooks = Some(caller);
+        self
+    }
+
+    /// Notes who asks for what. Without it nothing is noted.
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -227,6 +236,7 @@ impl ApiServerBuilder {
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
+            audit: self.audit,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },

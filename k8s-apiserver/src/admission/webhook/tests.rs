@@ -140,9 +140,11 @@ async fn a_service_is_asked_under_its_name() {
     scene.api.create("services", "default", service).await.unwrap();
     let slice = doc!({
         "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}}, "addressType": "IPv4",
-        "ports": [{"name": "", "port": i64::from(scene.port)}], "endpoints": [{"addresses": ["127.0.0.1"]}]
+        "ports": [{"name": "", "port": 8443}], "endpoints": [{"addresses": ["10.244.0.9"]}]
     });
     scene.api.create("endpointslices", "default", slice).await.unwrap();
+    // A list waits until the cache shows what was written before.
+    scene.api.list("endpointslices", "default", Options::default()).await.unwrap();
     let mut hook = scene.hook("/deny", &["CREATE"], CONFIGMAPS);
     hook.remove_at(&["clientConfig", "url"]);
     let reference = doc!({"namespace": "default", "name": "hook", "path": "/deny", "port": 8443});
@@ -203,7 +205,7 @@ async fn what_a_webhook_adds_is_defaulted_and_judged() {
     let nonsense = scene.hook("/nonsense", &["CREATE"], CONFIGMAPS);
     let patch = doc!({"webhooks": [nonsense]});
     scene.api.patch("mutatingwebhookconfigurations/inject", "", PatchKind::Merge, patch).await.unwrap();
-    let error = create(&scene.api, "a", doc!({})).await.unwrap_err();
+    let error = create(&scene.api, "a", doc!({"k": "v"})).await.unwrap_err();
     assert!(error.starts_with("500 ") && error.contains("leaves no ConfigMap: data"), "{error}");
 }
 
@@ -384,9 +386,10 @@ async fn subresources_are_seen_in_their_own_kinds() {
     api.update("deployments/d/scale", "default", scale).await.unwrap();
     api.patch("pods/p/status", "default", PatchKind::Merge, doc!({"status": {"message": "m"}})).await.unwrap();
     let binding = doc!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
-    api.create("pods/p/binding", "default", binding).await.unwrap();
     let eviction = doc!({"metadata": {"name": "p"}});
-    api.create("pods/p/eviction", "default", eviction).await.unwrap();
+    for (path, body) in [("pods/p/binding", binding), ("pods/p/eviction", eviction)] {
+        api.call(Verb::Create, path, "default", Options::default(), RequestBody::Doc(body)).await.unwrap();
+    }
     let asked = scene.asked();
     let seen: Vec<String> = asked
         .iter()
