@@ -3,17 +3,23 @@
 //! Plugins run in upstream's order: first all that change the object, then all that only judge it. The order and the
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
+mod certificates;
 mod escalation;
+mod ingress_class;
 mod limit_ranger;
 mod namespace;
 mod node;
+mod placement;
+pub mod pod_security;
 mod priority;
+mod quota;
 mod runtime_class;
 mod service_account;
 mod taints;
 mod tolerations;
+mod volumes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use k8s_core::{
@@ -21,17 +27,33 @@ use k8s_core::{
     env::Env,
     object::{Object, ObjectKey},
     registry::ResourceInfo,
-    request::{Caller, Options, ResourceType, Target, Verb},
+    request::{Caller, Options, RequestBody, ResourceType, Target, Verb},
     status::{ApiError, ApiResult},
 };
 
-use crate::{auth::rbac::Rbac, cache::Cache};
+use crate::{
+    auth::{Authorizer, rbac::Rbac},
+    cache::Cache,
+    server::Inner,
+};
 
 pub(crate) use self::namespace::check_namespace;
 pub use self::{
-    escalation::Escalation, limit_ranger::LimitRanger, namespace::NamespaceLifecycle, node::NodeRestriction,
-    priority::Priority, runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes,
+    certificates::{CertificateApproval, CertificateSigning, SubjectRestriction, TrustBundleAttest},
+    escalation::Escalation,
+    ingress_class::DefaultIngressClass,
+    limit_ranger::LimitRanger,
+    namespace::NamespaceLifecycle,
+    node::NodeRestriction,
+    placement::{PodResizeValidator, PodTopologyLabels},
+    pod_security::PodSecurity,
+    priority::Priority,
+    quota::ResourceQuota,
+    runtime_class::RuntimeClass,
+    service_account::ServiceAccounts,
+    taints::TaintNodes,
     tolerations::DefaultTolerations,
+    volumes::{ClaimResize, DefaultStorageClass, InUseProtection},
 };
 
 /// One plugin.
@@ -138,12 +160,13 @@ impl<'a> AdmissionRequest<'a> {
 /// up.
 pub struct Cluster {
     cache: Arc<Cache>,
+    server: OnceLock<Weak<Inner>>,
 }
 
 impl Cluster {
     /// The cluster behind a cache.
     pub fn new(cache: Arc<Cache>) -> Self {
-        Self { cache }
+        Self { cache, server: OnceLock::new() }
     }
 
     /// An object as the cache shows it.
@@ -169,6 +192,21 @@ impl Cluster {
         self.cache.wait_for_head().await
     }
 
+    /// By whom plugins write.
+    pub(crate) fn serve_by(&self, server: &Arc<Inner>) {
+        // Only the first one counts: a cluster has one server.
+        let _ = self.server.set(Arc::downgrade(server));
+    }
+
+    /// Writes the status of an object as the server itself, if it is still at the revision that `doc` names.
+    pub(crate) async fn write_status(&self, group: &str, version: &str, plural: &str, doc: Doc) -> ApiResult<()> {
+        let server = self.server.get().and_then(Weak::upgrade);
+        let server = server.ok_or_else(|| ApiError::unavailable("the server has stopped"))?;
+        let resource = ResourceType::new(group, version, plural);
+        let target = Target::one(resource, doc.str_at(&["metadata", "namespace"]), doc.str_at(&["metadata", "name"]));
+        server.ask_own(Verb::Update, target.subresource("status"), RequestBody::Doc(doc)).await
+    }
+
     /// Every object of a kind.
     pub fn all(&self, group: &str, version: &str, plural: &str) -> Vec<Arc<Object>> {
         let kind = self.cache.kind(&ResourceType::new(group, version, plural));
@@ -178,30 +216,61 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 8] = [
+pub const BUILTIN: [&str; 20] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
     "NodeRestriction",
     "TaintNodesByCondition",
+    "PodSecurity",
     "Priority",
     "DefaultTolerationSeconds",
+    "DefaultStorageClass",
+    "StorageObjectInUseProtection",
+    "PersistentVolumeClaimResize",
     "RuntimeClass",
+    "CertificateApproval",
+    "CertificateSigning",
+    "ClusterTrustBundleAttest",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "PodTopologyLabels",
+    "PodResizeValidator",
+    "ResourceQuota",
 ];
 
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
-/// yet.
-pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
+/// yet, or acts behind a gate only.
+pub(crate) fn builtin(
+    env: &Env,
+    rbac: Arc<Rbac>,
+    authorizer: &Arc<dyn Authorizer>,
+    pod_security: PodSecurity,
+) -> Vec<Arc<dyn Admission>> {
+    let authorizer = || authorizer.clone();
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),
         Arc::new(ServiceAccounts { env: env.clone() }),
         Arc::new(NodeRestriction),
         Arc::new(TaintNodes),
+        Arc::new(pod_security),
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
+        Arc::new(DefaultStorageClass),
+        Arc::new(InUseProtection),
+        Arc::new(ClaimResize),
         Arc::new(RuntimeClass),
+        Arc::new(CertificateApproval { authorizer: authorizer() }),
+        Arc::new(CertificateSigning { authorizer: authorizer() }),
+        Arc::new(TrustBundleAttest { authorizer: authorizer() }),
+        Arc::new(SubjectRestriction),
+        Arc::new(DefaultIngressClass),
+        Arc::new(PodTopologyLabels),
+        Arc::new(PodResizeValidator),
         Arc::new(Escalation { rbac }),
+        // Last of all: what is refused is not charged.
+        Arc::new(ResourceQuota { env: env.clone() }),
     ]
 }
 
@@ -244,7 +313,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
-        let mut plugins = builtin(&System::current(), Arc::default());
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
+        let mut plugins = builtin(&System::current(), Arc::default(), &authorizer, PodSecurity::default());
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);
     }

@@ -14,11 +14,13 @@ use k8s_core::{
 };
 
 use super::{
+    certificates,
     commit::Refused,
     create::Outcome,
     delete::holds_namespace,
     operation::{Operation, metadata, metadata_list},
-    status::only_ephemeral_containers,
+    resize::{check_resize, only_resources},
+    status::{only_conditions, only_ephemeral_containers},
 };
 use crate::admission::AdmissionRequest;
 
@@ -32,8 +34,12 @@ pub enum Part {
     Main,
     /// The status.
     Status,
+    /// The conditions of a certificate signing request, verdicts among them.
+    Approval,
     /// The ephemeral containers of a pod.
     Ephemeral,
+    /// What the containers of a pod may use.
+    Resize,
     /// The server changes what it wants: no rule keeps anything.
     Server,
 }
@@ -154,9 +160,12 @@ impl Operation<'_> {
         match part {
             Part::Main => strategy.prepare_update(&mut new, old),
             Part::Status => strategy.prepare_status(&mut new, old),
+            Part::Approval => only_conditions(&mut new, old),
+            Part::Resize => only_resources(&mut new, old),
             Part::Ephemeral => only_ephemeral_containers(&mut new, base),
             Part::Server => {}
         }
+        self.stamp_change(&mut new, old);
         self.keep_allocated(&mut new, old);
         let cluster = &self.server.cluster;
         let target = self.target().clone();
@@ -173,10 +182,14 @@ impl Operation<'_> {
             track(old, new, self);
             let mut errors = match part {
                 Part::Main => strategy.validate_update(new, old),
-                Part::Status => strategy.validate_status(new, old),
+                Part::Status | Part::Approval => strategy.validate_status(new, old),
+                Part::Resize => check_resize(new, old),
                 Part::Ephemeral | Part::Server => Vec::new(),
             };
             errors.extend(structure::validate_fields(&schema, new, Some(old)));
+            if part == Part::Main {
+                errors.extend(certificates::check(self.info, new));
+            }
             if !errors.is_empty() {
                 return Err(self.invalid(&self.target().name, &errors).into());
             }
