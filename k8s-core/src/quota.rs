@@ -61,6 +61,50 @@ pub fn count_name(group: &str, plural: &str) -> String {
     if group.is_empty() { format!("count/{plural}") } else { format!("count/{plural}.{group}") }
 }
 
+/// Group and plural name of the kind whose objects an amount counts; none for a name that counts nothing here.
+pub fn counted_kind(name: &str) -> Option<(&str, &str)> {
+    if let Some(counted) = name.strip_prefix("count/") {
+        let (plural, group) = counted.split_once('.').unwrap_or((counted, ""));
+        return Some((group, plural));
+    }
+    if name.ends_with(".deviceclass.resource.k8s.io/devices") {
+        return Some(("resource.k8s.io", "resourceclaims"));
+    }
+    let is_claims = name == "requests.storage" || name.contains(".storageclass.storage.k8s.io/");
+    Some((
+        "",
+        match name {
+            _ if is_claims => "persistentvolumeclaims",
+            "services.nodeports" | "services.loadbalancers" => "services",
+            plural if COUNTED.contains(&plural) => plural,
+            _ if name.starts_with("requests.") || name.starts_with("limits.") => "pods",
+            _ if NATIVE.contains(&name) || name.starts_with("hugepages-") => "pods",
+            _ => return None,
+        },
+    ))
+}
+
+/// What is used of each name in `hard` by these objects, as of `now`: of a quota with this spec.
+pub fn used<'a>(
+    spec: &Doc,
+    hard: &Amounts,
+    objects: impl IntoIterator<Item = (&'a str, &'a str, &'a Doc)>,
+    now: Timestamp,
+) -> Amounts {
+    let mut used: Amounts = hard.keys().map(|name| (name.clone(), Quantity::ZERO)).collect();
+    for (group, plural, object) in objects {
+        if !is_in_scope(spec, group, plural, object) {
+            continue;
+        }
+        for (name, amount) in usage(group, plural, object, now) {
+            if let Some(sum) = used.get_mut(&name) {
+                *sum = *sum + amount;
+            }
+        }
+    }
+    used
+}
+
 /// What one object uses, as of `now`.
 pub fn usage(group: &str, plural: &str, object: &Doc, now: Timestamp) -> Amounts {
     let one = whole(1);
@@ -407,6 +451,29 @@ mod tests {
             assert_eq!((counts(best_effort), counts(timed)), (first, second), "{spec}");
         }
         assert!(!is_in_scope(&parse(r#"{"scopes":["BestEffort"]}"#), "", "secrets", &Doc::object()));
+    }
+
+    #[test]
+    fn what_is_there_is_added_up() {
+        let hard = amounts(Some(&parse(r#"{"pods":"5","requests.cpu":"2","count/jobs.batch":"1"}"#)));
+        let pod = parse(r#"{"spec":{"containers":[{"resources":{"requests":{"cpu":"300m"}}}]}}"#);
+        let objects = [("", "pods", &pod), ("", "pods", &pod), ("batch", "jobs", &Doc::Null)];
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(shown(&used(&Doc::object(), &hard, objects, now)), "count/jobs.batch=1 pods=2 requests.cpu=600m");
+        let scoped = parse(r#"{"scopes":["BestEffort"]}"#);
+        assert_eq!(shown(&used(&scoped, &hard, objects, now)), "count/jobs.batch=0 pods=0 requests.cpu=0");
+        let kinds = [
+            ("requests.cpu", Some(("", "pods"))),
+            ("requests.storage", Some(("", "persistentvolumeclaims"))),
+            ("fast.storageclass.storage.k8s.io/requests.storage", Some(("", "persistentvolumeclaims"))),
+            ("services.nodeports", Some(("", "services"))),
+            ("count/jobs.batch", Some(("batch", "jobs"))),
+            ("requests.example.com/gpu", Some(("", "pods"))),
+            ("other", None),
+        ];
+        for (name, kind) in kinds {
+            assert_eq!(counted_kind(name), kind, "{name}");
+        }
     }
 
     #[test]
