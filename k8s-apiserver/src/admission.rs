@@ -30,7 +30,11 @@ use k8s_core::{
 };
 use parking_lot::Mutex;
 
-use crate::{auth::rbac::Rbac, cache::Cache, webhook::Webhooks};
+use crate::{
+    auth::{Authorizer, rbac::Rbac},
+    cache::Cache,
+    webhook::Webhooks,
+};
 
 use self::reinvocation::Reinvocation;
 pub use self::{
@@ -264,6 +268,7 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn 
         env: env.clone(),
         webhooks: hooks.webhooks.clone(),
         configurations: configurations.clone(),
+        authorizer: hooks.authorizer.clone(),
     };
     vec![
         Arc::new(NamespaceLifecycle),
@@ -284,6 +289,8 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn 
 pub(crate) struct Hooks {
     /// Calls them.
     pub webhooks: Arc<Webhooks>,
+    /// Answers what match conditions ask.
+    pub authorizer: Arc<dyn Authorizer>,
     /// Those that change.
     pub mutating: Arc<Configurations>,
     /// Those that judge.
@@ -292,10 +299,11 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// None yet.
-    pub fn new(webhooks: Arc<Webhooks>) -> Self {
+    pub fn new(webhooks: Arc<Webhooks>, authorizer: Arc<dyn Authorizer>) -> Self {
         let of = |plural| Arc::new(Configurations::of(plural));
         Self {
             webhooks,
+            authorizer,
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
         }
@@ -346,7 +354,7 @@ mod tests {
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
         let env = System::current();
-        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)));
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)), Arc::new(crate::auth::Union(Vec::new())));
         let mut plugins = builtin(&env, Arc::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);
