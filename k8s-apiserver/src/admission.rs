@@ -323,6 +323,7 @@ pub(crate) fn builtin(
         env: env.clone(),
         webhooks: hooks.webhooks.clone(),
         configurations: configurations.clone(),
+        authorizer: hooks.authorizer.clone(),
     };
     vec![
         Arc::new(NamespaceLifecycle),
@@ -356,6 +357,8 @@ pub(crate) fn builtin(
 pub(crate) struct Hooks {
     /// Calls them.
     pub webhooks: Arc<Webhooks>,
+    /// Answers what match conditions ask.
+    pub authorizer: Arc<dyn Authorizer>,
     /// Those that change.
     pub mutating: Arc<Configurations>,
     /// Those that judge.
@@ -364,10 +367,11 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// None yet.
-    pub fn new(webhooks: Arc<Webhooks>) -> Self {
+    pub fn new(webhooks: Arc<Webhooks>, authorizer: Arc<dyn Authorizer>) -> Self {
         let of = |plural| Arc::new(Configurations::of(plural));
         Self {
             webhooks,
+            authorizer,
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
         }
@@ -418,8 +422,8 @@ mod tests {
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
         let env = System::current();
-        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)));
         let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)), authorizer.clone());
         let mut plugins = builtin(&env, Arc::default(), &authorizer, PodSecurity::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);

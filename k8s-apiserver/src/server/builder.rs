@@ -225,13 +225,13 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let hooks = Hooks::new(webhooks.clone());
-        followers.push(hooks.mutating.clone());
-        followers.push(hooks.validating.clone());
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
         let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
+        let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
         let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
