@@ -1,5 +1,6 @@
 //! The inner API server: one request at a time through authorization and into the registry.
 
+mod aggregation;
 mod authorize;
 mod bootstrap;
 mod builder;
@@ -24,9 +25,10 @@ use k8s_core::{
 use k8s_store::Store;
 use parking_lot::Mutex;
 
-pub use self::builder::ApiServerBuilder;
+pub use self::{aggregation::Aggregation, builder::ApiServerBuilder};
 use crate::{
     admission::{Chain, Cluster},
+    aggregator::Aggregator,
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
     outer::Door,
@@ -70,6 +72,8 @@ pub struct Inner {
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
     pub bearer_tokens: Arc<BearerTokens>,
+    /// What other servers answer for.
+    pub aggregator: Arc<Aggregator>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
@@ -113,6 +117,11 @@ impl ApiServer {
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks
+    }
+
+    /// What other servers answer for, for the outer service.
+    pub fn aggregation(&self) -> Aggregation {
+        Aggregation(self.inner.clone())
     }
 
     /// The authorizer, for the outer service's paths that are no resource.
@@ -171,6 +180,12 @@ impl Inner {
         }
         check_verb(&info, &request)?;
         self.answer(&caller, &info, request).await
+    }
+
+    /// Answers a request of the server's own. Authorization is passed by.
+    pub(crate) async fn ask_as(&self, caller: &Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
+        self.answer(caller, &info, request).await
     }
 
     async fn answer(

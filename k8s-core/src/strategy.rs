@@ -4,6 +4,7 @@
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
 mod affinity;
+mod aggregation;
 mod config;
 mod container;
 mod discovery;
@@ -102,6 +103,7 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
         ("storage.k8s.io", "StorageClass") => &simple::Plain,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
+        ("apiregistration.k8s.io", "APIService") => &aggregation::ApiService,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,

@@ -46,10 +46,9 @@ struct Own<'a> {
 
 impl Own<'_> {
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
-        let info = self.inner.registry.served(&target.resource, verb)?.clone();
-        let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
-        self.inner.answer(&self.caller, &info, ApiRequest { body, ..request }).await?.into_doc()
+        let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
+        self.inner.ask_as(&self.caller, request).await?.into_doc()
     }
 
     /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says
