@@ -1,5 +1,6 @@
 //! The inner server in process, over the memory store, under a paused clock.
 
+mod aggregation;
 mod bad_input;
 pub(crate) mod clock;
 mod crud;
@@ -8,6 +9,7 @@ mod events;
 pub mod fixture;
 mod identity;
 mod limits;
+mod node_matrix;
 mod nodes;
 mod pages;
 mod services;

@@ -35,13 +35,6 @@ impl Strategy for ApiService {
         if version.is_empty() {
             errors.push(FieldError::required("spec.version", ""));
         }
-        for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1_000)] {
-            let value = doc.at(&["spec", field]).and_then(Doc::as_i64).unwrap_or(0);
-            if !(1..=most).contains(&value) {
-                let (path, detail) = (format!("spec.{field}"), format!("must be positive and less than {most}"));
-                errors.push(FieldError::new(FieldErrorKind::Invalid, path, value.to_string(), detail));
-            }
-        }
         check_service(&mut errors, doc);
         errors
     }
@@ -65,10 +58,6 @@ fn check_service(errors: &mut Vec<FieldError>, doc: &Doc) {
     };
     if insecure && has_bundle {
         invalid("spec.insecureSkipTLSVerify", "true".into(), "may not be true if caBundle is present");
-    }
-    let port = service.get("port").and_then(Doc::as_i64).unwrap_or(443);
-    if !(1..=65535).contains(&port) {
-        invalid("spec.service.port", port.to_string(), "port is not valid: must be between 1 and 65535, inclusive");
     }
     for field in ["namespace", "name"] {
         if service.str_at(&[field]).is_empty() {
@@ -95,10 +84,7 @@ mod tests {
         assert!(ApiService.validate_create(&service()).is_empty());
         for (path, value, field) in [
             (&["metadata", "name"][..], Doc::from("acme.com"), "metadata.name"),
-            (&["spec", "groupPriorityMinimum"], 20_001.into(), "spec.groupPriorityMinimum"),
-            (&["spec", "versionPriority"], 0.into(), "spec.versionPriority"),
             (&["spec", "caBundle"], "eA==".into(), "spec.insecureSkipTLSVerify"),
-            (&["spec", "service", "port"], 0.into(), "spec.service.port"),
             (&["spec", "service", "name"], "".into(), "spec.service.name"),
             (&["spec", "service"], Doc::Null, "spec.insecureSkipTLSVerify"),
         ] {

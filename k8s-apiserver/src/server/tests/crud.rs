@@ -24,6 +24,9 @@ pub fn example(plural: &str) -> Doc {
         "events" => doc!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r"}),
         "endpointslices" => doc!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
         "priorityclasses" => doc!({"value": 5}),
+        "apiservices" => {
+            doc!({"spec": {"group": "matrix", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}})
+        }
         "rolebindings" | "clusterrolebindings" => doc!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
             "subjects": [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}]
@@ -39,9 +42,11 @@ async fn every_kind_that_is_served_can_be_created_read_changed_and_deleted() {
     let mut seen = 0;
     for info in registry.iter().filter(|info| info.is_stored()) {
         let (plural, namespace) = (info.plural.as_str(), if info.is_namespaced() { "default" } else { "" });
-        let one = format!("{plural}/matrix");
+        // The name of an APIService follows from its version and group.
+        let name = if plural == "apiservices" { "v1.matrix" } else { "matrix" };
+        let one = format!("{plural}/{name}");
         let mut body = example(plural);
-        body.set_at(&["metadata", "name"], "matrix".into());
+        body.set_at(&["metadata", "name"], name.into());
         let created = api.create(plural, namespace, body.clone()).await.unwrap_or_else(|e| panic!("{plural}: {e:?}"));
         assert_eq!(created.str_at(&["kind"]), info.kind);
         assert_eq!(created.str_at(&["metadata", "uid"]).len(), 36, "{plural}");
@@ -61,7 +66,7 @@ async fn every_kind_that_is_served_can_be_created_read_changed_and_deleted() {
         assert_eq!(patched.str_at(&["metadata", "labels", "x"]), "y");
         assert_eq!(api.update(&one, namespace, read).await.unwrap_err().code(), 409, "{plural}: the revision is stale");
         let list = api.list(plural, namespace, Options::default()).await.unwrap();
-        assert!(names(&list).contains(&"matrix"), "{plural}");
+        assert!(names(&list).contains(&name), "{plural}");
         let now = Options { grace_period_seconds: Some(0), ..Options::default() };
         api.delete(&one, namespace, now).await.unwrap();
         let gone = api.get(&one, namespace).await;
