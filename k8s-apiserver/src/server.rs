@@ -1,5 +1,6 @@
 //! The inner API server: one request at a time through authorization and into the registry.
 
+mod aggregation;
 mod authorize;
 mod bootstrap;
 mod builder;
@@ -25,9 +26,10 @@ use k8s_core::{
 use k8s_store::Store;
 use parking_lot::Mutex;
 
-pub use self::builder::ApiServerBuilder;
+pub use self::{aggregation::Aggregation, builder::ApiServerBuilder};
 use crate::{
     admission::{Chain, Cluster, Trail},
+    aggregator::Aggregator,
     audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
@@ -77,6 +79,8 @@ pub struct Inner {
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
     pub bearer_tokens: Arc<BearerTokens>,
+    /// What other servers answer for.
+    pub aggregator: Arc<Aggregator>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
@@ -127,6 +131,11 @@ impl ApiServer {
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks
+    }
+
+    /// What other servers answer for, for the outer service.
+    pub fn aggregation(&self) -> Aggregation {
+        Aggregation(self.inner.clone())
     }
 
     /// The authorizer, for the outer service's paths that are no resource.
@@ -180,10 +189,9 @@ impl Inner {
     /// Asks as the server itself, past authorization.
     pub(crate) fn ask_own(&self, verb: Verb, target: Target, body: RequestBody) -> BoxFuture<'_, ApiResult<()>> {
         Box::pin(async move {
-            let info = self.registry.served(&target.resource, verb)?.clone();
             let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
             let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
-            self.answer(&caller, &info, request, &Trail::default()).await.map(drop)
+            self.ask_as(&caller, request).await.map(drop)
         })
     }
 
@@ -248,6 +256,12 @@ impl Inner {
         }
         check_verb(&info, &request)?;
         self.answer(&caller, &info, request, trail).await
+    }
+
+    /// Answers a request of the server's own. Authorization is passed by.
+    pub(crate) async fn ask_as(&self, caller: &Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
+        self.answer(caller, &info, request, &Trail::default()).await
     }
 
     async fn answer(

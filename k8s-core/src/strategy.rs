@@ -4,6 +4,7 @@
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
 mod affinity;
+mod aggregation;
 mod autoscaler;
 mod certificates;
 mod config;
@@ -158,6 +159,7 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("storage.k8s.io", "VolumeAttributesClass") => &storage::VolumeAttributesClass,
         ("storagemigration.k8s.io", "StorageVersionMigration") => &storage::StorageVersionMigration,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
+        ("apiregistration.k8s.io", "APIService") => &aggregation::ApiService,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,
