@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod auth;
 pub mod cache;
+mod definitions;
 pub mod discovery;
 mod openapi;
 pub mod outer;

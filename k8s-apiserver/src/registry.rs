@@ -26,3 +26,4 @@ mod view;
 
 pub(crate) use self::reviews::review;
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};
+pub(crate) use self::{commit::store_error, operation::metadata_list, time::rfc3339};

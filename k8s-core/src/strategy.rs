@@ -6,6 +6,8 @@
 mod affinity;
 mod config;
 mod container;
+mod custom;
+mod definition;
 mod discovery;
 mod endpoints;
 mod event;
@@ -23,7 +25,7 @@ mod simple;
 mod volume;
 mod workload;
 
-use crate::{doc::Doc, status::FieldError};
+use crate::{doc::Doc, registry::ResourceInfo, status::FieldError};
 
 /// The rules of one kind. All methods are pure.
 ///
@@ -69,6 +71,9 @@ pub trait Strategy: Send + Sync {
         0
     }
 
+    /// When an object begins to be deleted: what shall hold it until somebody has taken care of what depends on it.
+    fn prepare_delete(&self, _doc: &mut Doc, _now: &str) {}
+
     /// The value of a field that field selectors of this kind know; `None` for any other.
     fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
         metadata::field(doc, path)
@@ -77,6 +82,15 @@ pub trait Strategy: Send + Sync {
     /// Whether an update may leave out `resourceVersion`.
     fn allows_unconditional_update(&self) -> bool {
         true
+    }
+}
+
+/// The rules of a kind as the table of kinds has it.
+pub fn strategy_of(info: &ResourceInfo) -> &'static dyn Strategy {
+    match &info.custom {
+        Some(custom) if custom.has_status => &custom::Custom { status: true },
+        Some(_) => &custom::Custom { status: false },
+        None => strategy_for(&info.group, &info.kind),
     }
 }
 
@@ -101,6 +115,7 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
         ("storage.k8s.io", "StorageClass") => &simple::Plain,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => &definition::Definition,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },

@@ -168,7 +168,7 @@ impl ControlPlane {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(api.clone()),
-            catalog: Arc::new(api.registry().clone()),
+            catalog: api.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             authorizer: api.authorizer().clone(),
             answers: Answers {

@@ -9,8 +9,7 @@ use k8s_core::{
     object::Object,
     request::{ApiResponse, Verb},
     status::{ApiError, ApiResult, FieldError, FieldErrorKind},
-    strategy::strategy_for,
-    structure,
+    strategy::strategy_of,
 };
 
 use super::{
@@ -122,7 +121,7 @@ impl Operation<'_> {
 
     /// Whether the kind lets an update leave the revision out.
     fn check_revision(&self, new: &Doc) -> ApiResult<()> {
-        let may = strategy_for(&self.info.group, &self.info.kind).allows_unconditional_update();
+        let may = strategy_of(self.info).allows_unconditional_update();
         if may || self.insisted(new)?.is_some() {
             return Ok(());
         }
@@ -147,8 +146,7 @@ impl Operation<'_> {
         part: Part,
         track: impl Fn(&Doc, &mut Doc, &Self) + Send + Sync,
     ) -> Result<Outcome, Refused> {
-        let schema = self.kind.schema.clone();
-        let strategy = strategy_for(&self.info.group, &self.info.kind);
+        let strategy = strategy_of(self.info);
         let old = &base.doc;
         new.set_at(&["metadata", "resourceVersion"], base.object.revision().to_string().into());
         match part {
@@ -167,7 +165,7 @@ impl Operation<'_> {
         if request.is_edited()
             && let Some(new) = request.edit()
         {
-            defaulting::default(&schema, new);
+            self.settle(new);
         }
         if let Some(new) = request.edit() {
             track(old, new, self);
@@ -176,7 +174,7 @@ impl Operation<'_> {
                 Part::Status => strategy.validate_status(new, old),
                 Part::Ephemeral | Part::Server => Vec::new(),
             };
-            errors.extend(structure::validate_fields(&schema, new, Some(old)));
+            errors.extend(self.field_errors(new, Some(old)));
             if !errors.is_empty() {
                 return Err(self.invalid(&self.target().name, &errors).into());
             }
@@ -196,7 +194,7 @@ impl Operation<'_> {
             let beside = self.beside_delete(&base.doc);
             return Ok(Outcome::Done(self.remove(&base.object, beside).await?));
         }
-        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key()).await? {
+        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key(), &new).await? {
             return Ok(Outcome::Done(base.object.clone()));
         }
         let key = base.object.meta.key();

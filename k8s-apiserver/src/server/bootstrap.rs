@@ -39,7 +39,7 @@ struct Own<'a> {
 
 impl Own<'_> {
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
-        let info = self.inner.registry.served(&target.resource, verb)?.clone();
+        let info = self.inner.kinds.now().served(&target.resource)?.clone();
         let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
         self.inner.answer(&self.caller, &info, ApiRequest { body, ..request }).await?.into_doc()

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use k8s_core::{
     env::Env,
-    registry::Registry,
+    registry::{Kinds, Registry},
     seam::node::{NodeDialer, PodDialer},
     status::{ApiError, ApiResult},
 };
@@ -22,6 +22,7 @@ use crate::{
     admission::{self, Admission, Chain, Cluster},
     auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
     cache::{Cache, consistency},
+    definitions::{self, Served},
     registry::Ranges,
     storage::{Encrypted, Encryption},
 };
@@ -166,7 +167,10 @@ impl ApiServerBuilder {
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let mut builtin = admission::builtin(&self.env, rbac.clone());
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
-        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
+        // The definitions first: the cache begins with all kinds, so that watches resume over a restart.
+        let mut served = Served::new(self.registry.clone());
+        let registry = definitions::stored(&store, &mut served).await?;
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &registry, &followers));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
@@ -176,7 +180,7 @@ impl ApiServerBuilder {
             encrypted,
             cluster: Cluster::new(cache.clone()),
             cache: cache.clone(),
-            registry: self.registry,
+            kinds: Arc::new(Kinds::new(Registry::clone(&registry))),
             authorizer: Arc::new(Union(authorizers)),
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
@@ -188,8 +192,9 @@ impl ApiServerBuilder {
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
+        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served)));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
-        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction, check])) })
+        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction, custom, check])) })
     }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 pub(crate) mod clock;
 mod crud;
+mod definitions;
 mod deletion;
 mod events;
 pub mod fixture;

@@ -35,7 +35,7 @@ pub fn example(plural: &str) -> Doc {
 #[tokio::test(start_paused = true)]
 async fn every_kind_that_is_served_can_be_created_read_changed_and_deleted() {
     let api = server().await;
-    let registry = api.api.registry().clone();
+    let registry = api.api.registry();
     let mut seen = 0;
     for info in registry.iter().filter(|info| info.is_stored()) {
         let (plural, namespace) = (info.plural.as_str(), if info.is_namespaced() { "default" } else { "" });
