@@ -7,6 +7,7 @@ mod columns;
 mod format;
 mod json_path;
 pub(crate) mod pattern;
+pub(crate) mod rules;
 mod validator;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::{
     structure::{self, Mode},
 };
 
-pub use self::{columns::CustomColumn, json_path::JsonPath, validator::Validator};
+pub use self::{columns::CustomColumn, json_path::JsonPath, rules::Rules, validator::Validator};
 
 /// The finalizer of definitions: every object of the kind goes first.
 pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -46,6 +47,8 @@ pub struct CustomKind {
     pub schema: Schema,
     /// What values they may have.
     pub validator: Validator,
+    /// What is said of them by expressions.
+    pub rules: Rules,
     /// Whether the status is written through its subresource alone.
     pub has_status: bool,
     /// Where the scale's values are, if it has a scale.
@@ -111,6 +114,8 @@ fn kind_of(
         stored_schema: stored_schema.clone(),
         schema: schema.clone(),
         validator: Validator::new(written),
+        // What does not compile was refused when the definition was written.
+        rules: Rules::compile(written, &schema, "").0,
         has_status: version.at(&["subresources", "status"]).is_some(),
         scale,
         columns: columns::columns_of(version),
@@ -181,7 +186,8 @@ impl CustomKind {
 
     /// The broken rules of an object; `old` is its former state on updates.
     pub fn validate(&self, doc: &Doc, old: Option<&Doc>) -> Vec<FieldError> {
-        self.validator.validate(doc, old)
+        let errors = self.validator.validate(doc, old);
+        if errors.is_empty() { self.rules.validate(&self.schema, doc, old) } else { errors }
     }
 }
 

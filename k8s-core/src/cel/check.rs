@@ -96,7 +96,9 @@ impl<'a> Checker<'a> {
             Expr::Ident(name) if !self.locals.iter().any(|(local, _)| local == name) => {
                 self.declarations.variable(name).is_none().then(|| name.to_string())
             }
-            Expr::Select { operand, field, mode: Mode::Value } => Some(format!("{}.{field}", self.qualified(*operand)?)),
+            Expr::Select { operand, field, mode: Mode::Value } => {
+                Some(format!("{}.{field}", self.qualified(*operand)?))
+            }
             _ => None,
         }
     }
@@ -260,9 +262,8 @@ impl<'a> Checker<'a> {
         } else {
             self.substitution.undo(mark);
             let (then_shown, else_shown) = (self.shown(&then_type), self.shown(&else_type));
-            let message = format!(
-                "found no matching overload for '_?_:_' applied to '(bool, {then_shown}, {else_shown})'"
-            );
+            let message =
+                format!("found no matching overload for '_?_:_' applied to '(bool, {then_shown}, {else_shown})'");
             self.wrong(*condition, message).1
         };
         (Code::Conditional(Box::new([condition_code, then_code, else_code])), joined)

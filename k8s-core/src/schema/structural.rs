@@ -53,6 +53,11 @@ impl Lowering {
         };
         let keys = schema.get("x-kubernetes-list-map-keys").map_or(&[][..], Doc::items);
         rules.keys = keys.iter().filter_map(|key| key.as_str().map(Text::from)).collect();
+        // These bound what expressions over the place may cost, and say what they take it for.
+        let longest = ["maxLength", "maxItems", "maxProperties"].into_iter().find_map(|name| schema.get(name));
+        rules.max_length = longest.and_then(Doc::as_u64);
+        rules.format = schema.get("format").and_then(Doc::as_str).map(Text::from);
+        rules.allowed = schema.get("enum").map_or(&[][..], Doc::items).to_vec();
         made
     }
 
@@ -76,8 +81,10 @@ impl Lowering {
     fn object(&mut self, schema: &Doc) -> StructDef {
         let properties = schema.get("properties").and_then(Doc::as_object);
         let mut fields = Vec::new();
+        let required = schema.get("required").map_or(&[][..], Doc::items);
         for (name, property) in properties.into_iter().flat_map(|map| map.iter()) {
-            fields.push(field(name, self.node(property)));
+            let required = required.iter().any(|required| required.as_str() == Some(name));
+            fields.push(Field { required, ..field(name, self.node(property)) });
         }
         let preserve_unknown = flag(schema, "x-kubernetes-preserve-unknown-fields");
         StructDef { fields, preserve_unknown, ..StructDef::default() }

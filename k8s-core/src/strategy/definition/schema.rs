@@ -2,7 +2,7 @@
 
 use super::{broken, flag, value_rules};
 use crate::{
-    custom::{Validator, pattern},
+    custom::{Rules, Validator, pattern},
     doc::{Doc, Map},
     schema::Schema,
     status::FieldError,
@@ -29,7 +29,11 @@ pub(super) fn check(errors: &mut Vec<FieldError>, schema: &Doc, path: &str) {
     if schema.get("default").is_some() {
         errors.push(FieldError::forbidden(format!("{path}.default"), "must not be set at the root"));
     }
+    let before = errors.len();
     Walk { errors }.place(schema, path, Place::Root, 0);
+    if errors.len() == before {
+        errors.extend(Rules::compile(schema, &Schema::structural(schema), path).1);
+    }
 }
 
 /// Where in a schema a part of it stands.
