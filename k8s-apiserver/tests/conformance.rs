@@ -55,6 +55,9 @@ rows! {
     core: version, discovery_resources, discovery_preferred_versions, leases, node_lifecycle, pod_qos,
         pod_templates_lifecycle, pod_templates_replace, pod_templates_collection, endpoints_lifecycle, table_or_406,
         chunks, chunks_after_compaction;
+    custom: create, list, status, defaulting, discovery, watch, published_schema, published_open_schemas,
+        published_groups_kinds_and_versions, published_changes, valid_object, unknown_fields_without_schema,
+        unknown_fields, unknown_metadata, duplicate_fields, aggregated_discovery;
     services: kubernetes_service, kubernetes_service_is_listed, kubernetes_endpoints, endpoint_slices, status_lifecycle,
         collection;
     watches: closed_and_restarted, from_a_resource_version, several_watchers, label_changed, same_order_for_all;

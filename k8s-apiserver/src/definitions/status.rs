@@ -221,6 +221,6 @@ mod tests {
     fn built_in_names_are_taken() {
         let mut role = definition("roles", "Role", "r", "2026-01-01T00:00:00Z");
         role.set_at(&["spec", "group"], "rbac.authorization.k8s.io".into());
-        assert_eq!(judged(std::slice::from_mut(&mut role)), ["KindConflict false"]);
+        assert_eq!(judged(std::slice::from_mut(&mut role)), ["ListKindConflict false"]);
     }
 }

@@ -20,6 +20,11 @@ pub(super) fn check(errors: &mut Vec<FieldError>, doc: &Doc) {
         }
         check_approval(errors, doc, group);
     }
+    for field in ["plural", "kind"] {
+        if doc.str_at(&["spec", "names", field]).is_empty() {
+            errors.push(FieldError::required(format!("spec.names.{field}"), ""));
+        }
+    }
     for field in ["plural", "singular"] {
         let name = doc.str_at(&["spec", "names", field]);
         if !name.is_empty() {
@@ -71,8 +76,9 @@ fn check_approval(errors: &mut Vec<FieldError>, doc: &Doc, group: &str) {
     }
 }
 
-/// What is wrong with how the names change. (That group, scope and plural name stay is the schema's rule.)
+/// What is wrong with how the names change. (That group and scope stay is the schema's rule.)
 pub(super) fn check_update(errors: &mut Vec<FieldError>, new: &Doc, old: &Doc) {
+    immutable(errors, new, old, &["spec", "names", "plural"]);
     let conditions = list_at(old, &["status", "conditions"]).iter();
     let mut established = conditions.filter(|condition| condition.str_at(&["type"]) == "Established");
     if established.any(|condition| condition.str_at(&["status"]) == "True") {
