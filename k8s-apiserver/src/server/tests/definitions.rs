@@ -1,5 +1,6 @@
 //! Custom kinds at run time: definitions come, change and go, and so do their objects.
 
+mod controllers;
 mod forms;
 mod kinds;
 mod lives;

@@ -112,3 +112,26 @@ async fn bad_definitions_are_refused_and_change_nothing() {
     }
     assert_eq!(condition(&api.until(NAME, |_| true).await, "Established"), "True");
 }
+
+#[tokio::test(start_paused = true)]
+async fn rules_hold_for_objects_and_their_changes() {
+    let api = server().await;
+    let mut schema = spec(doc!({"n": {"type": "integer"}, "most": {"type": "integer"}}));
+    let rules = doc!([
+        {"rule": "self.n <= self.most", "message": "n is beyond most"},
+        {"rule": "self.most >= oldSelf.most", "messageExpression": "'most was ' + string(oldSelf.most)"}
+    ]);
+    schema.set_at(&["properties", "spec", "x-kubernetes-validations"], rules);
+    api.define(wheels(schema.clone())).await;
+    let wheel = |n: i64, most: i64| doc!({"metadata": {"name": "a"}, "spec": {"n": n, "most": most}});
+    assert!(refusal(api.make_wheel(wheel(3, 2)).await, 422).ends_with("n is beyond most"));
+    api.make_wheel(wheel(1, 2)).await.unwrap();
+    let lower = RequestBody::Patch(PatchKind::Merge, doc!({"spec": {"most": 1}}));
+    assert!(refusal(api.wheel(Verb::Patch, "v1/a", lower).await, 422).ends_with("most was 2"));
+    schema.set_at(&["properties", "spec", "x-kubernetes-validations", "0", "rule"], "self.odd == 1".into());
+    let mut other = wheels(schema);
+    other.set_at(&["metadata", "name"], "rounds.example.com".into());
+    other.set_at(&["spec", "names"], doc!({"plural": "rounds", "kind": "Round"}));
+    let refused = api.create("customresourcedefinitions", "", other).await;
+    assert!(refusal(refused, 422).contains("x-kubernetes-validations[0].rule"));
+}

@@ -116,7 +116,7 @@ async fn over_http(api: &Fixture, wanted: &Wanted, from: From) -> Records {
         request_timeout: crate::outer::REQUEST_TIMEOUT,
         env: api.env.clone(),
         inner: Arc::new(api.api.clone()),
-        catalog: Arc::new(api.api.registry().clone()),
+        catalog: api.api.kinds().clone(),
         authenticator: Arc::new(Anybody),
         front_proxy: None,
         anonymous: Default::default(),
