@@ -23,6 +23,7 @@ use k8s_store::{Page, Store};
 
 pub(crate) use self::catalog::Served;
 use crate::{
+    admission::Trail,
     cache::{Filter, KindCache},
     server::Inner,
 };
@@ -127,5 +128,5 @@ fn named(definition: &Doc) -> Target {
 async fn ask(inner: &Inner, verb: Verb, target: Target, body: Doc) -> ApiResult<()> {
     let info = inner.kinds.now().served(&target.resource)?.clone();
     let request = ApiRequest { verb, target, body: RequestBody::Doc(body), ..ApiRequest::default() };
-    inner.answer(&own(), &info, request).await.map(drop)
+    inner.answer(&own(), &info, request, &Trail::default()).await.map(drop)
 }

@@ -24,6 +24,12 @@ mod token;
 mod update;
 mod view;
 
-pub(crate) use self::reviews::review;
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};
-pub(crate) use self::{commit::store_error, operation::metadata_list, time::rfc3339};
+pub(crate) use self::{
+    commit::store_error,
+    operation::metadata_list,
+    reviews::{review, user_info},
+    scale::scale,
+    time::rfc3339,
+    view::View,
+};

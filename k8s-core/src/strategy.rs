@@ -23,6 +23,7 @@ mod security;
 mod service;
 mod simple;
 mod volume;
+mod webhook;
 mod workload;
 
 use crate::{doc::Doc, registry::ResourceInfo, status::FieldError};
@@ -114,6 +115,9 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("coordination.k8s.io", "Lease") => &simple::Lease,
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            &webhook::WebhookConfiguration
+        }
         ("storage.k8s.io", "StorageClass") => &simple::Plain,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => &definition::Definition,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,

@@ -11,6 +11,7 @@ use k8s_store::{Page, Transaction};
 
 use super::{ask, named, own};
 use crate::{
+    admission::Trail,
     registry::{metadata_list, store_error},
     server::Inner,
 };
@@ -57,7 +58,7 @@ async fn delete_all(inner: &Inner, kind: &std::sync::Arc<ResourceInfo>) -> ApiRe
     let options = Options { propagation: Some(Propagation::Background), ..Options::default() };
     let target = Target::all(kind.resource(), "");
     let request = ApiRequest { verb: Verb::DeleteCollection, target, options, ..ApiRequest::default() };
-    inner.answer(&own(), kind, request).await.map(drop)
+    inner.answer(&own(), kind, request, &Trail::default()).await.map(drop)
 }
 
 /// Removes the objects of a kind that is not served at any version: nobody can have a say.

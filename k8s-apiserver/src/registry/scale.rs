@@ -145,7 +145,7 @@ fn steps(path: &[Text]) -> Vec<&str> {
 }
 
 /// The scale of a built-in workload.
-fn scale(doc: &Doc) -> Doc {
+pub(crate) fn scale(doc: &Doc) -> Doc {
     let mut scale = doc!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",

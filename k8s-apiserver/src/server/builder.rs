@@ -22,7 +22,8 @@ use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
-    admission::{self, Admission, Chain, Cluster},
+    admission::{self, Admission, Chain, Cluster, Hooks},
+    audit::Audit,
     auth::{
         Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
         bearer::{BearerTokens, TokenAuthenticator},
@@ -48,6 +49,7 @@ pub struct ApiServerBuilder {
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
+    audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -71,6 +73,7 @@ impl ApiServerBuilder {
             dialer: None,
             pod_dialer: None,
             webhooks: None,
+            audit: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -144,6 +147,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Notes who asks for what. Without it nothing is noted.
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// What issues and reviews service account tokens. It follows what tokens are bound to. Without it, token requests
     /// answer 503.
     pub fn tokens(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
@@ -200,12 +209,16 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let mut builtin = admission::builtin(&self.env, rbac.clone());
+        let hooks = Hooks::new(webhooks.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         // The definitions first: the cache begins with all kinds, so that watches resume over a restart.
         let mut served = Served::new(self.registry.clone());
         let registry = definitions::stored(&store, &mut served).await?;
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &registry, &followers));
+        let kinds = Arc::new(Kinds::new(Registry::clone(&registry)));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
@@ -220,14 +233,15 @@ impl ApiServerBuilder {
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone()),
+            cluster: Cluster::new(cache.clone(), kinds.clone()),
             cache: cache.clone(),
-            kinds: Arc::new(Kinds::new(Registry::clone(&registry))),
+            kinds,
             authorizer: Arc::new(Union(authorizers)),
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
+            audit: self.audit,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
