@@ -7,6 +7,7 @@ mod escalation;
 mod limit_ranger;
 mod namespace;
 mod node;
+mod policy;
 mod priority;
 mod reinvocation;
 mod runtime_class;
@@ -30,7 +31,11 @@ use k8s_core::{
 };
 use parking_lot::Mutex;
 
-use crate::{auth::rbac::Rbac, cache::Cache, webhook::Webhooks};
+use crate::{
+    auth::{Authorizer, rbac::Rbac},
+    cache::Cache,
+    webhook::Webhooks,
+};
 
 use self::reinvocation::Reinvocation;
 pub use self::{
@@ -40,6 +45,7 @@ pub use self::{
 };
 pub(crate) use self::{
     namespace::check_namespace,
+    policy::{Judging, MutatingPolicies, Policies, ValidatingPolicies},
     webhook::{Asking, Configurations, MutatingWebhooks, ValidatingWebhooks},
 };
 
@@ -202,6 +208,11 @@ impl Cluster {
         self.cache.kind(&info.resource()).map(|kind| kind.schema.clone())
     }
 
+    /// The served kind of a group, version and kind.
+    pub fn served_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<ResourceInfo>> {
+        self.registry.find_kind(group, version, kind).filter(|info| info.is_served()).cloned()
+    }
+
     /// The other names and versions under which the same objects are served.
     pub fn equivalents(&self, info: &ResourceInfo) -> Vec<Arc<ResourceInfo>> {
         let Some(kind) = self.cache.kind(&info.resource()) else { return Vec::new() };
@@ -244,7 +255,7 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 10] = [
+pub const BUILTIN: [&str; 12] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
@@ -253,7 +264,9 @@ pub const BUILTIN: [&str; 10] = [
     "Priority",
     "DefaultTolerationSeconds",
     "RuntimeClass",
+    "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];
 
@@ -265,6 +278,8 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn 
         webhooks: hooks.webhooks.clone(),
         configurations: configurations.clone(),
     };
+    let judging =
+        |policies: &Arc<Policies>| Judging { policies: policies.clone(), authorizer: hooks.authorizer.clone() };
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),
@@ -274,13 +289,15 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn 
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
         Arc::new(RuntimeClass),
+        Arc::new(MutatingPolicies(judging(&hooks.mutating_policies))),
         Arc::new(MutatingWebhooks(asking(&hooks.mutating))),
+        Arc::new(ValidatingPolicies(judging(&hooks.validating_policies))),
         Arc::new(ValidatingWebhooks(asking(&hooks.validating))),
         Arc::new(Escalation { rbac }),
     ]
 }
 
-/// What the webhook plugins are made of. Their configurations follow the cache.
+/// What the plugins of webhooks and policies are made of. Their configurations follow the cache.
 pub(crate) struct Hooks {
     /// Calls them.
     pub webhooks: Arc<Webhooks>,
@@ -288,16 +305,28 @@ pub(crate) struct Hooks {
     pub mutating: Arc<Configurations>,
     /// Those that judge.
     pub validating: Arc<Configurations>,
+    /// Policies that change.
+    pub mutating_policies: Arc<Policies>,
+    /// Policies that judge.
+    pub validating_policies: Arc<Policies>,
+    /// Whom expressions ask about permissions.
+    pub authorizer: Arc<dyn Authorizer>,
 }
 
 impl Hooks {
     /// None yet.
-    pub fn new(webhooks: Arc<Webhooks>) -> Self {
+    pub fn new(webhooks: Arc<Webhooks>, authorizer: Arc<dyn Authorizer>) -> Self {
         let of = |plural| Arc::new(Configurations::of(plural));
         Self {
             webhooks,
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
+            mutating_policies: Arc::new(Policies::of("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")),
+            validating_policies: Arc::new(Policies::of(
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+            )),
+            authorizer,
         }
     }
 }
@@ -346,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
         let env = System::current();
-        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)));
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)), Arc::new(Rbac::default()));
         let mut plugins = builtin(&env, Arc::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);

@@ -55,6 +55,9 @@ rows! {
     core: version, discovery_resources, discovery_preferred_versions, leases, node_lifecycle, pod_qos,
         pod_templates_lifecycle, pod_templates_replace, pod_templates_collection, endpoints_lifecycle, table_or_406,
         chunks, chunks_after_compaction;
+    policies: validates_a_deployment, expressions_refer_to_variables, validating_policy_operations,
+        validating_binding_operations, mutates_a_deployment, mutates_annotations, mutating_policy_operations,
+        mutating_binding_operations;
     services: kubernetes_service, kubernetes_service_is_listed, kubernetes_endpoints, endpoint_slices, status_lifecycle,
         collection;
     watches: closed_and_restarted, from_a_resource_version, several_watchers, label_changed, same_order_for_all;

@@ -208,15 +208,18 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let hooks = Hooks::new(webhooks.clone());
-        followers.push(hooks.mutating.clone());
-        followers.push(hooks.validating.clone());
-        let mut builtin = admission::builtin(&self.env, rbac.clone(), &hooks);
-        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
-        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
+        let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
+        followers.push(hooks.mutating_policies.clone());
+        followers.push(hooks.validating_policies.clone());
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &hooks);
+        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let tokens = self.tokens;
         let own = || {
             let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
@@ -231,7 +234,7 @@ impl ApiServerBuilder {
             cluster: Cluster::new(cache.clone(), self.registry.clone()),
             cache: cache.clone(),
             registry: self.registry,
-            authorizer: Arc::new(Union(authorizers)),
+            authorizer,
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,

@@ -77,15 +77,18 @@ pub fn write(request: &AdmissionRequest<'_>, form: &ResourceInfo, shown: &Shown,
     review.to_json().into()
 }
 
-fn kind((group, version, kind): &(String, String, String)) -> Doc {
+/// A kind, as reviews name it.
+pub fn kind((group, version, kind): &(String, String, String)) -> Doc {
     doc!({"group": group.as_str(), "version": version.as_str(), "kind": kind.as_str()})
 }
 
-fn resource(info: &ResourceInfo) -> Doc {
+/// A resource, as reviews name it.
+pub fn resource(info: &ResourceInfo) -> Doc {
     doc!({"group": info.group.as_str(), "version": info.version.as_str(), "resource": info.plural.as_str()})
 }
 
-fn options(verb: Verb, options: &Options) -> Doc {
+/// The options of an operation.
+pub fn options(verb: Verb, options: &Options) -> Doc {
     let kind = match verb {
         Verb::Create => "CreateOptions",
         Verb::Delete => "DeleteOptions",

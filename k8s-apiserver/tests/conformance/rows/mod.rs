@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod core;
 mod operations;
+pub mod policies;
 pub mod services;
 pub mod watches;
 
