@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_policy_without_warnings_has_an_empty_check() {
-        let rule = doc!({"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]});
+        let rule =
+            doc!({"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]});
         let policy = |expression: &str| {
             doc!({"spec": {"matchConstraints": {"resourceRules": [rule.clone()]},
                 "validations": [{"expression": expression}]}})

@@ -8,7 +8,7 @@ pub use evaluate::{Answers, Bound, Denial, variables_of};
 pub use type_check::type_warnings;
 
 use crate::{
-    cel::{CompileError, Declarations, Program, Type},
+    cel::{CompileError, Declarations, Program, Type, admission},
     doc::{Doc, Text},
     schema::{Schema, Schemas},
 };
@@ -189,49 +189,11 @@ fn base_declarations(object: &Type, params: Option<&Type>) -> Declarations {
     let declared = Declarations::new()
         .variable_of("object", object.clone())
         .variable_of("oldObject", object.clone())
-        .variable_of("request", request());
+        .variable_of("request", admission::request());
     match params {
         Some(params) => declared.variable_of("params", params.clone()),
         None => declared,
     }
-}
-
-/// What match conditions of webhooks may name.
-pub fn webhook_declarations() -> Declarations {
-    authorized(base_declarations(&Type::Dyn, None))
-}
-
-/// The type of `request`.
-fn request() -> Type {
-    let texts = |name: &str, fields: &[&str]| Type::record(name, fields.iter().map(|field| (*field, Type::String)));
-    let kind = texts("kubernetes.GroupVersionKind", &["group", "version", "kind"]);
-    let resource = texts("kubernetes.GroupVersionResource", &["group", "version", "resource"]);
-    let user = Type::record(
-        "kubernetes.UserInfo",
-        [
-            ("username", Type::String),
-            ("uid", Type::String),
-            ("groups", Type::list(Type::String)),
-            ("extra", Type::map(Type::String, Type::list(Type::String))),
-        ],
-    );
-    Type::record(
-        "kubernetes.AdmissionRequest",
-        [
-            ("kind", kind.clone()),
-            ("resource", resource.clone()),
-            ("subResource", Type::String),
-            ("requestKind", kind),
-            ("requestResource", resource),
-            ("requestSubResource", Type::String),
-            ("name", Type::String),
-            ("namespace", Type::String),
-            ("operation", Type::String),
-            ("userInfo", user),
-            ("dryRun", Type::Bool),
-            ("options", Type::Dyn),
-        ],
-    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! admission itself is never judged by a policy, so that a bad one can be removed.
 
 mod active;
-mod asker;
 mod matching;
 mod mutating;
 mod params;
@@ -19,7 +18,6 @@ use std::{rc::Rc, sync::Arc};
 use k8s_core::{
     admission_policy::{Answers, Bound},
     cel::authorizer::Question,
-    doc,
     doc::Doc,
     object::Object,
     registry::ResourceInfo,
@@ -27,19 +25,13 @@ use k8s_core::{
     status::ApiResult,
 };
 
+use self::active::{Binding, Policy};
 pub use self::{active::Policies, mutating::MutatingPolicies, validating::ValidatingPolicies};
-use self::{
-    active::{Binding, Policy},
-    asker::Asker,
-};
 use super::{
     AdmissionRequest,
-    webhook::{
-        review,
-        shown::{self, Shown},
-    },
+    webhook::{conditions::Asking, review, shown::Shown},
 };
-use crate::{auth::Authorizer, registry::user_info};
+use crate::auth::Authorizer;
 
 /// The group of what configures admission.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -98,7 +90,7 @@ impl Judging {
         params: &Doc,
         with: impl FnOnce(&mut Answers<'_>) -> R,
     ) -> R {
-        let asker = Rc::new(Asker { authorizer: &*self.authorizer, caller: request.caller });
+        let asker = Rc::new(Asking { authorizer: &*self.authorizer, caller: request.caller });
         let target = request.target;
         let question = Question {
             group: target.resource.group.to_string(),
@@ -126,7 +118,7 @@ impl Scene {
         let shown = Shown::of(request, form);
         let namespace = namespace.and_then(|namespace| Doc::parse(&namespace.to_json()).ok()).unwrap_or_default();
         Ok(Self {
-            request: describe(request, form, &shown),
+            request: describe(request, form),
             namespace,
             object: shown.object.unwrap_or_default(),
             old: shown.old.unwrap_or_default(),
@@ -134,21 +126,13 @@ impl Scene {
     }
 }
 
-/// The variable `request`.
-fn describe(request: &AdmissionRequest<'_>, form: &ResourceInfo, shown: &Shown) -> Doc {
-    let subresource = request.target.subresource.as_str();
-    doc!({
-        "kind": review::kind(&shown.kind),
-        "resource": review::resource(form),
-        "subResource": subresource,
-        "requestKind": review::kind(&shown::kind(request, request.info)),
-        "requestResource": review::resource(request.info),
-        "requestSubResource": subresource,
-        "name": request.target.name.as_str(),
-        "namespace": review::namespace(request),
-        "operation": review::operation(request.verb),
-        "userInfo": user_info(request.caller),
-        "dryRun": request.options.dry_run,
-        "options": review::options(request.verb, request.options)
-    })
+/// The variable `request`: a review's request, in which text that is not there is empty.
+fn describe(request: &AdmissionRequest<'_>, form: &ResourceInfo) -> Doc {
+    let mut described = review::described(request, form);
+    for field in ["subResource", "requestSubResource", "name", "namespace"] {
+        if described.str_at(&[field]).is_empty() {
+            described.set_at(&[field], "".into());
+        }
+    }
+    described
 }

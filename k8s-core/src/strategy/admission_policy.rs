@@ -310,3 +310,6 @@ fn check_actions(errors: &mut Vec<FieldError>, actions: &[Doc]) {
         errors.push(FieldError::invalid(PATH, "Deny, Warn", detail));
     }
 }
+
+#[cfg(test)]
+mod tests;

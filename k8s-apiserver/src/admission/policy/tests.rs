@@ -119,10 +119,9 @@ async fn deletions_and_updates_are_judged_with_the_object_as_it_was() {
 
 #[tokio::test]
 async fn failures_follow_the_failure_policy() {
-    for (policy, expected) in [
-        ("Fail", "422 expression 'object.data.x == 'y'' resulted in error: no such key: x"),
-        ("Ignore", "ok"),
-    ] {
+    for (policy, expected) in
+        [("Fail", "422 expression 'object.data.x == 'y'' resulted in error: no such key: x"), ("Ignore", "ok")]
+    {
         let api = server().await;
         let rules = doc!({"failurePolicy": policy, "validations": [{"expression": "object.data.x == 'y'"}]});
         validating(&api, rules, Doc::object()).await;
@@ -140,8 +139,11 @@ async fn conditions_and_selectors_choose_requests() {
         "validations": [{"expression": "false"}]
     }));
     rules.set_at(&["matchConstraints", "objectSelector"], doc!({"matchLabels": {"app": "chosen"}}));
-    rules.set_at(&["matchConstraints", "excludeResourceRules"], doc!([{"resourceNames": ["never"], "apiGroups": [""],
-        "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]));
+    rules.set_at(
+        &["matchConstraints", "excludeResourceRules"],
+        doc!([{"resourceNames": ["never"], "apiGroups": [""],
+        "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]),
+    );
     validating(&api, rules, Doc::object()).await;
     assert_eq!(outcome(&api, "other", doc!({"k": "v"})).await, "ok");
     assert_eq!(outcome(&api, "chosen", doc!({"free": "v"})).await, "ok");
@@ -175,9 +177,7 @@ async fn parameters_are_found_by_name_and_by_selector() {
         "paramKind": {"apiVersion": "v1", "kind": "Secret"},
         "validations": [{"expression": "object.data.n in params.metadata.annotations"}]
     });
-    let secret = |name: &str, key: &str| {
-        doc!({"metadata": {"name": name, "labels": {"is": "param"}, "annotations": {(key): "yes"}}})
-    };
+    let secret = |name: &str, key: &str| doc!({"metadata": {"name": name, "labels": {"is": "param"}, "annotations": {(key): "yes"}}});
     let named = |action: &str| doc!({"paramRef": {"name": "s", "parameterNotFoundAction": action}});
     let missing = "422 failed to configure binding: no params found for policy binding with `Deny` \
                    parameterNotFoundAction";
@@ -225,9 +225,8 @@ async fn the_authorizer_answers_for_the_caller() {
 #[tokio::test]
 async fn mutations_see_one_another_and_are_asked_again() {
     let api = server().await;
-    let patch = |expression: &str| {
-        doc!({"mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}]})
-    };
+    let patch =
+        |expression: &str| doc!({"mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}]});
     // The first wants to see what later ones made; the second makes it.
     let mut first = patch("has(object.data.two) ? [JSONPatch{op: 'add', path: '/data/seen', value: 'yes'}] : []");
     first.set_at(&["reinvocationPolicy"], "IfNeeded".into());
@@ -263,8 +262,11 @@ async fn a_mutation_that_fails_denies_or_is_left_out() {
 async fn policies_do_not_judge_policies() {
     let api = server().await;
     let mut rules = doc!({"validations": [{"expression": "false"}]});
-    rules.set_at(&["matchConstraints"], doc!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"],
-        "operations": ["*"], "resources": ["*/*"]}]}));
+    rules.set_at(
+        &["matchConstraints"],
+        doc!({"resourceRules": [{"apiGroups": ["*"], "apiVersions": ["*"],
+        "operations": ["*"], "resources": ["*/*"]}]}),
+    );
     validating(&api, rules, Doc::object()).await;
     assert_eq!(outcome(&api, "a", Doc::object()).await, "422 failed expression: false");
     api.delete("validatingadmissionpolicies/p", "", Options::default()).await.unwrap();

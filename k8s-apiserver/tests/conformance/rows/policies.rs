@@ -60,10 +60,13 @@ async fn acts(api: &Api, probe: &Value, shows: impl Fn(u16, &Value) -> bool) {
 }
 
 pub async fn validates_a_deployment(api: &Api) {
-    validating(api, json!({"matchConstraints": constraints(), "validations": [{
-        "expression": "object.spec.replicas > 1",
-        "messageExpression": "'wants replicas > 1, got ' + string(object.spec.replicas)"
-    }]}))
+    validating(
+        api,
+        json!({"matchConstraints": constraints(), "validations": [{
+            "expression": "object.spec.replicas > 1",
+            "messageExpression": "'wants replicas > 1, got ' + string(object.spec.replicas)"
+        }]}),
+    )
     .await;
     acts(api, &deployment("probe", 1), |code, _| code != 201).await;
     let refused = api.post(DEPLOYMENTS, &deployment("low", 1)).await.failed(422, "Invalid");
@@ -80,13 +83,16 @@ pub async fn validates_a_deployment(api: &Api) {
 }
 
 pub async fn expressions_refer_to_variables(api: &Api) {
-    validating(api, json!({"matchConstraints": constraints(),
-        "variables": [
-            {"name": "replicas", "expression": "object.spec.replicas"},
-            {"name": "oddReplicas", "expression": "variables.replicas % 2 == 1"}
-        ],
-        "validations": [{"expression": "variables.replicas > 1"}, {"expression": "variables.oddReplicas"}]
-    }))
+    validating(
+        api,
+        json!({"matchConstraints": constraints(),
+            "variables": [
+                {"name": "replicas", "expression": "object.spec.replicas"},
+                {"name": "oddReplicas", "expression": "variables.replicas % 2 == 1"}
+            ],
+            "validations": [{"expression": "variables.replicas > 1"}, {"expression": "variables.oddReplicas"}]
+        }),
+    )
     .await;
     acts(api, &deployment("probe", 1), |code, _| code != 201).await;
     for (replicas, told) in [(1, "variables.replicas > 1"), (2, "variables.oddReplicas")] {
