@@ -11,6 +11,7 @@ mod namespace;
 mod node;
 mod placement;
 pub mod pod_security;
+mod policy;
 mod priority;
 mod quota;
 mod reinvocation;
@@ -64,6 +65,7 @@ pub use self::{
 };
 pub(crate) use self::{
     namespace::check_namespace,
+    policy::{Judging, MutatingPolicies, Policies, ValidatingPolicies},
     webhook::{Asking, Configurations, MutatingWebhooks, ValidatingWebhooks},
 };
 
@@ -227,6 +229,11 @@ impl Cluster {
         self.cache.kind(&info.resource()).map(|kind| kind.schema.clone())
     }
 
+    /// The served kind of a group, version and kind.
+    pub fn served_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<ResourceInfo>> {
+        self.registry.find_kind(group, version, kind).filter(|info| info.is_served()).cloned()
+    }
+
     /// The other names and versions under which the same objects are served.
     pub fn equivalents(&self, info: &ResourceInfo) -> Vec<Arc<ResourceInfo>> {
         let Some(kind) = self.cache.kind(&info.resource()) else { return Vec::new() };
@@ -284,7 +291,7 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 22] = [
+pub const BUILTIN: [&str; 24] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
@@ -304,7 +311,9 @@ pub const BUILTIN: [&str; 22] = [
     "DefaultIngressClass",
     "PodTopologyLabels",
     "PodResizeValidator",
+    "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
+    "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
     "ResourceQuota",
 ];
@@ -325,6 +334,8 @@ pub(crate) fn builtin(
         configurations: configurations.clone(),
         authorizer: hooks.authorizer.clone(),
     };
+    let judging =
+        |policies: &Arc<Policies>| Judging { policies: policies.clone(), authorizer: hooks.authorizer.clone() };
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),
@@ -345,7 +356,9 @@ pub(crate) fn builtin(
         Arc::new(DefaultIngressClass),
         Arc::new(PodTopologyLabels),
         Arc::new(PodResizeValidator),
+        Arc::new(MutatingPolicies(judging(&hooks.mutating_policies))),
         Arc::new(MutatingWebhooks(asking(&hooks.mutating))),
+        Arc::new(ValidatingPolicies(judging(&hooks.validating_policies))),
         Arc::new(ValidatingWebhooks(asking(&hooks.validating))),
         Arc::new(Escalation { rbac }),
         // Last of all: what is refused is not charged.
@@ -353,7 +366,7 @@ pub(crate) fn builtin(
     ]
 }
 
-/// What the webhook plugins are made of. Their configurations follow the cache.
+/// What the plugins of webhooks and policies are made of. Their configurations follow the cache.
 pub(crate) struct Hooks {
     /// Calls them.
     pub webhooks: Arc<Webhooks>,
@@ -363,6 +376,10 @@ pub(crate) struct Hooks {
     pub mutating: Arc<Configurations>,
     /// Those that judge.
     pub validating: Arc<Configurations>,
+    /// Policies that change.
+    pub mutating_policies: Arc<Policies>,
+    /// Policies that judge.
+    pub validating_policies: Arc<Policies>,
 }
 
 impl Hooks {
@@ -374,6 +391,11 @@ impl Hooks {
             authorizer,
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
+            mutating_policies: Arc::new(Policies::of("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")),
+            validating_policies: Arc::new(Policies::of(
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
+            )),
         }
     }
 }

@@ -66,6 +66,9 @@ rows! {
         csi_nodes, csi_storage_capacities, storage_classes, volume_attachments, volume_attachment_status,
         volume_attributes_classes, runtime_classes, quota_update_and_delete, quota_lifecycle, certificate_maximum,
         certificate_minimum;
+    policies: validates_a_deployment, expressions_refer_to_variables, validating_policy_operations,
+        validating_binding_operations, mutates_a_deployment, mutates_annotations, mutating_policy_operations,
+        mutating_binding_operations;
     services: kubernetes_service, kubernetes_service_is_listed, kubernetes_endpoints, endpoint_slices, status_lifecycle,
         collection;
     watches: closed_and_restarted, from_a_resource_version, several_watchers, label_changed, same_order_for_all;

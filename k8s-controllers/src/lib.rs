@@ -24,6 +24,7 @@ pub mod node_lifecycle;
 pub mod ownership;
 pub mod pod_gc;
 pub mod pod_state;
+pub mod policy_status;
 pub mod replica_set;
 #[cfg(feature = "service")]
 pub mod replication_controller;

@@ -10,11 +10,11 @@ use crate::{
     cluster_role_aggregation, custom_kinds, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
-    pod_gc, replica_set, replication_controller, root_ca, service_account, taint_eviction,
+    pod_gc, policy_status, replica_set, replication_controller, root_ca, service_account, taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 15] = [
+pub const CONTROLLERS: [(&str, &str); 16] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -30,6 +30,7 @@ pub const CONTROLLERS: [(&str, &str); 15] = [
     ("serviceaccount-controller", "service-account-controller"),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
     ("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"),
+    ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
 ];
 
 /// What the controllers need beside their clients.
@@ -133,6 +134,9 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
             "namespace-controller" => options.sized(name, namespace::controller(options.kinds.clone())).start(client),
             "serviceaccount-controller" => options.sized(name, service_account::controller()).start(client),
             "clusterrole-aggregation-controller" => cluster_role_aggregation::controller().start(client),
+            "validatingadmissionpolicy-status-controller" => {
+                policy_status::controller(options.registry.clone()).start(client)
+            }
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
                 None => continue,

@@ -96,6 +96,13 @@ pub fn apply_configuration(
     Ok(merged)
 }
 
+/// `live` with everything that `configuration` names, merged as an apply would, but owned by nobody: what mutating
+/// policies do. 400 when the configuration names a list item twice.
+pub fn merge_configuration(live: &Doc, configuration: &Doc, schema: &Schema) -> ApiResult<Doc> {
+    merge::check_unique(configuration, schema.root())?;
+    Ok(merge::merge(live, configuration, schema.root(), Scope::of_apply(schema, "")))
+}
+
 /// Brings `new`'s `metadata.managedFields` up to date after a create (`live` is nothing), update or patch by
 /// `manager`, who gets every field that differs from `live`.
 ///

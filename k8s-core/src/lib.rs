@@ -6,6 +6,7 @@
 /// The typed Kubernetes API: the ecosystem's own types, at the version this workspace serves.
 pub use k8s_openapi as api;
 
+pub mod admission_policy;
 pub mod apply;
 pub mod cel;
 pub mod custom;

@@ -3,6 +3,7 @@
 //! Follows the registry strategies of upstream. Structure, ranges and permitted values of single fields are the
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
+mod admission_policy;
 mod affinity;
 mod aggregation;
 mod autoscaler;
@@ -140,6 +141,14 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             &webhook::WebhookConfiguration
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => &admission_policy::Policy { mutates: false },
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => &admission_policy::Policy { mutates: true },
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => {
+            &admission_policy::Binding { mutates: false }
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding") => {
+            &admission_policy::Binding { mutates: true }
         }
         ("", "PersistentVolume") => &persistent_volume::PersistentVolume,
         ("", "PersistentVolumeClaim") => &persistent_volume::Claim,

@@ -3,11 +3,11 @@
 //! Follows upstream's generic webhook plugins: which requests a webhook sees, what it is asked, what its answer means and
 //! what its absence means. What configures admission itself is never shown to a webhook, so that a bad one can be removed.
 
-mod conditions;
-mod configuration;
-mod matching;
-mod review;
-mod shown;
+pub(super) mod conditions;
+pub(super) mod configuration;
+pub(super) mod matching;
+pub(super) mod review;
+pub(super) mod shown;
 
 #[cfg(test)]
 mod tests;
@@ -198,7 +198,7 @@ fn form(hook: &Hook, request: &AdmissionRequest<'_>) -> Option<Arc<ResourceInfo>
 }
 
 /// The labels of a document.
-struct LabelsOf<'a>(&'a Doc);
+pub(super) struct LabelsOf<'a>(pub &'a Doc);
 
 impl Labels for LabelsOf<'_> {
     fn label(&self, key: &str) -> Option<&str> {

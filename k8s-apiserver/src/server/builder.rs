@@ -256,6 +256,8 @@ impl ApiServerBuilder {
         let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
         followers.push(hooks.mutating.clone());
         followers.push(hooks.validating.clone());
+        followers.push(hooks.mutating_policies.clone());
+        followers.push(hooks.validating_policies.clone());
         let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         // The definitions first: the cache begins with all kinds, so that watches resume over a restart.

@@ -13,7 +13,7 @@ pub fn declarations() -> Declarations {
 }
 
 /// The type of `request`: an `AdmissionRequest` without its objects.
-fn request() -> Type {
+pub fn request() -> Type {
     let texts = |name: &str, fields: [&'static str; 3]| Type::record(name, fields.map(|field| (field, Type::String)));
     let kind = || texts("kubernetes.GroupVersionKind", ["group", "version", "kind"]);
     let resource = || texts("kubernetes.GroupVersionResource", ["group", "version", "resource"]);

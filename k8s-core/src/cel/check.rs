@@ -103,11 +103,24 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// `a.b`, where that may be the name of one variable.
+    fn joined_name(&self, operand: Id, field: &str) -> Option<String> {
+        match &self.ast.get(operand).expr {
+            Expr::Ident(name) if !self.locals.iter().any(|(local, _)| local == name) => Some(format!("{name}.{field}")),
+            _ => None,
+        }
+    }
+
     fn select(&mut self, id: Id, operand: Id, field: &str, mode: Mode) -> Typed {
         if mode == Mode::Value
             && let Some(named) = self.qualified(id).and_then(|name| library::type_named(&name))
         {
             return (Code::Type(named.bare_name()), Type::Type(named.into()));
+        }
+        if let Some(joined) = self.joined_name(operand, field)
+            && let Some(declared) = self.declarations.variable(&joined)
+        {
+            return (Code::Global(joined.into()), declared.clone());
         }
         let before = self.issues.len();
         let (operand_code, found) = self.expression(operand);

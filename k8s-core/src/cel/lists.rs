@@ -274,7 +274,7 @@ fn part<'a>(args: &[Value<'a>], of_civil: impl Fn(&super::time::Civil) -> i64, u
     match (&args[0], unit) {
         (Value::Timestamp(at), _) => {
             let offset = match args.get(1) {
-                Some(zone) => zone_offset(zone.as_str().ok_or_else(EvalError::no_overload)?)?,
+                Some(zone) => zone_offset(zone.as_str().ok_or_else(EvalError::no_overload)?, *at)?,
                 None => 0,
             };
             Ok(Value::Int(of_civil(&at.civil(offset))))

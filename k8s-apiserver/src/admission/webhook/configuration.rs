@@ -99,7 +99,7 @@ impl Hook {
 }
 
 /// A selector that validation has accepted.
-fn selector(doc: Option<&Doc>) -> LabelSelector {
+pub fn selector(doc: Option<&Doc>) -> LabelSelector {
     let parsed = doc.filter(|doc| !doc.is_null()).and_then(|doc| doc.deserialize::<meta::LabelSelector>().ok());
     parsed.and_then(|selector| LabelSelector::try_from(&selector).ok()).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ pub mod core;
 pub mod custom;
 pub mod kinds;
 mod operations;
+pub mod policies;
 pub mod services;
 pub mod watches;
 

@@ -386,6 +386,8 @@ fn times() {
         ("timestamp('2023-01-02T03:04:05.678Z').getMinutes()", "4"),
         ("timestamp('2023-01-02T03:04:05.678Z').getSeconds()", "5"),
         ("timestamp('2023-01-02T03:04:05.678Z').getMilliseconds()", "678"),
+        ("timestamp('2023-07-01T00:00:00Z').getHours('Europe/Berlin')", "2"),
+        ("timestamp('2023-01-01T00:00:00Z').getHours('Europe/Berlin')", "1"),
         ("timestamp(0).getHours('Nowhere')", "error: unknown time zone Nowhere"),
         ("duration('1h30m').getMinutes()", "90"),
         ("duration('1.5s').getMilliseconds()", "500"),
