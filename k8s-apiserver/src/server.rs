@@ -1,6 +1,6 @@
 //! The inner API server: one request at a time through authorization and into the registry.
 
-mod authorize;
+pub(crate) mod authorize;
 mod bootstrap;
 mod builder;
 mod compaction;

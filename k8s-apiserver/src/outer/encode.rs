@@ -17,6 +17,7 @@ use k8s_core::{
 use k8s_wire::body::{self, Body};
 
 use super::{
+    compress::{self, Gzip},
     negotiate::{Encoding, Form, Shape},
     protobuf::{self, Message},
     table::Rows,
@@ -36,6 +37,8 @@ pub struct View {
     pub form: Form,
     /// Whether people read it: `pretty=true`.
     pub pretty: bool,
+    /// Whether the client takes gzip.
+    pub gzip: bool,
     /// The kind of one object.
     pub kind: Text,
     /// `apiVersion` of the objects.
@@ -117,7 +120,7 @@ impl View {
         let mut out = Vec::with_capacity(object.stored_json().len() + 64);
         self.write_object(object, true, &mut out);
         match &self.messages {
-            Some(messages) => Ok(response(code, Encoding::Protobuf, body::full(messages.object.object(&out)?))),
+            Some(messages) => Ok(self.whole(code, Encoding::Protobuf, messages.object.object(&out)?)),
             None => self.finished(code, out),
         }
     }
@@ -126,6 +129,9 @@ impl View {
     pub fn list(&self, code: u16, list: ObjectList) -> ApiResult<Response<Body>> {
         if let Some(messages) = &self.messages {
             let pieces = messages.object.list(&list, |item, out| self.write_item(item, out))?;
+            if self.is_long(pieces.iter().map(Bytes::len).sum()) {
+                return Ok(zipped(code, Encoding::Protobuf, pieces.into_iter().map(Vec::from)));
+            }
             return Ok(response(code, Encoding::Protobuf, joined(pieces)));
         }
         let size: usize = list.items.iter().map(|item| served_length(item)).sum();
@@ -134,6 +140,9 @@ impl View {
             let mut whole = Vec::with_capacity(size + 256);
             writer.for_each(|piece| whole.extend_from_slice(&piece));
             return self.finished(code, whole);
+        }
+        if self.is_long(size) {
+            return Ok(zipped(code, Encoding::Json, writer));
         }
         let pieces = futures::stream::iter(writer.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece))));
         Ok(response(code, Encoding::Json, body::stream(pieces)))
@@ -147,7 +156,7 @@ impl View {
         let Some(messages) = &self.messages else { return self.finished(code, doc.to_json()) };
         let message = Message::of(&messages.schemas, doc);
         let message = message.ok_or_else(|| ApiError::not_acceptable("application/json, application/yaml"))?;
-        Ok(response(code, Encoding::Protobuf, body::full(message.object(&doc.to_json())?)))
+        Ok(self.whole(code, Encoding::Protobuf, message.object(&doc.to_json())?))
     }
 
     /// How a request went, where there is nothing to show.
@@ -167,8 +176,27 @@ impl View {
             _ if self.pretty => pretty(&json)?,
             _ => json,
         };
-        Ok(response(code, self.form.encoding, body::full(text)))
+        Ok(self.whole(code, self.form.encoding, text))
     }
+
+    fn whole(&self, code: u16, encoding: Encoding, text: Vec<u8>) -> Response<Body> {
+        if self.is_long(text.len()) {
+            return zipped(code, encoding, std::iter::once(text));
+        }
+        response(code, encoding, body::full(text))
+    }
+
+    /// Whether an answer of so many bytes is compressed.
+    fn is_long(&self, bytes: usize) -> bool {
+        self.gzip && bytes > compress::MIN_BYTES
+    }
+}
+
+fn zipped(code: u16, encoding: Encoding, pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response<Body> {
+    let pieces = Gzip::new(pieces).map(Ok::<_, std::convert::Infallible>);
+    let mut answer = response(code, encoding, body::stream(futures::stream::iter(pieces)));
+    compress::mark(&mut answer);
+    answer
 }
 
 /// A list's pieces as one body. A short list has a length that the client sees.
@@ -297,21 +325,4 @@ pub fn failure(error: &ApiError, encoding: Encoding, schemas: &Schemas) -> Respo
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
-}
-
-/// Adds warnings, in the form of RFC 7234: `299 - "text"`. What no header can hold is left out of the text.
-pub fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    const MAX_WARNING_CHARS: usize = 4096;
-    for warning in warnings {
-        let mut quoted = String::with_capacity(warning.len() + 8);
-        for c in warning.chars().filter(|c| !c.is_control()).take(MAX_WARNING_CHARS) {
-            if matches!(c, '"' | '\\') {
-                quoted.push('\\');
-            }
-            quoted.push(c);
-        }
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            response.headers_mut().append(header::WARNING, value);
-        }
-    }
 }

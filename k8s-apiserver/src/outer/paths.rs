@@ -241,15 +241,21 @@ impl Paths {
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"]
         });
-        Ok(response(200, Encoding::Json, body::full(document.to_json())))
+        Ok(kept_an_hour(response(200, Encoding::Json, body::full(document.to_json()))))
     }
 
     fn issuer_keys(&self) -> ApiResult<Response<Body>> {
         let issuer = self.answers.issuer.as_ref().ok_or_else(no_such_path)?;
         let mut answer = response(200, Encoding::Json, body::full(issuer.jwks()));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-        Ok(answer)
+        Ok(kept_an_hour(answer))
     }
+}
+
+/// What the token issuer says of itself may be kept for a while, as upstream lets it.
+fn kept_an_hour(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
 }
 
 fn json(head: &Head, document: &Doc) -> ApiResult<Response<Body>> {

@@ -33,7 +33,7 @@ pub fn stream(view: View, events: WatchStream, kept: InFlight, frames: Arc<Frame
         return Err(ApiError::not_acceptable("application/json, application/vnd.kubernetes.protobuf"));
     }
     let stopped = Box::pin(kept.stop.clone().cancelled_owned());
-    let lines = Lines { view, frames, events, is_first: true, has_ended: false, stopped, _kept: kept };
+    let lines = Lines { view, frames, events, is_first: true, has_ended: false, stopped, kept };
     Ok(begun(encoding, body::stream(lines)))
 }
 
@@ -57,7 +57,7 @@ struct Lines {
     is_first: bool,
     has_ended: bool,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    _kept: InFlight,
+    kept: InFlight,
 }
 
 impl Stream for Lines {
@@ -70,6 +70,7 @@ impl Stream for Lines {
         }
         let Some(event) = ready!(this.events.poll_next_unpin(cx)) else { return Poll::Ready(None) };
         let line = this.line(&event);
+        this.kept.event(line.len());
         this.is_first &= !matches!(&event, Ok(event) if event.object().is_some());
         // After an error nothing follows.
         this.has_ended = event.is_err();

@@ -12,4 +12,5 @@ mod nodes;
 mod pages;
 mod services;
 mod watches;
+mod wire;
 mod witnesses;
