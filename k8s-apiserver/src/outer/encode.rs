@@ -17,6 +17,7 @@ use k8s_core::{
 use k8s_wire::body::{self, Body};
 
 use super::{
+    cbor,
     compress::{self, Gzip},
     negotiate::{Encoding, Form, Shape},
     protobuf::{self, Message},
@@ -169,10 +170,11 @@ impl View {
         }
     }
 
-    /// JSON that is complete, as it is or as YAML.
+    /// JSON that is complete, as it is, as YAML or as CBOR.
     fn finished(&self, code: u16, json: Vec<u8>) -> ApiResult<Response<Body>> {
         let text = match self.form.encoding {
             Encoding::Yaml => yaml(&json)?,
+            Encoding::Cbor => cbor::encode(&parsed(&json)?),
             _ if self.pretty => pretty(&json)?,
             _ => json,
         };
@@ -282,16 +284,20 @@ fn metadata_inside(after: &[u8]) -> &[u8] {
     &[]
 }
 
+/// An answer's JSON as a document.
+pub(super) fn parsed(json: &[u8]) -> ApiResult<Doc> {
+    Doc::parse(json).map_err(|why| ApiError::internal(format!("answer: {why}")))
+}
+
 fn pretty(json: &[u8]) -> ApiResult<Vec<u8>> {
-    let doc = Doc::parse(json).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
-    let mut text = serde_json::to_vec_pretty(&doc).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
+    let mut text =
+        serde_json::to_vec_pretty(&parsed(json)?).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
     text.push(b'\n');
     Ok(text)
 }
 
 fn yaml(json: &[u8]) -> ApiResult<Vec<u8>> {
-    let doc = Doc::parse(json).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
-    let text = serde_saphyr::to_string(&doc).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
+    let text = serde_saphyr::to_string(&parsed(json)?).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
     Ok(text.into_bytes())
 }
 
@@ -306,15 +312,16 @@ pub fn response(code: u16, encoding: Encoding, body: Body) -> Response<Body> {
     response
 }
 
-/// A failure, in JSON or protobuf.
+/// A failure, in JSON, protobuf or CBOR.
 pub fn failure(error: &ApiError, encoding: Encoding, schemas: &Schemas) -> Response<Body> {
     let message = match encoding {
         // Who is told that nothing fits may not read protobuf either.
         Encoding::Protobuf if error.code() != 406 => protobuf::status(schemas, error.status()).ok(),
+        Encoding::Cbor if error.code() != 406 => parsed(&error.status().to_json()).ok().map(|doc| cbor::encode(&doc)),
         _ => None,
     };
     let mut response = match message {
-        Some(message) => response(error.code(), Encoding::Protobuf, body::full(message)),
+        Some(message) => response(error.code(), encoding, body::full(message)),
         None => response(error.code(), Encoding::Json, body::full(error.status().to_json())),
     };
     let retry = error.status().details.as_ref().map_or(0, |details| details.retry_after_seconds);

@@ -27,6 +27,7 @@ use k8s_wire::{
 use parking_lot::Mutex;
 
 pub(super) use self::series::Series;
+use crate::audit::Ongoing;
 
 /// How many different requests are told apart; further ones are counted as `other`.
 const MAX_SERIES: usize = 4096;
@@ -61,6 +62,8 @@ pub(super) struct InFlight {
     events: Option<Arc<Histogram>>,
     /// Cancelled when the server is to stop: what goes on and on must then end.
     pub(super) stop: CancellationToken,
+    /// What the audit log keeps of it: it is over for the log when it is over here.
+    pub(super) noted: Option<Arc<Ongoing>>,
 }
 
 /// Where a request in flight is counted.
@@ -99,7 +102,7 @@ impl Requests {
             Running::Short(self.clone(), verb)
         };
         let sizes = || kept(&self.events, &series.of_events(), || Arc::new(Histogram::of_sizes(EVENTS)));
-        InFlight { running, events: (verb == Verb::Watch).then(sizes), stop }
+        InFlight { running, events: (verb == Verb::Watch).then(sizes), stop, noted: None }
     }
 
     fn gauge(&self, verb: Verb) -> &AtomicU64 {

@@ -9,7 +9,7 @@ use k8s_core::{
     object::Object,
     request::{ApiResponse, Verb},
     status::{ApiError, ApiResult, FieldError, FieldErrorKind},
-    strategy::strategy_for,
+    strategy::{Strategy, strategy_for},
     structure,
 };
 
@@ -20,7 +20,7 @@ use super::{
     operation::{Operation, metadata, metadata_list},
     status::only_ephemeral_containers,
 };
-use crate::{admission::AdmissionRequest, auth::Attributes, server::authorize};
+use crate::auth::{self, Attributes};
 
 /// How often an update that does not name a revision is tried again when others write at the same time.
 const ATTEMPTS: usize = 16;
@@ -36,6 +36,18 @@ pub enum Part {
     Ephemeral,
     /// The server changes what it wants: no rule keeps anything.
     Server,
+}
+
+impl Part {
+    /// Takes of `new` what this part may change, and does what the kind does before it is written.
+    fn prepare(self, strategy: &dyn Strategy, new: &mut Doc, base: &Base) {
+        match self {
+            Self::Main => strategy.prepare_update(new, &base.doc),
+            Self::Status => strategy.prepare_status(new, &base.doc),
+            Self::Ephemeral => only_ephemeral_containers(new, base),
+            Self::Server => {}
+        }
+    }
 }
 
 /// An object as it was read, to be changed.
@@ -96,7 +108,7 @@ impl Operation<'_> {
             let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
             return Err(self.conflict(why));
         }
-        authorize::check(&*self.server.authorizer, &Attributes::on(self.caller, Verb::Create, self.target())).await?;
+        auth::check(&*self.server.authorizer, &Attributes::on(self.caller, Verb::Create, self.target())).await?;
         doc.remove_at(&["metadata", "resourceVersion"]);
         doc.set_at(&["metadata", "name"], self.target().name.clone().into());
         self.create_checked(doc, |new, this| {
@@ -178,23 +190,18 @@ impl Operation<'_> {
         let strategy = strategy_for(&self.info.group, &self.info.kind);
         let old = &base.doc;
         new.set_at(&["metadata", "resourceVersion"], base.object.revision().to_string().into());
-        match part {
-            Part::Main => strategy.prepare_update(&mut new, old),
-            Part::Status => strategy.prepare_status(&mut new, old),
-            Part::Ephemeral => only_ephemeral_containers(&mut new, base),
-            Part::Server => {}
-        }
+        part.prepare(strategy, &mut new, base);
         self.keep_allocated(&mut new, old);
-        let cluster = &self.server.cluster;
         let target = self.target().clone();
-        let options = &self.request.options;
-        let request = AdmissionRequest::new(self.caller, Verb::Update, self.info, &target, options, cluster);
-        let mut request = request.with(Some(old), Some(new));
-        self.server.admission.admit(&mut request).await?;
+        let admission = self.admission();
+        let mut request = self.admission_request(Verb::Update, &target).with(Some(old), Some(new));
+        admission.admit(&mut request).await?;
         if request.is_edited()
             && let Some(new) = request.edit()
         {
             defaulting::default(&schema, new);
+            // Nor may a plugin write what this part does not reach.
+            part.prepare(strategy, new, base);
         }
         if let Some(new) = request.edit() {
             track(old, new, self);
@@ -208,8 +215,8 @@ impl Operation<'_> {
                 return Err(self.invalid(&self.target().name, &errors).into());
             }
         }
-        self.server.admission.validate(&request).await?;
-        self.warnings.append(&mut request.warnings);
+        admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let new = request.into_object().unwrap_or_default();
         self.store_changed(base, new).await
     }

@@ -1,5 +1,6 @@
 //! What clients see over HTTP: the outer service over a whole server, asked as a client asks.
 
+mod binary;
 mod lists;
 mod put;
 mod relist;
@@ -17,7 +18,7 @@ use tower::ServiceExt;
 
 use super::fixture::{Fixture, server};
 use crate::{
-    auth::{Authenticator, Credentials},
+    auth::{Anonymous, Authenticator, Credentials},
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
 };
 
@@ -111,6 +112,8 @@ impl Wire {
             inner: Arc::new(api.api.clone()),
             catalog: Arc::new(api.api.registry().clone()),
             authenticator: Arc::new(ByName),
+            front_proxy: None,
+            anonymous: Anonymous::default(),
             authorizer: api.api.authorizer().clone(),
             answers: Answers::default(),
             request_timeout: REQUEST_TIMEOUT,
