@@ -149,10 +149,7 @@ impl Cache {
         }
         match env::timeout(&*self.env, WAIT, self.reached.wait_for(revision)).await {
             Some(()) => Ok(()),
-            None => {
-                let message = format!("Too large resource version: {revision}, current: {}", self.revision());
-                Err(ApiError::timeout(message).retry_after(Duration::from_secs(1)))
-            }
+            None => Err(ApiError::too_large_resource_version(revision, self.revision())),
         }
     }
 

@@ -38,7 +38,7 @@ use self::{
 use crate::{
     aggregator::Aggregator,
     discovery::Catalog,
-    outer::{Accepted, tagged},
+    outer::{Accepted, tagged, takes_gzip},
 };
 
 /// The OpenAPI documents of a catalog.
@@ -197,12 +197,7 @@ impl Document {
     }
 
     fn answer(&self, head: &Head) -> ApiResult<Response<Body>> {
-        let encodings = head.headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        let takes_gzip = encodings.flat_map(|value| value.split(',')).any(|encoding| {
-            let mut pieces = encoding.split(';').map(str::trim);
-            pieces.next() == Some("gzip") && !pieces.any(|piece| piece == "q=0")
-        });
-        if takes_gzip {
+        if takes_gzip(&head.headers) {
             let mut answer = tagged(head, &self.digest, self.media_type, self.gzip.clone());
             answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             return Ok(answer);

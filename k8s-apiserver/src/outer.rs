@@ -6,6 +6,8 @@
 //! a `Status`, in JSON unless the client likes protobuf best.
 
 mod audited;
+pub(crate) mod cbor;
+mod compress;
 mod connect;
 mod credentials;
 mod decode;
@@ -16,6 +18,7 @@ mod negotiate;
 mod paths;
 pub mod protobuf;
 mod table;
+mod warnings;
 mod watch;
 
 #[cfg(test)]
@@ -31,7 +34,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use http::{HeaderValue, Request, Response, header, request::Parts as Head};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts as Head};
 use k8s_core::{
     env::{self, BoxFuture, Env},
     path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
@@ -46,7 +49,7 @@ use k8s_wire::{
     serve::{CancellationToken, Peer},
 };
 
-pub(crate) use self::paths::tagged;
+pub(crate) use self::{compress::takes_gzip, paths::tagged};
 pub use self::{
     decode::MAX_BODY_BYTES,
     negotiate::{Accepted, Conversion, Encoding, Form, Offer, Shape},
@@ -55,7 +58,7 @@ pub use self::{
 use self::{
     encode::{Messages, View},
     frames::Frames,
-    metrics::{InFlight, Requests},
+    metrics::{InFlight, Requests, Series},
     paths::Paths,
     protobuf::Message,
 };
@@ -317,7 +320,8 @@ impl Shared {
         let ResourceRequest { verb, target, options } = asked;
         let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
         let began = self.env.monotonic();
-        let (mut kept, counted) = (self.requests.begin(verb, stop), target.clone());
+        let series = Series::new(verb, &target, &options, &head.headers);
+        let mut kept = self.requests.begin(verb, &series, stop);
         let mut request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
         let ongoing = self.note_resource(&request, &head, &caller);
         if let Some(ongoing) = &ongoing {
@@ -327,8 +331,8 @@ impl Shared {
         let answered = self.answer_resource(request, head, body, caller, kept).await;
         audited::end(ongoing, &answered);
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
-        self.requests.answered(verb, &counted, code, self.env.monotonic().saturating_sub(began));
-        answered
+        self.requests.answered(verb, &series, code, self.env.monotonic().saturating_sub(began));
+        answered.map(|response| self.requests.measured(verb, &series, response))
     }
 
     async fn answer_resource(
@@ -423,18 +427,10 @@ impl Shared {
             Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, info)?)),
             Shape::Whole | Shape::Metadata => None,
         };
-        let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
-        let messages = self.messages(form, info)?;
-        let list_kind = info.list_kind().into();
-        Ok(View {
-            form,
-            pretty,
-            kind: info.kind.clone(),
-            list_kind,
-            api_version: info.api_version().into(),
-            rows,
-            messages,
-        })
+        let (pretty, gzip) = (is_for_people(query, &head.headers), takes_gzip(&head.headers));
+        let (messages, list_kind) = (self.messages(form, info)?, info.list_kind().into());
+        let (kind, api_version) = (info.kind.clone(), info.api_version().into());
+        Ok(View { form, pretty, gzip, kind, list_kind, api_version, rows, messages })
     }
 
     /// What messages are made with, if the form is protobuf.
@@ -461,8 +457,20 @@ fn encoded(view: View, answered: ApiResponse, kept: InFlight, frames: Arc<Frames
             return Err(ApiError::internal("the server answered a connection where none was asked for"));
         }
     };
-    encode::add_warnings(&mut response, &warnings);
+    warnings::add(&mut response, &warnings);
     Ok(response)
+}
+
+/// Whether JSON is indented: as `pretty` says, else for programs behind which somebody sits and reads.
+fn is_for_people(query: &str, headers: &HeaderMap) -> bool {
+    let said = query.split('&').find_map(|pair| pair.strip_prefix("pretty=")).filter(|said| !said.is_empty());
+    match said {
+        Some(said) => matches!(said, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        None => {
+            let agent = headers.get(header::USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+            [&b"curl"[..], b"Wget", b"Mozilla/5.0"].iter().any(|program| agent.starts_with(program))
+        }
+    }
 }
 
 fn check_limits(head: &Head) -> ApiResult<()> {

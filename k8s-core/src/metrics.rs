@@ -16,7 +16,10 @@ pub struct Histogram {
     bounds: &'static [f64],
     /// Invariant: one more than there are bounds; the last one counts what is above all of them.
     buckets: Box<[AtomicU64]>,
-    sum_ns: AtomicU64,
+    /// In nanoseconds for durations, in bytes for sizes.
+    sum: AtomicU64,
+    /// How many of what is summed are one of what is shown.
+    per_unit: f64,
 }
 
 impl Default for Histogram {
@@ -26,18 +29,31 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// An empty one with these upper bounds in seconds, ascending.
+    /// An empty one of durations with these upper bounds in seconds, ascending.
     pub fn new(bounds: &'static [f64]) -> Self {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, buckets, sum_ns: AtomicU64::new(0) }
+        Self { bounds, buckets, sum: AtomicU64::new(0), per_unit: 1e9 }
+    }
+
+    /// An empty one of sizes with these upper bounds in bytes, ascending.
+    pub fn of_sizes(bounds: &'static [f64]) -> Self {
+        Self { per_unit: 1.0, ..Self::new(bounds) }
     }
 
     /// Counts one duration.
     pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
+        self.add(duration.as_secs_f64(), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one size, in one of [`Self::of_sizes`].
+    pub fn observe_size(&self, bytes: u64) {
+        self.add(bytes as f64, bytes);
+    }
+
+    fn add(&self, value: f64, summed: u64) {
+        let bucket = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum_ns.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.sum.fetch_add(summed, Relaxed);
     }
 
     /// How many durations were counted.
@@ -78,9 +94,9 @@ impl Samples {
             let labels = in_braces(labels.iter().copied().chain([("le", bound.as_str())]));
             self.line(format_args!("{name}_bucket{labels} {count}"));
         }
-        let seconds = Duration::from_nanos(histogram.sum_ns.load(Relaxed)).as_secs_f64();
+        let sum = histogram.sum.load(Relaxed) as f64 / histogram.per_unit;
         let labels = in_braces(labels.iter().copied());
-        self.line(format_args!("{name}_sum{labels} {seconds}"));
+        self.line(format_args!("{name}_sum{labels} {sum}"));
         self.line(format_args!("{name}_count{labels} {count}"));
     }
 
@@ -126,5 +142,15 @@ mod tests {
         ];
         assert_eq!(samples.into_text(), expected.join("\n"));
         assert_eq!(histogram.count(), 4);
+    }
+
+    #[test]
+    fn sizes_are_summed_in_bytes() {
+        let sizes = Histogram::of_sizes(&[1000.0]);
+        [10, 1000, 1001].into_iter().for_each(|bytes| sizes.observe_size(bytes));
+        let mut samples = Samples::default();
+        samples.histogram("sizes", &[], &sizes);
+        let expected = "sizes_bucket{le=\"1000\"} 2\nsizes_bucket{le=\"+Inf\"} 3\nsizes_sum 2011\nsizes_count 3\n";
+        assert_eq!(samples.into_text(), expected);
     }
 }

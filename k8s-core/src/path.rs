@@ -163,7 +163,7 @@ fn deprecated_watch(method: Method, target: Target, place: &Place<'_>, query: &s
     if !place.subresource.is_empty() {
         return Err(ApiError::no_such_path());
     }
-    let mut options = decode_options(query)?;
+    let mut options = decode_options(Verb::Watch, query)?;
     let mut target = target;
     if !target.name.is_empty() {
         let name = std::mem::take(&mut target.name);
@@ -230,7 +230,6 @@ fn last_segments(path: &str, count: usize) -> String {
 
 fn plain(method: Method, target: Target, query: &str) -> ApiResult<ResourceRequest> {
     let named = !target.name.is_empty();
-    let options = decode_options(query)?;
     let verb = match method {
         Method::Get | Method::Head if named => Verb::Get,
         Method::Get | Method::Head if query::wants_watch(query) => Verb::Watch,
@@ -242,7 +241,7 @@ fn plain(method: Method, target: Target, query: &str) -> ApiResult<ResourceReque
         Method::Delete => Verb::DeleteCollection,
         other => return Err(ApiError::method_not_allowed(other.as_str())),
     };
-    Ok(ResourceRequest { verb, target, options })
+    Ok(ResourceRequest { verb, target, options: decode_options(verb, query)? })
 }
 
 /// Decodes one path segment, once. A segment that another reader might take for something else is refused.

@@ -7,6 +7,9 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+/// `metav1.CauseTypeResourceVersionTooLarge`.
+const RESOURCE_VERSION_TOO_LARGE: &str = "ResourceVersionTooLarge";
+
 /// The result of everything that goes through the API server's door.
 pub type ApiResult<T> = Result<T, ApiError>;
 
@@ -376,6 +379,32 @@ impl ApiError {
         Self::new(504, Reason::Timeout, message)
     }
 
+    /// 504: a read asks for a revision that is not there yet, or (after a restore) no longer.
+    pub fn too_large_resource_version(wanted: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let cause = StatusCause {
+            reason: RESOURCE_VERSION_TOO_LARGE.into(),
+            message: "Too large resource version".into(),
+            field: String::new(),
+        };
+        Self::new(504, Reason::Timeout, message).cause(cause).retry_after(Duration::from_secs(1))
+    }
+
+    /// 422 for parameters of the request itself: `kind` is `ListOptions`, `PatchOptions` and the like.
+    pub fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        Self::invalid(kind, "meta.k8s.io", "", errors)
+    }
+
+    /// 409: every name that was generated was taken.
+    pub fn generated_names_taken(resource: &str, group: &str, name: &str) -> Self {
+        let message = format!(
+            "{} {name:?} already exists, the server was not able to generate a unique name for the object",
+            qualified(resource, group)
+        );
+        let error = Self::new(409, Reason::AlreadyExists, message).about(resource, group, name);
+        error.retry_after(Duration::from_secs(1))
+    }
+
     /// Takes a `Status` that came over the wire.
     pub fn from_status(status: Status) -> Self {
         Self(Box::new(status))
@@ -435,6 +464,13 @@ impl ApiError {
     /// Whether the revision is no longer kept and the reader must list anew.
     pub fn is_expired(&self) -> bool {
         matches!(self.reason(), Reason::Expired | Reason::Gone)
+    }
+
+    /// Whether the server has not reached the revision that was asked for: a reader that goes on with it might wait for
+    /// ever, because the store may have been restored from a backup.
+    pub fn is_too_large_resource_version(&self) -> bool {
+        let causes = self.0.details.as_ref().map_or(&[][..], |details| &details.causes);
+        self.reason() == Reason::Timeout && causes.iter().any(|cause| cause.reason == RESOURCE_VERSION_TOO_LARGE)
     }
 
     /// Whether the same request may succeed later, and how long to wait at least.

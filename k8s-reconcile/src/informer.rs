@@ -482,6 +482,11 @@ impl Inner {
         handlers.by_id.values().for_each(|handler| handler(&delta));
     }
 
+    /// The server has another past than the one that was followed: what was reached counts no longer.
+    fn forget_progress(&self) {
+        self.progress.modify(|progress| progress.revision = 0);
+    }
+
     fn reached(&self, revision: u64) {
         self.progress.modify(|progress| {
             progress.revision = progress.revision.max(revision);
@@ -508,7 +513,12 @@ async fn run(inner: Arc<Inner>) {
                 tracing::debug!(resource = %inner.resource, %error, "informer starts over");
                 // What broke the stream may have lost events only if the server says so; else go on from the
                 // last revision that was seen.
-                revision = if error.is_expired() { None } else { revision.map(|_| inner.progress.get().revision) };
+                let is_ahead = error.is_too_large_resource_version();
+                if is_ahead {
+                    inner.forget_progress();
+                }
+                let lists_anew = is_ahead || error.is_expired();
+                revision = if lists_anew { None } else { revision.map(|_| inner.progress.get().revision) };
                 failures += 1;
             }
         }

@@ -77,6 +77,12 @@ impl Health {
                 }
             });
         }
+        let known = |name: &&&str| **name == "ping" || self.checks.iter().any(|check| check.name == **name);
+        let strange: Vec<String> =
+            excluded.iter().filter(|name| !known(name)).map(|name| format!("{name:?}")).collect();
+        if !strange.is_empty() {
+            lines.push(format!("warn: some health checks cannot be excluded: no matches for {}", strange.join(", ")));
+        }
         let text = match (healthy, verbose) {
             (true, false) => "ok".to_owned(),
             (true, true) => format!("{}\n{path} check passed\n", lines.join("\n")),
@@ -126,6 +132,9 @@ mod tests {
         assert_eq!(verdict, Verdict { healthy: false, text: expected.into() });
         let verdict = health().verdict("readyz", None, "exclude=informers").unwrap();
         assert_eq!(verdict, Verdict { healthy: true, text: "ok".into() });
+        let verdict = health().verdict("readyz", None, "verbose&exclude=informer&exclude=informers").unwrap();
+        let warning = "warn: some health checks cannot be excluded: no matches for \"informer\"\n";
+        assert!(verdict.healthy && verdict.text.contains(warning), "{}", verdict.text);
         let verdict = health().verdict("readyz", None, "verbose&exclude=informers").unwrap();
         assert!(verdict.text.ends_with("[+]informers excluded: ok\nreadyz check passed\n"), "{}", verdict.text);
     }

@@ -1,12 +1,11 @@
 //! What the cache counts, under upstream's names where it has them.
 
-use std::{
-    fmt::Write as _,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
+
+use k8s_core::metrics::Samples;
 
 use super::{Cache, KindCache};
 
@@ -75,29 +74,27 @@ impl Counts {
 impl Cache {
     /// The samples of the cache in the Prometheus text format.
     pub fn samples(&self) -> String {
-        let mut out = format!(
-            "# TYPE apiserver_watch_cache_rebuilds_total counter\napiserver_watch_cache_rebuilds_total {}\n",
-            self.rebuilds()
-        );
-        type Read = fn(&KindCache) -> u64;
-        let families: [(&str, &str, Read); 7] = [
-            ("apiserver_resource_objects", "gauge", |kind| kind.state().count("")),
-            ("apiserver_cache_list_total", "counter", |kind| kind.counts.lists.load(Relaxed)),
-            ("apiserver_cache_list_fetched_objects_total", "counter", |kind| kind.counts.looked_at.load(Relaxed)),
-            ("apiserver_cache_list_returned_objects_total", "counter", |kind| kind.counts.listed.load(Relaxed)),
-            ("apiserver_terminated_watchers_total", "counter", |kind| kind.counts.terminated.load(Relaxed)),
-            ("apiserver_registered_watchers", "gauge", |kind| kind.interest.lock().len() as u64),
-            ("apiserver_watch_cache_compared_filters_total", "counter", |kind| kind.interest.lock().compared),
-        ];
-        for (name, form, read) in families {
-            self.family(name, form, &mut out, |kind| vec![(String::new(), read(kind))]);
+        let mut out = Samples::default();
+        let help = "How often the cache was made anew because it or the store's watch was wrong.";
+        out.single("apiserver_watch_cache_rebuilds_total", "counter", help, self.rebuilds());
+        let name = "apiserver_storage_objects";
+        out.family(name, "gauge", "Objects that are stored, by resource and group in one word.");
+        for kind in self.served() {
+            let count = kind.state().count("");
+            if count > 0 {
+                out.sample(name, &[("resource", kind.info.resource().to_string().as_str())], count);
+            }
         }
-        self.family("apiserver_storage_consistency_checks_total", "counter", &mut out, |kind| {
+        for (name, form, help, read) in FAMILIES {
+            self.family(&mut out, name, form, help, |kind| vec![(None, read(kind))]);
+        }
+        let (name, help) = ("apiserver_storage_consistency_checks_total", "Comparisons of the cache with the store.");
+        self.family(&mut out, name, "counter", help, |kind| {
             let statuses = [("success", Checked::Same), ("failure", Checked::Different), ("error", Checked::Failed)];
-            let sample = |(status, outcome)| (format!(",status={status:?}"), kind.counts.of(outcome).load(Relaxed));
+            let sample = |(status, outcome)| (Some(("status", status)), kind.counts.of(outcome).load(Relaxed));
             statuses.map(sample).into()
         });
-        out
+        out.into_text()
     }
 
     /// The kinds, each once: the versions of a custom one hold the same objects.
@@ -106,14 +103,42 @@ impl Cache {
     }
 
     /// One metric of every kind. What is zero is left out: most kinds are never asked for.
-    fn family(&self, name: &str, form: &str, out: &mut String, read: impl Fn(&KindCache) -> Vec<(String, u64)>) {
-        // Invariant: writing to a string does not fail.
-        let _ = writeln!(out, "# TYPE {name} {form}");
+    fn family(
+        &self,
+        out: &mut Samples,
+        name: &str,
+        form: &str,
+        help: &str,
+        read: impl Fn(&KindCache) -> Vec<(Option<(&'static str, &'static str)>, u64)>,
+    ) {
+        out.family(name, form, help);
         for kind in self.served() {
-            let (group, resource) = (&kind.info.group, &kind.info.plural);
-            for (labels, value) in read(&kind).into_iter().filter(|(_, value)| *value > 0) {
-                let _ = writeln!(out, "{name}{{group={group:?},resource={resource:?}{labels}}} {value}");
+            let labels = [("group", kind.info.group.as_str()), ("resource", kind.info.plural.as_str())];
+            for (more, value) in read(&kind).into_iter().filter(|(_, value)| *value > 0) {
+                let labels: Vec<(&str, &str)> = labels.into_iter().chain(more).collect();
+                out.sample(name, &labels, value);
             }
         }
     }
 }
+
+/// The metrics of every kind: name, form, what it tells, and where it is read.
+type Family = (&'static str, &'static str, &'static str, fn(&KindCache) -> u64);
+
+const FAMILIES: [Family; 7] = [
+    ("apiserver_resource_objects", "gauge", "Objects that are stored.", |kind| kind.state().count("")),
+    ("apiserver_cache_list_total", "counter", "Lists that the cache answered.", |kind| kind.counts.lists.load(Relaxed)),
+    ("apiserver_cache_list_fetched_objects_total", "counter", "Objects that lists looked at.", |kind| {
+        kind.counts.looked_at.load(Relaxed)
+    }),
+    ("apiserver_cache_list_returned_objects_total", "counter", "Objects that lists answered.", |kind| {
+        kind.counts.listed.load(Relaxed)
+    }),
+    ("apiserver_terminated_watchers_total", "counter", "Watches that fell behind.", |kind| {
+        kind.counts.terminated.load(Relaxed)
+    }),
+    ("apiserver_registered_watchers", "gauge", "Watches that are open.", |kind| kind.interest.lock().len() as u64),
+    ("apiserver_watch_cache_compared_filters_total", "counter", "Filters that changes were compared with.", |kind| {
+        kind.interest.lock().compared
+    }),
+];

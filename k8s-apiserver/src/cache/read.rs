@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_core::{
     object::{Object, ObjectKey},
     request::{ObjectList, Options, VersionMatch},
-    status::{ApiError, ApiResult, FieldError, FieldErrorKind},
+    status::{ApiError, ApiResult, FieldError},
 };
 
 use super::{Cache, filter::Filter, kind::KindCache, page::Token, state::State};
@@ -137,52 +137,55 @@ fn expired_token(token: Token) -> ApiError {
     ApiError::from_status(status)
 }
 
-/// Refuses combinations that upstream refuses.
+/// Refuses combinations that upstream refuses, and names all that is wrong with them.
 fn check_list_options(options: &Options) -> ApiResult<()> {
     let matching = options.resource_version_match;
+    let mut errors = Vec::new();
+    if matching.is_some() && options.resource_version.is_none() {
+        errors.push(unmatched("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+    }
+    if matching.is_some() && options.continue_token.is_some() {
+        errors.push(unmatched("resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if matching == Some(VersionMatch::Exact) && options.resource_version == Some(0) {
+        errors.push(unmatched("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+    }
     if options.send_initial_events.is_some() {
-        return Err(invalid("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        errors.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
     }
-    if options.continue_token.is_some() {
-        if matching.is_some() {
-            return Err(invalid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"));
-        }
-        if options.resource_version.is_some_and(|revision| revision > 0) {
-            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
-        }
+    refuse(&errors)?;
+    if options.continue_token.is_some() && options.resource_version.is_some_and(|revision| revision > 0) {
+        return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
     }
-    match (matching, options.resource_version) {
-        (Some(_), None) => {
-            Err(invalid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"))
-        }
-        (Some(VersionMatch::Exact), Some(0)) => Err(invalid(
-            "resourceVersionMatch",
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// Refuses combinations that upstream refuses.
+/// Refuses combinations that upstream refuses, and names all that is wrong with them.
 pub(super) fn check_watch_options(options: &Options) -> ApiResult<()> {
-    match (options.send_initial_events, options.resource_version_match) {
-        (None, Some(_)) => Err(invalid(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
-        (Some(_), None) => Err(invalid(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )),
-        (Some(_), Some(VersionMatch::Exact)) => {
-            let error = FieldError::not_supported("resourceVersionMatch", "Exact", &["NotOlderThan"]);
-            Err(ApiError::invalid("ListOptions", "meta.k8s.io", "", &[error]))
-        }
-        _ => Ok(()),
+    let (matching, initial) = (options.resource_version_match, options.send_initial_events);
+    let mut errors = Vec::new();
+    if initial.is_some() && matching != Some(VersionMatch::NotOlderThan) {
+        errors.push(unmatched("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
     }
+    if let Some(matching) = matching {
+        if initial.is_none() {
+            errors.push(unmatched("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+        }
+        if matching != VersionMatch::NotOlderThan {
+            let supported = [VersionMatch::NotOlderThan.as_str()];
+            errors.push(FieldError::not_supported("resourceVersionMatch", matching.as_str(), &supported));
+        }
+        if options.continue_token.is_some() {
+            errors.push(unmatched("resourceVersionMatch is forbidden when continue is provided"));
+        }
+    }
+    refuse(&errors)
 }
 
-fn invalid(field: &str, why: &str) -> ApiError {
-    let error = FieldError::new(FieldErrorKind::Forbidden, field, "", why);
-    ApiError::invalid("ListOptions", "meta.k8s.io", "", &[error])
+fn unmatched(why: &str) -> FieldError {
+    FieldError::forbidden("resourceVersionMatch", why)
+}
+
+fn refuse(errors: &[FieldError]) -> ApiResult<()> {
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid_options("ListOptions", errors)) }
 }

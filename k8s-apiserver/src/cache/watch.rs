@@ -28,6 +28,8 @@ use super::{
 
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long before its end such a watch gets a last one, so that its reader need not see the same changes again.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// How long a watch goes on that did not say: this, and up to as much again.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How many changes are looked at under one lock.
@@ -69,6 +71,8 @@ impl Cache {
         });
         let timeout = options.timeout.unwrap_or_else(|| self.env.jitter(MIN_TIMEOUT, 1.0));
         let (group, id, filter) = kind.interest.lock().join(filter);
+        let now = self.env.monotonic();
+        let deadline = now.saturating_add(timeout);
         let mut watch = Watch {
             cache: self.clone(),
             kind: kind.clone(),
@@ -78,8 +82,8 @@ impl Cache {
             seen,
             generation,
             initial,
-            deadline: self.env.monotonic().saturating_add(timeout),
-            bookmark: options.allow_watch_bookmarks.then(|| self.env.monotonic() + BOOKMARK_EVERY),
+            deadline,
+            bookmark: options.allow_watch_bookmarks.then(|| next_bookmark(now, deadline)),
             alarm: Box::pin(std::future::pending()),
             ended: false,
         };
@@ -201,7 +205,7 @@ impl Watch {
             }
             let due = self.bookmark.is_some_and(|at| now >= at);
             if due {
-                self.bookmark = Some(now + BOOKMARK_EVERY);
+                self.bookmark = Some(next_bookmark(now, self.deadline));
             }
             self.set_alarm();
             if due {
@@ -245,6 +249,12 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.kind.interest.lock().leave(self.group, self.id);
     }
+}
+
+/// When the next bookmark is due: after a while, or shortly before the watch ends, whichever comes first.
+fn next_bookmark(now: Duration, deadline: Duration) -> Duration {
+    let (regular, last) = (now + BOOKMARK_EVERY, deadline.saturating_sub(BOOKMARK_BEFORE_END));
+    if last > now { regular.min(last) } else { regular }
 }
 
 fn too_old(kind: &KindCache, revision: u64) -> ApiError {

@@ -14,12 +14,17 @@ use k8s_core::{
 };
 use k8s_wire::body::{self, Body, ReadError};
 
-use super::protobuf::{self, Fault};
+use super::{
+    cbor,
+    protobuf::{self, Fault},
+};
 
 /// The largest body that is read.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Server-side apply in CBOR; other patches have no such form.
+const CBOR_PATCH: &str = "application/apply-patch+cbor";
 /// How many values a YAML body may hold; aliases may add a tenth of it.
 const MAX_YAML_NODES: usize = 1_000_000;
 
@@ -29,7 +34,10 @@ enum Media {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
     Patch(PatchKind),
+    /// A configuration to apply, in CBOR.
+    CborPatch,
 }
 
 /// Reads the body into the request: an object, a patch, or the options of a deletion.
@@ -54,7 +62,11 @@ pub async fn read_into(
         }
         Verb::Patch => {
             let (media, bytes) = sent(headers, body, env, request.verb).await?;
-            let Media::Patch(kind) = media else { return Err(unsupported_patch("")) };
+            let kind = match media {
+                Media::Patch(kind) => kind,
+                Media::CborPatch => PatchKind::Apply,
+                _ => return Err(unsupported_patch("")),
+            };
             let doc = document(media, &bytes, request, schemas)?;
             request.body = RequestBody::Patch(kind, doc);
         }
@@ -95,6 +107,9 @@ fn media(headers: &HeaderMap, verb: Verb) -> ApiResult<Media> {
     let content_type = headers.get(header::CONTENT_TYPE).map_or(Ok(""), |value| value.to_str());
     let content_type = content_type.map_err(|_| ApiError::unsupported_media_type("Content-Type: not ASCII"))?;
     let media_type = content_type.split(';').next().unwrap_or("").trim();
+    if verb == Verb::Patch && media_type == CBOR_PATCH {
+        return Ok(Media::CborPatch);
+    }
     if verb == Verb::Patch {
         return PatchKind::from_content_type(media_type).map(Media::Patch).ok_or_else(|| unsupported_patch(media_type));
     }
@@ -102,11 +117,12 @@ fn media(headers: &HeaderMap, verb: Verb) -> ApiResult<Media> {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" | "text/yaml" | "application/x-yaml" => Ok(Media::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
+        "application/cbor" => Ok(Media::Cbor),
         other => {
             let shown: String = other.chars().take(100).collect();
             let message = format!(
                 "the body of the request was in an unknown format {shown:?} - accepted media types include: \
-                 application/json, application/yaml, application/vnd.kubernetes.protobuf"
+                 application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor"
             );
             Err(ApiError::unsupported_media_type(message))
         }
@@ -116,7 +132,8 @@ fn media(headers: &HeaderMap, verb: Verb) -> ApiResult<Media> {
 fn unsupported_patch(media_type: &str) -> ApiError {
     let shown: String = media_type.chars().take(100).collect();
     let accepted = PatchKind::ALL.map(PatchKind::content_type).join(", ");
-    ApiError::unsupported_media_type(format!("patch format {shown:?} is not understood - accepted: {accepted}"))
+    let message = format!("patch format {shown:?} is not understood - accepted: {accepted}, {CBOR_PATCH}");
+    ApiError::unsupported_media_type(message)
 }
 
 fn document(media: Media, bytes: &Bytes, request: &mut ApiRequest, schemas: &Schemas) -> ApiResult<Doc> {
@@ -126,6 +143,8 @@ fn document(media: Media, bytes: &Bytes, request: &mut ApiRequest, schemas: &Sch
             Fault::Malformed(_) => ApiError::bad_request(format!("couldn't parse the body as protobuf: {fault}")),
             Fault::UnknownKind(_) => ApiError::unsupported_media_type(fault.to_string()),
         }),
+        Media::Cbor | Media::CborPatch => cbor::decode(bytes)
+            .map_err(|fault| ApiError::bad_request(format!("couldn't parse the body as CBOR: {fault}"))),
         Media::Yaml => yaml(bytes, validates, &mut request.duplicates),
         // Apply configurations are YAML by name and JSON by custom.
         Media::Patch(PatchKind::Apply) if !looks_like_json(bytes) => yaml(bytes, validates, &mut request.duplicates),

@@ -17,6 +17,8 @@ use k8s_core::{
 use k8s_wire::body::{self, Body};
 
 use super::{
+    cbor,
+    compress::{self, Gzip},
     negotiate::{Encoding, Form, Shape},
     protobuf::{self, Message},
     table::Rows,
@@ -36,6 +38,8 @@ pub struct View {
     pub form: Form,
     /// Whether people read it: `pretty=true`.
     pub pretty: bool,
+    /// Whether the client takes gzip.
+    pub gzip: bool,
     /// The kind of one object.
     pub kind: Text,
     /// The kind of a list.
@@ -119,7 +123,7 @@ impl View {
         let mut out = Vec::with_capacity(object.stored_json().len() + 64);
         self.write_object(object, true, &mut out);
         match &self.messages {
-            Some(messages) => Ok(response(code, Encoding::Protobuf, body::full(messages.object.object(&out)?))),
+            Some(messages) => Ok(self.whole(code, Encoding::Protobuf, messages.object.object(&out)?)),
             None => self.finished(code, out),
         }
     }
@@ -128,6 +132,9 @@ impl View {
     pub fn list(&self, code: u16, list: ObjectList) -> ApiResult<Response<Body>> {
         if let Some(messages) = &self.messages {
             let pieces = messages.object.list(&list, |item, out| self.write_item(item, out))?;
+            if self.is_long(pieces.iter().map(Bytes::len).sum()) {
+                return Ok(zipped(code, Encoding::Protobuf, pieces.into_iter().map(Vec::from)));
+            }
             return Ok(response(code, Encoding::Protobuf, joined(pieces)));
         }
         let size: usize = list.items.iter().map(|item| served_length(item)).sum();
@@ -136,6 +143,9 @@ impl View {
             let mut whole = Vec::with_capacity(size + 256);
             writer.for_each(|piece| whole.extend_from_slice(&piece));
             return self.finished(code, whole);
+        }
+        if self.is_long(size) {
+            return Ok(zipped(code, Encoding::Json, writer));
         }
         let pieces = futures::stream::iter(writer.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece))));
         Ok(response(code, Encoding::Json, body::stream(pieces)))
@@ -149,7 +159,7 @@ impl View {
         let Some(messages) = &self.messages else { return self.finished(code, doc.to_json()) };
         let message = Message::of(&messages.schemas, doc);
         let message = message.ok_or_else(|| ApiError::not_acceptable("application/json, application/yaml"))?;
-        Ok(response(code, Encoding::Protobuf, body::full(message.object(&doc.to_json())?)))
+        Ok(self.whole(code, Encoding::Protobuf, message.object(&doc.to_json())?))
     }
 
     /// How a request went, where there is nothing to show.
@@ -162,15 +172,35 @@ impl View {
         }
     }
 
-    /// JSON that is complete, as it is or as YAML.
+    /// JSON that is complete, as it is, as YAML or as CBOR.
     fn finished(&self, code: u16, json: Vec<u8>) -> ApiResult<Response<Body>> {
         let text = match self.form.encoding {
             Encoding::Yaml => yaml(&json)?,
+            Encoding::Cbor => cbor::encode(&parsed(&json)?),
             _ if self.pretty => pretty(&json)?,
             _ => json,
         };
-        Ok(response(code, self.form.encoding, body::full(text)))
+        Ok(self.whole(code, self.form.encoding, text))
     }
+
+    fn whole(&self, code: u16, encoding: Encoding, text: Vec<u8>) -> Response<Body> {
+        if self.is_long(text.len()) {
+            return zipped(code, encoding, std::iter::once(text));
+        }
+        response(code, encoding, body::full(text))
+    }
+
+    /// Whether an answer of so many bytes is compressed.
+    fn is_long(&self, bytes: usize) -> bool {
+        self.gzip && bytes > compress::MIN_BYTES
+    }
+}
+
+fn zipped(code: u16, encoding: Encoding, pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response<Body> {
+    let pieces = Gzip::new(pieces).map(Ok::<_, std::convert::Infallible>);
+    let mut answer = response(code, encoding, body::stream(futures::stream::iter(pieces)));
+    compress::mark(&mut answer);
+    answer
 }
 
 /// A list's pieces as one body. A short list has a length that the client sees.
@@ -256,16 +286,20 @@ fn metadata_inside(after: &[u8]) -> &[u8] {
     &[]
 }
 
+/// An answer's JSON as a document.
+pub(super) fn parsed(json: &[u8]) -> ApiResult<Doc> {
+    Doc::parse(json).map_err(|why| ApiError::internal(format!("answer: {why}")))
+}
+
 fn pretty(json: &[u8]) -> ApiResult<Vec<u8>> {
-    let doc = Doc::parse(json).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
-    let mut text = serde_json::to_vec_pretty(&doc).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
+    let mut text =
+        serde_json::to_vec_pretty(&parsed(json)?).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
     text.push(b'\n');
     Ok(text)
 }
 
 fn yaml(json: &[u8]) -> ApiResult<Vec<u8>> {
-    let doc = Doc::parse(json).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
-    let text = serde_saphyr::to_string(&doc).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
+    let text = serde_saphyr::to_string(&parsed(json)?).map_err(|why| ApiError::internal(format!("answer: {why}")))?;
     Ok(text.into_bytes())
 }
 
@@ -280,15 +314,16 @@ pub fn response(code: u16, encoding: Encoding, body: Body) -> Response<Body> {
     response
 }
 
-/// A failure, in JSON or protobuf.
+/// A failure, in JSON, protobuf or CBOR.
 pub fn failure(error: &ApiError, encoding: Encoding, schemas: &Schemas) -> Response<Body> {
     let message = match encoding {
         // Who is told that nothing fits may not read protobuf either.
         Encoding::Protobuf if error.code() != 406 => protobuf::status(schemas, error.status()).ok(),
+        Encoding::Cbor if error.code() != 406 => parsed(&error.status().to_json()).ok().map(|doc| cbor::encode(&doc)),
         _ => None,
     };
     let mut response = match message {
-        Some(message) => response(error.code(), Encoding::Protobuf, body::full(message)),
+        Some(message) => response(error.code(), encoding, body::full(message)),
         None => response(error.code(), Encoding::Json, body::full(error.status().to_json())),
     };
     let retry = error.status().details.as_ref().map_or(0, |details| details.retry_after_seconds);
@@ -299,21 +334,4 @@ pub fn failure(error: &ApiError, encoding: Encoding, schemas: &Schemas) -> Respo
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
-}
-
-/// Adds warnings, in the form of RFC 7234: `299 - "text"`. What no header can hold is left out of the text.
-pub fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    const MAX_WARNING_CHARS: usize = 4096;
-    for warning in warnings {
-        let mut quoted = String::with_capacity(warning.len() + 8);
-        for c in warning.chars().filter(|c| !c.is_control()).take(MAX_WARNING_CHARS) {
-            if matches!(c, '"' | '\\') {
-                quoted.push('\\');
-            }
-            quoted.push(c);
-        }
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            response.headers_mut().append(header::WARNING, value);
-        }
-    }
 }

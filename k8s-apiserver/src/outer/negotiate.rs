@@ -1,6 +1,6 @@
 //! Which form an answer takes: the `Accept` header against what is offered.
 //!
-//! Offered are JSON and YAML, each as the object itself, as a `Table`, or as metadata alone, and protobuf as the object
+//! Offered are JSON, YAML and CBOR, each as the object itself, as a `Table`, or as metadata alone, and protobuf as the object
 //! itself (of built-in kinds) or as metadata alone. What is not offered is passed over: a client that also accepts JSON
 //! gets JSON.
 
@@ -16,6 +16,8 @@ pub enum Encoding {
     Yaml,
     /// `application/vnd.kubernetes.protobuf`.
     Protobuf,
+    /// `application/cbor`.
+    Cbor,
 }
 
 impl Encoding {
@@ -25,6 +27,7 @@ impl Encoding {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
             Self::Protobuf => "application/vnd.kubernetes.protobuf",
+            Self::Cbor => "application/cbor",
         }
     }
 
@@ -32,6 +35,7 @@ impl Encoding {
     pub fn watch_media_type(self) -> &'static str {
         match self {
             Self::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            Self::Cbor => "application/cbor-seq",
             other => other.media_type(),
         }
     }
@@ -106,14 +110,14 @@ impl<'a> Accepted<'a> {
     /// How a document is shown that has no other shape: JSON, or protobuf where it comes first; 406 else.
     pub fn document_encoding(&self) -> ApiResult<Encoding> {
         let plain = self.0.iter().filter(|clause| clause.get("as").is_none()).filter_map(Clause::encoding);
-        let found = plain.into_iter().find(|encoding| *encoding != Encoding::Yaml);
+        let found = plain.into_iter().find(|encoding| matches!(encoding, Encoding::Json | Encoding::Protobuf));
         found.ok_or_else(|| ApiError::not_acceptable("application/json, application/vnd.kubernetes.protobuf"))
     }
 
-    /// How a failure is told: in protobuf to who likes that best, else in JSON, which every client reads.
+    /// How a failure is told: in protobuf or CBOR to who likes that best, else in JSON, which every client reads.
     pub fn failure_encoding(&self) -> Encoding {
         let best = self.0.iter().find_map(Clause::encoding);
-        best.filter(|encoding| *encoding == Encoding::Protobuf).unwrap_or(Encoding::Json)
+        best.filter(|encoding| *encoding != Encoding::Yaml).unwrap_or(Encoding::Json)
     }
 
     /// Whether plain JSON is accepted; 406 else.
@@ -156,7 +160,7 @@ pub struct Conversion {
     pub version: &'static str,
 }
 
-const RESOURCE_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, \
+const RESOURCE_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor, \
                               application/json;as=Table;v=v1;g=meta.k8s.io, \
                               application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
@@ -185,6 +189,7 @@ impl<'a> Clause<'a> {
             "application/json" | "application/*" | "*/*" => Some(Encoding::Json),
             "application/yaml" | "text/yaml" | "application/x-yaml" => Some(Encoding::Yaml),
             "application/vnd.kubernetes.protobuf" => Some(Encoding::Protobuf),
+            "application/cbor" | "application/cbor-seq" => Some(Encoding::Cbor),
             _ => None,
         }
     }
@@ -239,7 +244,12 @@ mod tests {
             ),
             ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", None),
             ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json", json(Shape::Whole)),
-            ("application/cbor,application/vnd.kubernetes.protobuf", protobuf(Shape::Whole)),
+            ("application/xml,application/vnd.kubernetes.protobuf", protobuf(Shape::Whole)),
+            ("application/cbor, application/json", Some(Form { encoding: Encoding::Cbor, shape: Shape::Whole })),
+            (
+                "application/cbor;as=Table;g=meta.k8s.io;v=v1",
+                Some(Form { encoding: Encoding::Cbor, shape: Shape::Table }),
+            ),
             ("text/plain", None),
             (KUBECTL, json(Shape::Table)),
             ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", json(Shape::Metadata)),

@@ -1,4 +1,4 @@
-//! Watches as lines of JSON or frames of protobuf, written as the changes come.
+//! Watches as lines of JSON, frames of protobuf or a sequence in CBOR, written as the changes come.
 
 use std::{
     future::Future,
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderValue, Response, header};
 use k8s_core::{
+    doc::Doc,
     request::{WatchEvent, WatchStream},
     status::{ApiError, ApiResult},
 };
@@ -18,7 +19,8 @@ use k8s_wire::body::{self, Body};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
-    encode::{View, response},
+    cbor,
+    encode::{View, parsed, response},
     frames::Frames,
     metrics::InFlight,
     negotiate::{Encoding, Shape},
@@ -33,7 +35,7 @@ pub fn stream(view: View, events: WatchStream, kept: InFlight, frames: Arc<Frame
         return Err(ApiError::not_acceptable("application/json, application/vnd.kubernetes.protobuf"));
     }
     let stopped = Box::pin(kept.stop.clone().cancelled_owned());
-    let lines = Lines { view, frames, events, is_first: true, has_ended: false, stopped, _kept: kept };
+    let lines = Lines { view, frames, events, is_first: true, has_ended: false, stopped, kept };
     Ok(begun(encoding, body::stream(lines)))
 }
 
@@ -57,7 +59,7 @@ struct Lines {
     is_first: bool,
     has_ended: bool,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    _kept: InFlight,
+    kept: InFlight,
 }
 
 impl Stream for Lines {
@@ -70,6 +72,7 @@ impl Stream for Lines {
         }
         let Some(event) = ready!(this.events.poll_next_unpin(cx)) else { return Poll::Ready(None) };
         let line = this.line(&event);
+        this.kept.event(line.len());
         this.is_first &= !matches!(&event, Ok(event) if event.object().is_some());
         // After an error nothing follows.
         this.has_ended = event.is_err();
@@ -101,6 +104,11 @@ impl Lines {
 
 /// One event, of an object whose JSON `write` appends: about `size` bytes.
 fn line(view: &View, word: &str, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    if view.form.encoding == Encoding::Cbor {
+        let mut json = Vec::with_capacity(size);
+        write(&mut json);
+        return cbor_item(word, &json);
+    }
     let Some(messages) = &view.messages else { return json_line(word, size, write) };
     let mut json = Vec::with_capacity(size);
     write(&mut json);
@@ -108,6 +116,19 @@ fn line(view: &View, word: &str, size: usize, write: impl FnOnce(&mut Vec<u8>)) 
         Ok(object) => protobuf::watch_frame(word, &object),
         Err(error) => error_line(view, &error),
     }
+}
+
+/// One event as an item of a sequence, from its object's JSON.
+fn cbor_item(word: &str, json: &[u8]) -> Bytes {
+    match parsed(json) {
+        Ok(object) => cbor::event(word, &object).into(),
+        Err(error) => cbor::event("ERROR", &error_document(&error)).into(),
+    }
+}
+
+fn error_document(error: &ApiError) -> Doc {
+    // Invariant: a status is written as JSON.
+    Doc::parse(&error.status().to_json()).unwrap_or_default()
 }
 
 fn json_line(word: &str, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -121,6 +142,9 @@ fn json_line(word: &str, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes
 }
 
 fn error_line(view: &View, error: &ApiError) -> Bytes {
+    if view.form.encoding == Encoding::Cbor {
+        return cbor::event("ERROR", &error_document(error)).into();
+    }
     let message = view.messages.as_ref().and_then(|messages| protobuf::status(&messages.schemas, error.status()).ok());
     match message {
         Some(status) => protobuf::watch_frame("ERROR", &status),

@@ -7,6 +7,7 @@ use k8s_core::{
     defaulting,
     doc::Doc,
     object::{Object, ObjectKey},
+    registry::ResourceInfo,
     request::{ApiResponse, ResourceType, ResponseBody, Target, Verb},
     status::{ApiError, ApiResult, Reason},
     strategy::strategy_of,
@@ -177,7 +178,11 @@ impl Operation<'_> {
                         doc.set_at(&["metadata", "name"], self.free_name(base).into());
                         continue;
                     }
-                    _ => return Err(self.already_exists(&key)),
+                    Some(_) => {
+                        let ResourceInfo { plural, group, .. } = &**self.info;
+                        return Err(ApiError::generated_names_taken(plural, group, &key.name));
+                    }
+                    None => return Err(self.already_exists(&key)),
                 },
                 Err(Refused::Beside(taken)) if attempt == ATTEMPTS => {
                     return Err(ApiError::unavailable(format!("{taken} was taken by others again and again")));

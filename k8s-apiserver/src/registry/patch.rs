@@ -25,6 +25,10 @@ impl Operation<'_> {
         if kind == PatchKind::Apply {
             return self.apply(patch, part).await;
         }
+        if self.options().force {
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(ApiError::invalid_options("PatchOptions", &[error]));
+        }
         let manager = self.manager(How::Update);
         let (schema, stored) = (self.schema(), self.kind.schema.clone());
         let insists = names_revision(kind, &patch);
@@ -69,7 +73,7 @@ impl Operation<'_> {
     async fn apply(&mut self, mut configuration: Doc, part: Part) -> ApiResult<ApiResponse> {
         if self.options().field_manager.is_none() {
             let error = FieldError::required("fieldManager", "is required for apply patch");
-            return Err(ApiError::invalid("PatchOptions", "meta.k8s.io", "", &[error]));
+            return Err(ApiError::invalid_options("PatchOptions", &[error]));
         }
         self.accept_configuration(&mut configuration)?;
         if self.current(&self.key()).await?.is_none() && part == Part::Main {

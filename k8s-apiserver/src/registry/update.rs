@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_core::{
-    apply::{self, Operation as How},
+    apply::{self, Manager, Operation as How},
     defaulting,
     doc::Doc,
     object::Object,
@@ -21,6 +21,8 @@ use super::{
     resize::{check_resize, only_resources},
     status::{only_conditions, only_ephemeral_containers},
 };
+use crate::auth::{self, Attributes};
+
 /// How often an update that does not name a revision is tried again when others write at the same time.
 const ATTEMPTS: usize = 16;
 
@@ -79,6 +81,16 @@ impl Operation<'_> {
         self.check_place(&mut doc)?;
         let manager = self.manager(How::Update);
         let schema = self.kind.schema.clone();
+        if part == Part::Main
+            && creates_on_update(&self.info.group, &self.info.kind)
+            && self.current(&self.key()).await?.is_none()
+        {
+            match self.put_new(doc.clone(), &manager).await {
+                // Somebody else created it in between: replace that.
+                Err(error) if error.is_already_exists() => {}
+                created => return Ok(ApiResponse::created(created?.into_body())),
+            }
+        }
         let outcome = self
             .change(
                 part,
@@ -94,6 +106,23 @@ impl Operation<'_> {
             )
             .await?;
         Ok(ApiResponse::ok(outcome.into_body()))
+    }
+
+    /// Creates what an update found missing; who may update may not create for that alone.
+    async fn put_new(&mut self, mut doc: Doc, manager: &Manager) -> ApiResult<Outcome> {
+        let uid = metadata(&doc, "uid");
+        if !uid.is_empty() {
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+            return Err(self.conflict(why));
+        }
+        auth::check(&*self.server.authorizer, &Attributes::on(self.caller, Verb::Create, self.target())).await?;
+        doc.remove_at(&["metadata", "resourceVersion"]);
+        doc.set_at(&["metadata", "name"], self.target().name.clone().into());
+        self.create_checked(doc, |new, this| {
+            apply::track_update(None, new, &this.kind.schema, manager);
+            Ok(())
+        })
+        .await
     }
 
     /// Changes the target: reads it, lets `make` say what it shall be, and writes that. When somebody else writes in
@@ -217,6 +246,18 @@ impl Operation<'_> {
         }
         let key = base.object.meta.key();
         Ok(Outcome::Done(self.put(&key, &new, Some(base.object.revision()), beside).await?))
+    }
+}
+
+/// Kinds that upstream lets clients create by PUT (`AllowCreateOnUpdate`).
+fn creates_on_update(group: &str, kind: &str) -> bool {
+    match group {
+        "" => matches!(kind, "Endpoints" | "Event" | "LimitRange" | "Service"),
+        "events.k8s.io" => kind == "Event",
+        "coordination.k8s.io" => kind == "Lease",
+        "node.k8s.io" => kind == "RuntimeClass",
+        "rbac.authorization.k8s.io" => true,
+        _ => false,
     }
 }
 

@@ -17,4 +17,5 @@ mod pages;
 pub(crate) mod samples;
 mod services;
 mod watches;
+mod wire;
 mod witnesses;

@@ -1,5 +1,7 @@
 //! Ownership as data: who wrote what, what is left, who owns it.
 
+mod ownership;
+
 use super::*;
 use crate::{doc, schema::Schemas};
 

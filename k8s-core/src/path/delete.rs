@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::query::dry_run;
 use crate::{
     request::{Options, Propagation},
-    status::{ApiError, ApiResult},
+    status::{ApiError, ApiResult, FieldError},
 };
 
 #[derive(Serialize, Deserialize, Default)]
@@ -38,7 +38,7 @@ struct Preconditions {
 
 /// Takes over what the JSON of a `DeleteOptions` body says; what it leaves out stays as the query said.
 ///
-/// 400 when it is no `DeleteOptions` or says what cannot be.
+/// 400 when it is no `DeleteOptions`, 422 when it says what cannot be.
 pub fn read_delete_options(options: &mut Options, json: &[u8]) -> ApiResult<()> {
     let malformed = |why: &dyn std::fmt::Display| ApiError::bad_request(format!("DeleteOptions: {why}"));
     let body: DeleteOptions = serde_json::from_slice(json).map_err(|why| malformed(&why))?;
@@ -56,18 +56,23 @@ pub fn read_delete_options(options: &mut Options, json: &[u8]) -> ApiResult<()> 
     }
     options.grace_period_seconds = body.grace_period_seconds.or(options.grace_period_seconds);
     if let Some(orphan) = body.orphan_dependents {
-        if body.propagation_policy.is_some() {
-            return Err(malformed(&"orphanDependents and propagationPolicy cannot be both set"));
+        if let Some(policy) = &body.propagation_policy {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(invalid(FieldError::invalid("propagationPolicy", policy, detail)));
         }
         options.propagation = Some(if orphan { Propagation::Orphan } else { Propagation::Background });
     }
     if let Some(policy) = &body.propagation_policy {
-        options.propagation = Propagation::parse(policy)?;
+        options.propagation = Propagation::parse(policy).map_err(invalid)?;
     }
     for value in body.dry_run.iter().flatten() {
-        options.dry_run |= dry_run(value)?;
+        options.dry_run |= dry_run(value).map_err(invalid)?;
     }
     Ok(())
+}
+
+fn invalid(error: FieldError) -> ApiError {
+    ApiError::invalid_options("DeleteOptions", &[error])
 }
 
 /// The JSON of the `DeleteOptions` that say the same; `None` when they would say nothing.

@@ -7,20 +7,57 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{percent_decode, percent_encode};
 use crate::{
-    request::{FieldValidation, Options, Propagation, VersionMatch},
-    status::{ApiError, ApiResult},
+    request::{FieldValidation, Options, Propagation, Verb, VersionMatch},
+    status::{ApiError, ApiResult, FieldError, FieldErrorKind},
 };
 
 /// The longest `fieldManager`.
-const MAX_MANAGER_CHARS: usize = 128;
+const MAX_MANAGER_BYTES: usize = 128;
 
-/// Reads a query string (without its `?`). 400 names the parameter that is malformed.
-pub fn decode_options(query: &str) -> ApiResult<Options> {
-    let mut options = Options::default();
+/// Reads a query string (without its `?`) of a request of `verb`. 400 names the parameter that cannot be read, 422 all
+/// those whose value is none that is permitted.
+pub fn decode_options(verb: Verb, query: &str) -> ApiResult<Options> {
+    let (mut options, mut errors) = (Options::default(), Vec::new());
     for (name, value) in pairs(query) {
-        read_parameter(&mut options, &name, &value?)?;
+        match read_parameter(&mut options, &name, &value?) {
+            Ok(()) => {}
+            Err(Unread::Malformed(error)) => return Err(error),
+            Err(Unread::Forbidden(error)) => errors.push(error),
+        }
     }
-    Ok(options)
+    if errors.is_empty() { Ok(options) } else { Err(ApiError::invalid_options(options_kind(verb), &errors)) }
+}
+
+/// Why a parameter was not taken.
+enum Unread {
+    /// It cannot be read.
+    Malformed(ApiError),
+    /// It can, and is none of those that are permitted.
+    Forbidden(FieldError),
+}
+
+impl From<ApiError> for Unread {
+    fn from(error: ApiError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<FieldError> for Unread {
+    fn from(error: FieldError) -> Self {
+        Self::Forbidden(error)
+    }
+}
+
+/// What upstream calls the parameters of a verb.
+fn options_kind(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "CreateOptions",
+        Verb::Update => "UpdateOptions",
+        Verb::Patch => "PatchOptions",
+        Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+        Verb::Get => "GetOptions",
+        Verb::List | Verb::Watch | Verb::Connect => "ListOptions",
+    }
 }
 
 /// Writes what is not default, as a query string without its `?`. `connect_query` goes first, as it stands.
@@ -49,16 +86,16 @@ pub(super) fn wants_watch(query: &str) -> bool {
     pairs(query).any(|(name, value)| name == "watch" && value.is_ok_and(|value| boolean(&value)))
 }
 
-fn read_parameter(options: &mut Options, name: &str, value: &str) -> ApiResult<()> {
+fn read_parameter(options: &mut Options, name: &str, value: &str) -> Result<(), Unread> {
     match name {
         "labelSelector" => options.label_selector = value.parse()?,
         "fieldSelector" => options.field_selector = value.parse()?,
-        "limit" => options.limit = number(name, value)?.filter(|limit| *limit > 0),
+        "limit" => options.limit = number::<i64>(name, value)?.and_then(positive),
         "continue" => options.continue_token = (!value.is_empty()).then(|| value.to_owned()),
         "resourceVersion" => options.resource_version = number(name, value)?,
         "resourceVersionMatch" => options.resource_version_match = VersionMatch::parse(value)?,
         "timeoutSeconds" => {
-            options.timeout = number(name, value)?.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+            options.timeout = number::<i64>(name, value)?.and_then(positive).map(Duration::from_secs);
         }
         "allowWatchBookmarks" => options.allow_watch_bookmarks = boolean(value),
         "sendInitialEvents" => options.send_initial_events = Some(boolean(value)),
@@ -105,27 +142,35 @@ fn number<N: std::str::FromStr>(name: &str, value: &str) -> ApiResult<Option<N>>
     value.parse().map(Some).map_err(malformed)
 }
 
-pub(super) fn dry_run(value: &str) -> ApiResult<bool> {
+/// What is not above zero says nothing.
+fn positive(value: i64) -> Option<u64> {
+    u64::try_from(value).ok().filter(|value| *value > 0)
+}
+
+pub(super) fn dry_run(value: &str) -> Result<bool, FieldError> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(unsupported("dryRun", other, "\"All\"")),
+        other => Err(unsupported("dryRun", other, &["All"])),
     }
 }
 
-fn field_manager(value: &str) -> ApiResult<Option<&str>> {
-    if value.chars().count() > MAX_MANAGER_CHARS {
-        return Err(ApiError::bad_request(format!("fieldManager: may not be longer than {MAX_MANAGER_CHARS}")));
+/// Upstream counts bytes.
+fn field_manager(value: &str) -> Result<Option<&str>, FieldError> {
+    if value.len() > MAX_MANAGER_BYTES {
+        let detail = format!("may not be more than {MAX_MANAGER_BYTES} bytes");
+        return Err(FieldError::new(FieldErrorKind::TooLong, "fieldManager", "", detail));
     }
-    if value.chars().any(char::is_control) {
-        return Err(ApiError::bad_request("fieldManager: should only contain printable characters"));
+    if let Some((at, c)) = value.char_indices().find(|(_, c)| c.is_control()) {
+        let detail = format!("should only contain printable characters, but has {c:?} at position {at}");
+        return Err(FieldError::invalid("fieldManager", value, detail));
     }
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
-fn unsupported(name: &str, value: &str, supported: &str) -> ApiError {
+fn unsupported(name: &str, value: &str, supported: &[&str]) -> FieldError {
     let shown: String = value.chars().take(40).collect();
-    ApiError::bad_request(format!("{name}: Unsupported value: {shown:?}: supported values: {supported}"))
+    FieldError::not_supported(name, &shown, supported)
 }
 
 impl VersionMatch {
@@ -137,23 +182,23 @@ impl VersionMatch {
         }
     }
 
-    fn parse(value: &str) -> ApiResult<Option<Self>> {
+    fn parse(value: &str) -> Result<Option<Self>, FieldError> {
         match value {
             "" => Ok(None),
             "Exact" => Ok(Some(Self::Exact)),
             "NotOlderThan" => Ok(Some(Self::NotOlderThan)),
-            other => Err(unsupported("resourceVersionMatch", other, "\"Exact\", \"NotOlderThan\"")),
+            other => Err(unsupported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""])),
         }
     }
 }
 
 impl FieldValidation {
-    fn parse(value: &str) -> ApiResult<Self> {
+    fn parse(value: &str) -> Result<Self, FieldError> {
         match value {
             "" | "Warn" => Ok(Self::Warn),
             "Ignore" => Ok(Self::Ignore),
             "Strict" => Ok(Self::Strict),
-            other => Err(unsupported("fieldValidation", other, "\"Ignore\", \"Strict\", \"Warn\"")),
+            other => Err(unsupported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"])),
         }
     }
 
@@ -168,13 +213,13 @@ impl FieldValidation {
 }
 
 impl Propagation {
-    pub(super) fn parse(value: &str) -> ApiResult<Option<Self>> {
+    pub(super) fn parse(value: &str) -> Result<Option<Self>, FieldError> {
         match value {
             "" => Ok(None),
             "Orphan" => Ok(Some(Self::Orphan)),
             "Background" => Ok(Some(Self::Background)),
             "Foreground" => Ok(Some(Self::Foreground)),
-            other => Err(unsupported("propagationPolicy", other, "\"Background\", \"Foreground\", \"Orphan\"")),
+            other => Err(unsupported("propagationPolicy", other, &["Foreground", "Background", "Orphan", "nil"])),
         }
     }
 }

@@ -126,23 +126,39 @@ fn what_is_not_there_is_not_found_and_what_means_nothing_is_not_allowed() {
 
 #[test]
 fn malformed_parameters_are_named() {
-    for query in [
-        "limit=x",
-        "limit=-1",
-        "resourceVersion=abc",
-        "resourceVersionMatch=Near",
-        "dryRun=Some",
-        "fieldValidation=Maybe",
-        "propagationPolicy=Later",
-        "gracePeriodSeconds=9223372036854775808",
-        "labelSelector=%zz",
-        "fieldManager=a%0ab",
+    for (query, code) in [
+        ("limit=x", 400),
+        ("resourceVersion=abc", 400),
+        ("resourceVersionMatch=Near", 422),
+        ("dryRun=Some", 422),
+        ("fieldValidation=Maybe", 422),
+        ("propagationPolicy=Later", 422),
+        ("gracePeriodSeconds=9223372036854775808", 400),
+        ("labelSelector=%zz", 400),
+        ("fieldManager=a%0ab", 422),
     ] {
         let error = RequestInfo::parse(Method::Get, "/api/v1/pods", query).unwrap_err();
-        assert_eq!(error.code(), 400, "{query}");
+        assert_eq!(error.code(), code, "{query}");
         let name = query.split('=').next().unwrap();
         assert!(error.to_string().contains(name), "{query}: {error}");
     }
+}
+
+#[test]
+fn what_is_not_permitted_is_told_all_at_once_and_under_the_verbs_name() {
+    let query = "dryRun=Some&fieldValidation=Maybe";
+    let error = RequestInfo::parse(Method::Post, "/api/v1/namespaces/a/pods", query).unwrap_err();
+    let expected = "CreateOptions.meta.k8s.io \"\" is invalid: [dryRun: Unsupported value: \"Some\": supported values: \
+                    \"All\", fieldValidation: Unsupported value: \"Maybe\": supported values: \"\", \"Ignore\", \
+                    \"Strict\", \"Warn\"]";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.status().details.as_ref().map(|details| details.causes.len()), Some(2));
+}
+
+#[test]
+fn numbers_that_are_not_above_zero_limit_nothing() {
+    let options = resource(Method::Get, "/api/v1/pods", "limit=-1&timeoutSeconds=-3").options;
+    assert_eq!((options.limit, options.timeout), (None, None));
 }
 
 fn full_options() -> Options {
@@ -169,7 +185,7 @@ fn full_options() -> Options {
 #[test]
 fn options_survive_the_query() {
     for options in [Options::default(), full_options()] {
-        assert_eq!(decode_options(&encode_options(&options)).unwrap(), options);
+        assert_eq!(decode_options(Verb::List, &encode_options(&options)).unwrap(), options);
     }
     assert_eq!(encode_options(&Options::default()), "");
 }
@@ -188,16 +204,16 @@ fn options_survive_the_body_of_a_deletion() {
     read_delete_options(&mut read, &write_delete_options(&said).unwrap()).unwrap();
     assert_eq!(read, said);
     assert_eq!(write_delete_options(&Options::default()), None);
-    for bad in [
-        r#"{"kind":"Pod"}"#,
-        r#"{"propagationPolicy":"x"}"#,
-        r#"{"dryRun":["x"]}"#,
-        r#"{"gracePeriodSeconds":"1"}"#,
-        r#"{"preconditions":{"resourceVersion":"x"}}"#,
-        r#"{"orphanDependents":true,"propagationPolicy":"Orphan"}"#,
-        "[",
+    for (bad, code) in [
+        (r#"{"kind":"Pod"}"#, 400),
+        (r#"{"propagationPolicy":"x"}"#, 422),
+        (r#"{"dryRun":["x"]}"#, 422),
+        (r#"{"gracePeriodSeconds":"1"}"#, 400),
+        (r#"{"preconditions":{"resourceVersion":"x"}}"#, 400),
+        (r#"{"orphanDependents":true,"propagationPolicy":"Orphan"}"#, 422),
+        ("[", 400),
     ] {
-        assert_eq!(read_delete_options(&mut read, bad.as_bytes()).unwrap_err().code(), 400, "{bad}");
+        assert_eq!(read_delete_options(&mut read, bad.as_bytes()).unwrap_err().code(), code, "{bad}");
     }
 }
 

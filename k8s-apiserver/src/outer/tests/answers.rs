@@ -71,7 +71,7 @@ async fn the_same_object_in_other_forms() {
     let including = format!("{one}?includeObject=Object");
     let whole = with_accept(&outer, &including, "application/json;as=Table;g=meta.k8s.io;v=v1").await;
     assert_eq!(whole.json().at(&["rows"]).unwrap().items()[0].str_at(&["object", "data", "k"]), "v");
-    assert_eq!(with_accept(&outer, &one, "application/cbor").await.code, 406);
+    assert_eq!(with_accept(&outer, &one, "application/xml").await.code, 406);
     let pretty = get(&outer, &format!("{one}?pretty=true")).await;
     assert!(pretty.body.contains("\n  \"kind\""), "{}", pretty.body);
 }
@@ -226,15 +226,47 @@ async fn requests_are_counted_and_a_watch_until_it_ends() {
     let watch = outer.clone().oneshot(watch).await.unwrap();
     let metrics = get(&outer, "/metrics").await.body;
     for line in [
-        r#"apiserver_request_total{code="201",group="",resource="configmaps",subresource="",verb="POST"} 1"#,
-        r#"apiserver_request_total{code="404",group="",resource="configmaps",subresource="",verb="GET"} 1"#,
-        "apiserver_longrunning_requests 1",
+        r#"apiserver_request_total{verb="POST",dry_run="",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="201"} 1"#,
+        r#"apiserver_request_total{verb="GET",dry_run="",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="404"} 1"#,
+        r#"apiserver_longrunning_requests{verb="WATCH",group="",version="v1",resource="configmaps",subresource="",scope="namespace",component="apiserver"} 1"#,
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 0",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
-    drop(watch);
-    assert!(get(&outer, "/metrics").await.body.contains("apiserver_longrunning_requests 0"));
+    let mut events = watch.into_body();
+    events.frame().await.unwrap().unwrap();
+    drop(events);
+    get(&outer, CONFIG_MAPS).await;
+    let apply = "kind: ConfigMap\nmetadata:\n  name: a\n";
+    let path = format!("{CONFIG_MAPS}/a?fieldManager=m&dryRun=All");
+    send(&outer, "PATCH", &path, "application/apply-patch+yaml", apply).await;
+    let metrics = get(&outer, "/metrics").await.body;
+    for line in [
+        r#"apiserver_longrunning_requests{verb="WATCH",group="",version="v1",resource="configmaps",subresource="",scope="namespace",component="apiserver"} 0"#,
+        r#"apiserver_watch_events_total{group="",version="v1",resource="configmaps"} 1"#,
+        r#"apiserver_watch_events_sizes_count{group="",version="v1",resource="configmaps"} 1"#,
+        r#"apiserver_response_sizes_count{verb="LIST",group="",version="v1",resource="configmaps",subresource="",scope="namespace",component="apiserver"} 1"#,
+        r#"apiserver_request_total{verb="APPLY",dry_run="All",group="",version="v1",resource="configmaps",subresource="",scope="resource",component="apiserver",code="200"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    families_are_whole(&metrics);
+}
+
+/// Every sample stands below the lines that describe its family, and no family is described twice.
+fn families_are_whole(metrics: &str) {
+    let (mut described, mut family) = (std::collections::BTreeSet::new(), "");
+    for line in metrics.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap();
+            assert!(described.insert(family), "{family} is described twice");
+        } else if let Some(form) = line.strip_prefix("# TYPE ") {
+            assert_eq!(form.split(' ').next(), Some(family), "help stands before the type");
+        } else {
+            assert!(line.starts_with(family), "{line} below {family}");
+        }
+    }
+    assert!(described.len() >= 7, "{described:?}");
 }
 
 #[tokio::test]

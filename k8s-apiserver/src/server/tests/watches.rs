@@ -199,10 +199,12 @@ async fn a_quiet_watch_is_told_how_far_it_is_and_ends_when_its_time_is_up() {
         Options { allow_watch_bookmarks: true, timeout: Some(Duration::from_secs(150)), ..Options::default() };
     let mut watch = api.watch("configmaps", "default", options).await.unwrap();
     let other = api.create("secrets", "default", doc!({"metadata": {"name": "s"}})).await.unwrap();
-    for _ in 0..2 {
+    let began = api.env.monotonic();
+    for after in [60, 120, 148] {
         match watch.next().await {
             Some(Ok(WatchEvent::Bookmark { revision: reached, initial_events_end: false })) => {
                 assert!(reached >= revision(&other), "other kinds move the bookmark, too");
+                assert_eq!((api.env.monotonic() - began).as_secs(), after, "the last one shortly before the end");
             }
             other => panic!("{other:?}"),
         }
