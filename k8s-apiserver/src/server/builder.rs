@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
-    admission::{self, Admission, Chain, Cluster, Hooks},
+    admission::{self, Admission, Chain, Cluster, Hooks, PodSecurity},
     audit::Audit,
     auth::{
         Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
@@ -58,6 +58,8 @@ pub struct ApiServerBuilder {
     check_interval: Duration,
     advertised: Option<SocketAddr>,
     without: Vec<String>,
+    inert: Vec<String>,
+    pod_security: PodSecurity,
 }
 
 impl ApiServerBuilder {
@@ -83,6 +85,8 @@ impl ApiServerBuilder {
             check_interval: consistency::INTERVAL,
             advertised: None,
             without: Vec::new(),
+            inert: Vec::new(),
+            pod_security: PodSecurity::default(),
         }
     }
 
@@ -113,6 +117,19 @@ impl ApiServerBuilder {
     /// Leaves a built-in admission plugin out, by its name (see [`admission::BUILTIN`]).
     pub fn without_admission(mut self, name: impl Into<String>) -> Self {
         self.without.push(name.into());
+        self
+    }
+
+    /// Names a resource (`jobs.batch`) or a subresource (`pods/resize`) that nobody in this cluster acts on: who writes
+    /// one is told so by a warning.
+    pub fn nobody_acts_on(mut self, resource: impl Into<String>) -> Self {
+        self.inert.push(resource.into());
+        self
+    }
+
+    /// What the pod security plugin holds pods to where namespaces say nothing, and whom it exempts.
+    pub fn pod_security(mut self, plugin: PodSecurity) -> Self {
+        self.pod_security = plugin;
         self
     }
 
@@ -215,7 +232,7 @@ impl ApiServerBuilder {
         let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
         followers.push(hooks.mutating.clone());
         followers.push(hooks.validating.clone());
-        let mut builtin = admission::builtin(&self.env, rbac.clone(), &hooks);
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let tokens = self.tokens;
@@ -241,7 +258,9 @@ impl ApiServerBuilder {
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
+            inert: self.inert.into_iter().collect(),
         });
+        inner.cluster.serve_by(&inner);
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
