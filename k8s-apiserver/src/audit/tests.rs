@@ -25,9 +25,9 @@ use crate::{
     },
 };
 
-/// Keeps what it is given.
+/// Keeps what it is given, parsed and as it came.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Doc>>>);
+struct Kept(Arc<Mutex<Vec<Doc>>>, Arc<Mutex<Vec<Bytes>>>);
 
 #[async_trait]
 impl AuditSink for Kept {
@@ -37,6 +37,7 @@ impl AuditSink for Kept {
 
     async fn write(&mut self, events: Vec<Bytes>) -> Result<(), String> {
         self.0.lock().extend(events.iter().map(|event| Doc::parse(event).unwrap()));
+        self.1.lock().extend(events);
         Ok(())
     }
 }
@@ -230,6 +231,20 @@ async fn what_is_not_noted_leaves_no_trace() {
     let events = scene.events().await;
     let [_, complete] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!(complete.str_at(&["annotations", "authorization.k8s.io/decision"]), "forbid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strange_name_stays_on_its_line() {
+    let scene = scene("[{level: Metadata, omitStages: [RequestReceived]}]").await;
+    let name = "mallory\n{\"kind\":\"Event\"}\r\n\u{2028}\0";
+    let strange = scene.api.acting(Caller::new(name, &["a\nb"]).with_agent("x\ny/1"));
+    let asked = strange.call(Verb::Get, "configmaps/a", "default", Options::default(), RequestBody::None).await;
+    assert_eq!(asked.unwrap_err().code(), 403);
+    let events = scene.events().await;
+    assert!(!scene.kept.1.lock().is_empty());
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((event.str_at(&["user", "username"]), event.str_at(&["userAgent"])), (name, "x\ny/1"));
+    assert!(!scene.kept.1.lock().iter().any(|line| line.contains(&b'\n')), "the line of an event has no other");
 }
 
 /// Never done.

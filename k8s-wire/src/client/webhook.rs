@@ -113,7 +113,7 @@ impl HttpWebhookCaller {
             url.set_host(Some(name)).map_err(|why| WebhookError::Config(format!("server name {name:?}: {why}")))?;
         }
         if endpoint.address.is_some() {
-            // A port in the URL would count more than the address's own.
+            // A port in the URL would count more than the address's own. An https URL with a host always takes this.
             let _ = url.set_port(None);
         }
         let mut request = client.post(url).header(header::CONTENT_TYPE, "application/json");
