@@ -42,10 +42,10 @@ use k8s_core::{
 use k8s_store::{Revision, Store};
 use tokio::sync::Notify;
 
-#[cfg(test)]
-pub(crate) use self::page::Token;
 use self::{feed::Feed, reached::Reached};
-pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
+pub use self::{
+    feed::ROOT, field::field, filter::Filter, kind::KindCache, page::Token, state::State, written::Written,
+};
 use crate::auth::Follower;
 
 /// How long a read waits for the cache to reach the revision that it needs.
