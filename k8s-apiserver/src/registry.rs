@@ -24,5 +24,9 @@ mod token;
 mod update;
 mod view;
 
-pub(crate) use self::reviews::review;
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};
+pub(crate) use self::{
+    reviews::{review, user_info},
+    scale::scale,
+    view::View,
+};

@@ -21,6 +21,7 @@ mod security;
 mod service;
 mod simple;
 mod volume;
+mod webhook;
 mod workload;
 
 use crate::{doc::Doc, status::FieldError};
@@ -100,6 +101,9 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("coordination.k8s.io", "Lease") => &simple::Lease,
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            &webhook::WebhookConfiguration
+        }
         ("storage.k8s.io", "StorageClass") => &simple::Plain,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },

@@ -13,21 +13,31 @@ use k8s_core::{
 use serde::Serialize;
 
 use super::Inner;
-use crate::auth::{bootstrap::policy, rbac};
+use crate::{
+    admission::Trail,
+    auth::{PublishedAuthentication, bootstrap::policy, rbac},
+};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 /// How often something that others change at the same time is tried again.
 const ATTEMPTS: usize = 8;
 
-/// Namespaces, priority classes, the RBAC policy, and the Service by which pods reach the API server.
-pub async fn run(inner: &Inner, advertised: Option<SocketAddr>) -> ApiResult<()> {
+/// Namespaces, priority classes, the RBAC policy, what extension servers believe, and the Service by which pods reach the API server.
+pub async fn run(
+    inner: &Inner,
+    advertised: Option<SocketAddr>,
+    published: Option<&PublishedAuthentication>,
+) -> ApiResult<()> {
     let own = Own { inner, caller: Caller::new("system:apiserver", &["system:masters"]).with_agent("kube-apiserver") };
     for name in NAMESPACES {
         own.ensure("", "namespaces", "", doc!({"metadata": {"name": name}}), |_, _| false).await?;
     }
     own.priority_classes().await?;
     own.policy().await?;
+    if let Some(published) = published {
+        own.ensure("", "configmaps", "kube-system", published.config_map(), replace(&["data"])).await?;
+    }
     own.kubernetes(advertised).await
 }
 
@@ -42,7 +52,8 @@ impl Own<'_> {
         let info = self.inner.registry.served(&target.resource, verb)?.clone();
         let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
-        self.inner.answer(&self.caller, &info, ApiRequest { body, ..request }).await?.into_doc()
+        let request = ApiRequest { body, ..request };
+        self.inner.answer(&self.caller, &info, request, &Trail::default()).await?.into_doc()
     }
 
     /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says
