@@ -22,7 +22,8 @@ build() {
 
 dictionary() {
     case $1 in
-        apply | fields | json | patch | protobuf) echo objects ;;
+        apply | fields | json | patch | protobuf | schema) echo objects ;;
+        cel) echo cel ;;
         body) echo yaml ;;
         accept | path | selector | server) echo http ;;
         config | stored) echo config ;;

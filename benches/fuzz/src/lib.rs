@@ -8,6 +8,7 @@
 mod accept;
 mod apply;
 mod body;
+mod cel;
 mod config;
 mod fields;
 mod json;
@@ -19,6 +20,7 @@ mod protobuf;
 mod quantity;
 mod quiet;
 mod samples;
+mod schema;
 mod selector;
 mod server;
 mod spdy;
@@ -47,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "accept", run: accept::run },
     Target { name: "apply", run: apply::run },
     Target { name: "body", run: body::run },
+    Target { name: "cel", run: cel::run },
     Target { name: "config", run: config::run },
     Target { name: "fields", run: fields::run },
     Target { name: "json", run: json::run },
@@ -56,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "path", run: path::run },
     Target { name: "protobuf", run: protobuf::run },
     Target { name: "quantity", run: quantity::run },
+    Target { name: "schema", run: schema::run },
     Target { name: "selector", run: selector::run },
     Target { name: "server", run: server::run },
     Target { name: "spdy", run: spdy::run },
