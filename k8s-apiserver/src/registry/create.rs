@@ -15,6 +15,7 @@ use k8s_core::{
 use k8s_store::{Guard, Revision};
 
 use super::{
+    certificates,
     commit::Refused,
     operation::{Operation, metadata},
     time::rfc3339,
@@ -69,6 +70,7 @@ impl Operation<'_> {
         defaulting::default(&schema, &mut doc);
         let strategy = strategy_for(&self.info.group, &self.info.kind);
         strategy.prepare_create(&mut doc);
+        self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
         let admission = self.admission();
         let mut request = self.admission_request(Verb::Create, &target).with(None, Some(doc));
@@ -84,6 +86,7 @@ impl Operation<'_> {
             track(doc, self)?;
             let mut errors = strategy.validate_create(doc);
             errors.extend(structure::validate_fields(&schema, doc, None));
+            errors.extend(certificates::check(self.info, doc));
             if !errors.is_empty() {
                 return Err(self.invalid(&target.name, &errors));
             }
