@@ -2,10 +2,12 @@
 # Fuzzes the parsers and codecs. Needs a C++ compiler (Debian: g++) and takes what the workspace has built in the profile
 # of development.
 #   fuzz.sh TARGET [OPTION...]   one target until it is stopped or fails; the options are libFuzzer's
+#   fuzz.sh replay TARGET FILE   one input again
 #   fuzz.sh all [SECONDS]        every target for so long (20 seconds), two at a time
 #   fuzz.sh minimize [TARGET]    merges what was found into the kept corpus
 # What is found along the way is kept in target/fuzz/found, an input that breaks a property in target/fuzz/broken.
 set -euo pipefail
+asked_in="$PWD"
 here="$(cd "$(dirname "$0")" && pwd)"
 cd "$here/../.."
 folder="${CARGO_TARGET_DIR:-target}"
@@ -63,6 +65,11 @@ case ${1:-} in
         export here program work
         export limits_text="${limits[*]}"
         targets | xargs -P 2 -I TARGET bash -euo pipefail -c "read -ra limits <<<\"\$limits_text\"; briefly TARGET ${2:-20}"
+        ;;
+    replay)
+        file=$(cd "$asked_in" && realpath -e -- "$3")
+        build
+        FUZZ_TARGET=$2 "$program" "${limits[@]}" "$file"
         ;;
     minimize)
         build

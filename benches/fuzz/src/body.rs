@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::{Request, header};
 use http_body_util::BodyExt;
 use k8s_apiserver::{
-    auth::{Attributes, Authenticator, Authorizer, Credentials, Decision},
+    auth::{Anonymous, Attributes, Authenticator, Authorizer, Credentials, Decision},
     outer::{Answers, Door, Outer, Parts, REQUEST_TIMEOUT},
 };
 use k8s_core::{
@@ -44,6 +44,9 @@ impl Echo {
             inner: Arc::new(Mirror),
             catalog: Arc::new(Arc::new(Registry::builtin())),
             authenticator: Arc::new(Anybody),
+            front_proxy: None,
+            anonymous: Anonymous::default(),
+            aggregation: None,
             authorizer: Arc::new(Anybody),
             answers: Answers::default(),
             request_timeout: REQUEST_TIMEOUT,

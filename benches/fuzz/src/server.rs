@@ -7,6 +7,7 @@ use http::{Request, Response, header};
 use http_body_util::BodyExt;
 use k8s_apiserver::{
     ApiServer,
+    auth::Anonymous,
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
 };
 use k8s_store::{Memory, Store};
@@ -79,6 +80,9 @@ impl Server {
             inner: Arc::new(api.clone()),
             catalog: Arc::new(api.registry().clone()),
             authenticator: Arc::new(Anybody),
+            front_proxy: None,
+            anonymous: Anonymous::default(),
+            aggregation: None,
             authorizer: Arc::new(Anybody),
             answers: Answers::default(),
             request_timeout: REQUEST_TIMEOUT,
