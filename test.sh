@@ -9,8 +9,8 @@ parts="${K8S_TEST_PARTS:-/var/cache/k8s-test-parts}"
 export PATH="$parts/bin:$PATH"
 
 setup() {
-    local packages=(busybox-static ca-certificates etcd-client etcd-server gcc iproute2 iptables libc6-dev libprotobuf-dev
-        nftables protobuf-compiler python3 python3-pip)
+    local packages=(busybox-static ca-certificates etcd-client etcd-server g++ gcc iproute2 iptables libc6-dev
+        libprotobuf-dev nftables protobuf-compiler python3 python3-pip)
     local missing=()
     for package in "${packages[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -109,6 +109,11 @@ print(f"{document}: all of the {len(named)} tests that it names have passed")
 PYTHON
 }
 
+# Every fuzz target for 20 seconds, two at a time.
+fuzz() {
+    benches/fuzz/fuzz.sh all 20
+}
+
 checks() {
     local features=(--features k8s-store/etcd,k8s/etcd,bins/etcd)
     cargo fmt --check
@@ -119,6 +124,7 @@ checks() {
     cargo nextest run --workspace "${features[@]}"
     named_tests_ran docs/bad-input.md
     cargo test --workspace --doc "${features[@]}" --quiet
+    fuzz
     cargo run --release --quiet --bin figures
 }
 

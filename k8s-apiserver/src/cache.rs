@@ -43,11 +43,10 @@ use k8s_store::{Revision, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-#[cfg(test)]
-pub(crate) use self::page::Token;
 use self::{feed::Feed, reached::Reached};
 pub use self::{
-    feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, table::Table, written::Written,
+    feed::ROOT, field::field, filter::Filter, kind::KindCache, page::Token, state::State, table::Table,
+    written::Written,
 };
 use crate::auth::Follower;
 

@@ -177,9 +177,11 @@ impl Object {
     /// An object from its JSON, with or without `metadata.resourceVersion` (which then gives the revision, unless
     /// `revision` is given).
     ///
-    /// Fails when the bytes are no JSON object with a `metadata` object.
+    /// Fails when the bytes are no UTF-8, or no JSON object with a `metadata` object.
     pub fn from_json(json: Bytes, revision: Option<u64>) -> Result<Self, ApiError> {
-        let head: Head = serde_json::from_slice(&json).map_err(|why| undecodable(&why))?;
+        // What the head passes over is not looked at, and goes to clients as it is.
+        let text = std::str::from_utf8(&json).map_err(|why| undecodable(&why))?;
+        let head: Head = serde_json::from_str(text).map_err(|why| undecodable(&why))?;
         let embedded = head.metadata.resource_version.as_deref().unwrap_or("");
         let parsed = embedded.parse().ok();
         let (json, splice) = match head.metadata.resource_version {
@@ -238,9 +240,12 @@ impl Object {
         (self.json.slice(..self.splice), self.json.slice(self.splice..))
     }
 
-    /// What stands between the halves: `"resourceVersion":"N",` (or nothing at revision 0).
+    /// What stands between the halves: `"resourceVersion":"N",` (without the comma if nothing else is in the metadata,
+    /// and nothing at revision 0).
     pub fn revision_field(&self) -> String {
-        if self.revision == 0 { String::new() } else { format!("\"resourceVersion\":\"{}\",", self.revision) }
+        let first = self.json[self.splice..].iter().find(|byte| !byte.is_ascii_whitespace());
+        let comma = if first == Some(&b'}') { "" } else { "," };
+        if self.revision == 0 { String::new() } else { format!("\"resourceVersion\":\"{}\"{comma}", self.revision) }
     }
 
     /// Appends the served JSON.
@@ -286,7 +291,7 @@ fn without_metadata() -> ApiError {
     ApiError::internal("object without metadata")
 }
 
-fn undecodable(why: &serde_json::Error) -> ApiError {
+fn undecodable(why: &dyn fmt::Display) -> ApiError {
     ApiError::internal(format!("object cannot be decoded: {why}"))
 }
 
@@ -483,6 +488,15 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_alone_in_the_metadata_is_json() {
+        for json in [r#"{"metadata":{}}"#, r#"{"metadata": { } ,"x":1}"#, r#"{"metadata":{"resourceVersion":"5"}}"#] {
+            let object = Object::from_json(Bytes::from_static(json.as_bytes()), Some(7)).unwrap();
+            let shown = Doc::parse(&object.to_json()).unwrap();
+            assert_eq!(shown.str_at(&["metadata", "resourceVersion"]), "7", "{shown}");
+        }
+    }
+
+    #[test]
     fn the_typed_form_is_shared_while_held() {
         let object = Object::from_json(Bytes::from_static(POD.as_bytes()), Some(7)).unwrap();
         let one = object.typed::<Pod>().unwrap();
@@ -496,5 +510,7 @@ mod tests {
         for bytes in ["", "[]", "{}", r#"{"metadata":[]}"#, "{\"metadata\":{}"] {
             assert!(Object::from_json(Bytes::from(bytes), None).is_err(), "{bytes}");
         }
+        let broken = b"{\"metadata\":{\"name\":\"a\"},\"x\":\"\xc2\"}";
+        assert!(Object::from_json(Bytes::from_static(broken), None).is_err(), "no UTF-8 goes to clients");
     }
 }

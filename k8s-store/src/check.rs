@@ -35,6 +35,7 @@
 mod contradiction;
 pub mod disasters;
 mod executor;
+mod frames;
 mod history;
 mod live;
 pub mod long;
@@ -52,6 +53,7 @@ use std::{fmt, sync::Arc};
 
 pub use self::{
     contradiction::Contradiction,
+    frames::reopen,
     history::{Answer, Call, History, Operation, Recorder, Tick, WatchRecord},
     live::record_live,
     mortal::history_with_power_cuts,
