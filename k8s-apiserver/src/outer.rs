@@ -10,6 +10,7 @@ mod credentials;
 mod decode;
 mod encode;
 mod frames;
+mod insider;
 mod metrics;
 mod negotiate;
 mod paths;
@@ -48,12 +49,14 @@ use k8s_wire::{
 pub(crate) use self::paths::tagged;
 pub use self::{
     decode::MAX_BODY_BYTES,
+    insider::Insider,
     negotiate::{Accepted, Conversion, Encoding, Form, Offer, Shape},
     paths::{Answers, Version},
 };
 use self::{
     encode::{Messages, View},
     frames::Frames,
+    insider::Known,
     metrics::{InFlight, Requests},
     paths::Paths,
     protobuf::Message,
@@ -99,7 +102,7 @@ pub struct Parts {
 /// The outer service. A `tower::Service` over HTTP requests; cloning shares.
 ///
 /// Served over a socket by `k8s_wire::serve::Server`, which puts the peer's certificate among the extensions; any
-/// tower client can call it directly, with a token.
+/// tower client can call it directly, with a token, or without one by [`Outer::as_caller`].
 #[derive(Clone)]
 pub struct Outer(Arc<Shared>);
 
@@ -193,6 +196,9 @@ impl Shared {
 
     /// Who asks. A token is looked at with every request, a connection's certificate once.
     async fn caller(&self, head: &mut Head, peer: Option<&Peer>) -> ApiResult<Caller> {
+        if let Some(known) = head.extensions.remove::<Known>() {
+            return Ok(known.caller(&mut head.headers));
+        }
         let by_certificate = !head.headers.contains_key(header::AUTHORIZATION);
         let peer_alone = peer.filter(|peer| by_certificate && !peer.certificates.is_empty());
         if let Some(known) = peer_alone.and_then(|peer| peer.caller.get()) {

@@ -8,8 +8,9 @@ use k8s_core::{
     doc::Doc,
     object::{Object, ObjectKey},
     request::{ApiResponse, ResourceType, ResponseBody, Target, Verb},
+    schema::Schema,
     status::{ApiError, ApiResult},
-    strategy::strategy_for,
+    strategy::{Strategy, strategy_for},
     structure,
 };
 use k8s_store::{Guard, Revision};
@@ -45,6 +46,17 @@ impl Outcome {
     }
 }
 
+/// Fills in what follows from the kind and from what the object says.
+fn complete(schema: &Schema, strategy: &dyn Strategy, doc: &mut Doc) {
+    defaulting::default(schema, doc);
+    strategy.prepare_create(doc);
+    if doc.get("status").is_none()
+        && let Some(status) = defaulting::empty_status(schema)
+    {
+        doc.set_at(&["status"], status);
+    }
+}
+
 impl Operation<'_> {
     /// Creates the object in the body.
     pub async fn create(&mut self, mut doc: Doc) -> ApiResult<ApiResponse> {
@@ -66,9 +78,8 @@ impl Operation<'_> {
     ) -> ApiResult<Outcome> {
         let generated = self.begin(&mut doc)?;
         let schema = self.kind.schema.clone();
-        defaulting::default(&schema, &mut doc);
         let strategy = strategy_for(&self.info.group, &self.info.kind);
-        strategy.prepare_create(&mut doc);
+        complete(&schema, strategy, &mut doc);
         let target = self.named(metadata(&doc, "name"));
         let cluster = &self.server.cluster;
         let options = &self.request.options;
@@ -79,8 +90,7 @@ impl Operation<'_> {
             && let Some(doc) = request.edit()
         {
             // What follows from the spec, such as a pod's class, follows from it as it is now.
-            defaulting::default(&schema, doc);
-            strategy.prepare_create(doc);
+            complete(&schema, strategy, doc);
         }
         if let Some(doc) = request.edit() {
             track(doc, self)?;
