@@ -5,6 +5,7 @@
 //! is decided behind the inner service's door; only paths that are no resource are authorized here. Every failure is
 //! a `Status`, in JSON unless the client likes protobuf best.
 
+mod audited;
 mod connect;
 mod credentials;
 mod decode;
@@ -36,7 +37,7 @@ use k8s_core::{
     env::{self, BoxFuture, Env},
     path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
     registry::ResourceInfo,
-    request::{ApiRequest, ApiResponse, Caller, ResponseBody, Verb},
+    request::{ApiRequest, ApiResponse, Attachment, Caller, ResponseBody, Verb},
     schema::Schemas,
     status::{ApiError, ApiResult},
 };
@@ -62,7 +63,8 @@ use self::{
     protobuf::Message,
 };
 use crate::{
-    auth::{Attributes, Authenticator, Authorizer, Decision},
+    audit::Audit,
+    auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
 };
 
@@ -79,6 +81,11 @@ const MAX_HEADER_BYTES: usize = 128 * 1024;
 pub trait Door: Send + Sync + 'static {
     /// Answers one request. With [`ApiRequest::caller`] set, `caller` asks to act as that one.
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse>;
+
+    /// Where requests are noted, if anywhere. A request that is carries its [`crate::audit::Ongoing`] as attachment.
+    fn audit(&self) -> Option<Arc<Audit>> {
+        None
+    }
 }
 
 /// What an [`Outer`] is made of.
@@ -91,6 +98,10 @@ pub struct Parts {
     pub catalog: Arc<dyn Catalog>,
     /// Tells who asks.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Believes other servers about who asks; `None` where there are no such servers.
+    pub front_proxy: Option<Arc<FrontProxy>>,
+    /// Whether somebody who shows nothing may ask.
+    pub anonymous: Anonymous,
     /// Decides who may read paths that are no resource.
     pub authorizer: Arc<dyn Authorizer>,
     /// What `/healthz`, `/metrics`, `/version` and the token issuer's documents say.
@@ -111,6 +122,8 @@ struct Shared {
     inner: Arc<dyn Door>,
     catalog: Arc<dyn Catalog>,
     authenticator: Arc<dyn Authenticator>,
+    front_proxy: Option<Arc<FrontProxy>>,
+    anonymous: Anonymous,
     authorizer: Arc<dyn Authorizer>,
     schemas: Schemas,
     /// How the metadata of any kind is written.
@@ -119,21 +132,25 @@ struct Shared {
     frames: Arc<Frames>,
     paths: Paths,
     request_timeout: Duration,
+    audit: Option<Arc<Audit>>,
 }
 
 impl Outer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout } = parts;
+        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout, .. } = parts;
         let requests = Arc::new(Requests::default());
         let schemas = Schemas::builtin();
         let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());
         let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
         Self(Arc::new(Shared {
+            audit: inner.audit(),
             env,
             inner,
             catalog,
             authenticator,
+            front_proxy: parts.front_proxy,
+            anonymous: parts.anonymous,
             authorizer,
             schemas,
             metadata,
@@ -162,7 +179,8 @@ impl tower::Service<Request<Body>> for Outer {
 
 impl Shared {
     /// A panic costs its request an answer of 500, and nobody else anything.
-    async fn guarded(&self, request: Request<Body>) -> Response<Body> {
+    async fn guarded(&self, mut request: Request<Body>) -> Response<Body> {
+        let audit_id = self.audit.as_ref().map(|_| audited::take_id(&self.env, &mut request));
         let head_only = request.method() == http::Method::HEAD;
         let uri = request.uri().path().to_owned();
         let failures_as = Accepted::read(request.headers()).failure_encoding();
@@ -175,6 +193,7 @@ impl Shared {
             }
         };
         let mut response = answer.unwrap_or_else(|error| encode::failure(&error, failures_as, &self.schemas));
+        audited::show_id(&mut response, audit_id);
         if head_only {
             *response.body_mut() = body::empty();
         }
@@ -185,19 +204,32 @@ impl Shared {
         let (mut head, body) = request.into_parts();
         check_limits(&head)?;
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
-        let caller = self.caller(&mut head, peer.as_deref()).await?;
+        let caller = self.caller(&mut head, peer.as_deref()).await;
+        let caller = caller.inspect_err(|error| self.note_stranger(&head, error))?;
         let acting_as = credentials::impersonated(&mut head.headers)?;
         let method = Method::parse(head.method.as_str())?;
         match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
-            RequestInfo::Path(path) => self.path(&path, &head, caller, acting_as).await,
+            RequestInfo::Path(path) => {
+                let ongoing = self.note_path(&path, &head, &caller, acting_as.as_ref());
+                let answered = self.path(&path, &head, caller, acting_as).await;
+                audited::end(ongoing, &answered);
+                answered
+            }
             RequestInfo::Resource(asked) => self.resource(*asked, head, body, caller, acting_as).await,
         }
     }
 
-    /// Who asks. A token is looked at with every request, a connection's certificate once.
+    /// Who asks. A token is looked at with every request, a connection's certificate once. A front proxy speaks for
+    /// somebody else with every request.
     async fn caller(&self, head: &mut Head, peer: Option<&Peer>) -> ApiResult<Caller> {
         if let Some(known) = head.extensions.remove::<Known>() {
             return Ok(known.caller(&mut head.headers));
+        }
+        if let (Some(front_proxy), Some(peer)) = (&self.front_proxy, peer)
+            && let Some(caller) = front_proxy.caller(&mut head.headers, peer)
+        {
+            head.headers.remove(header::AUTHORIZATION);
+            return Ok(credentials::with_agent(caller, &head.headers));
         }
         let by_certificate = !head.headers.contains_key(header::AUTHORIZATION);
         let peer_alone = peer.filter(|peer| by_certificate && !peer.certificates.is_empty());
@@ -210,7 +242,7 @@ impl Shared {
             // Another request of the connection may have been faster; both found the same.
             drop(peer.caller.set(found.clone()));
         }
-        credentials::caller(found, &credentials, &head.headers)
+        credentials::caller(found, &credentials, &self.anonymous, head.uri.path(), &head.headers)
     }
 
     async fn path(
@@ -222,13 +254,10 @@ impl Shared {
     ) -> ApiResult<Response<Body>> {
         let caller = match acting_as {
             None => caller,
-            Some(mut other) => {
-                credentials::may_impersonate(&*self.authorizer, &caller, &other).await?;
-                credentials::add_implied_groups(&mut other);
-                other
-            }
+            Some(other) => auth::act_as(&*self.authorizer, &caller, other).await?,
         };
-        paths::authorize(&*self.authorizer, &caller, path, &head.method).await?;
+        let verb = head.method.as_str().to_ascii_lowercase();
+        auth::check(&*self.authorizer, &Attributes::on_path(&caller, &verb, path)).await?;
         self.paths.answer(path, head)
     }
 
@@ -243,9 +272,15 @@ impl Shared {
         let ResourceRequest { verb, target, options } = asked;
         let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
         let began = self.env.monotonic();
-        let (kept, counted) = (self.requests.begin(verb, stop), target.clone());
-        let request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
+        let (mut kept, counted) = (self.requests.begin(verb, stop), target.clone());
+        let mut request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
+        let ongoing = self.note_resource(&request, &head, &caller);
+        if let Some(ongoing) = &ongoing {
+            request.attachment = Attachment::new(ongoing.clone());
+            kept.noted = Some(ongoing.clone());
+        }
         let answered = self.answer_resource(request, head, body, caller, kept).await;
+        audited::end(ongoing, &answered);
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
         self.requests.answered(verb, &counted, code, self.env.monotonic().saturating_sub(began));
         answered
@@ -280,25 +315,7 @@ impl Shared {
             return Ok(());
         }
         let verb = if request.verb == Verb::Connect { request.options.connect_as } else { request.verb };
-        let target = &request.target;
-        match self.authorizer.authorize(&Attributes::on(caller, verb, target)).await {
-            Decision::Allow => Ok(()),
-            Decision::Deny(_) | Decision::NoOpinion(_) => {
-                let resource = &target.resource;
-                let place = match target.namespace.as_str() {
-                    "" => "at the cluster scope".to_owned(),
-                    namespace => format!("in the namespace {namespace:?}"),
-                };
-                let why = format!(
-                    "User {:?} cannot {} resource {:?} in API group {:?} {place}",
-                    caller.name,
-                    verb.as_str(),
-                    resource.plural,
-                    resource.group
-                );
-                Err(ApiError::forbidden(&resource.plural, &resource.group, &target.name, why))
-            }
-        }
+        auth::check(&*self.authorizer, &Attributes::on(caller, verb, &request.target)).await
     }
 
     /// Asks the inner service, within the time that the request has.

@@ -5,6 +5,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "service")]
+pub mod cluster_role_aggregation;
 pub mod deployment;
 pub mod disruption;
 #[cfg(feature = "service")]

@@ -7,14 +7,14 @@ use k8s_core::registry::Registry;
 use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
-    deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
+    cluster_role_aggregation, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
     pod_gc, replica_set, replication_controller, root_ca, service_account, taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 14] = [
+pub const CONTROLLERS: [(&str, &str); 15] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -29,6 +29,7 @@ pub const CONTROLLERS: [(&str, &str); 14] = [
     ("namespace-controller", "namespace-controller"),
     ("serviceaccount-controller", "service-account-controller"),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
+    ("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"),
 ];
 
 /// What the controllers need beside their clients.
@@ -125,6 +126,7 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
                 options.sized(name, namespace::controller(options.registry.clone())).start(client)
             }
             "serviceaccount-controller" => options.sized(name, service_account::controller()).start(client),
+            "clusterrole-aggregation-controller" => cluster_role_aggregation::controller().start(client),
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
                 None => continue,

@@ -7,6 +7,7 @@
 pub use k8s_openapi as api;
 
 pub mod apply;
+pub mod cel;
 pub mod defaulting;
 pub mod doc;
 pub mod env;
@@ -16,6 +17,7 @@ pub mod object;
 pub mod patch;
 pub mod path;
 pub mod quantity;
+pub mod quota;
 pub mod registry;
 pub mod request;
 pub mod resource;

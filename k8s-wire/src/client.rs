@@ -3,6 +3,7 @@
 pub mod answer;
 mod config;
 mod dial;
+mod documents;
 mod kubeconfig;
 mod transport;
 mod watch;
@@ -14,6 +15,7 @@ mod tests;
 pub use self::{
     config::{Config, ConfigError, Token},
     dial::{Dialer, HttpNodeDialer, HttpPodDialer},
+    documents::{Documents, MAX_DOCUMENT_BYTES},
     transport::HttpTransport,
     watch::events,
     webhook::HttpWebhookCaller,

@@ -1,5 +1,7 @@
 //! The API server put together: inner and outer service, identities, tokens, ways to nodes, and a port if asked for.
 
+mod audit;
+mod authentication;
 mod pulse;
 
 use std::{
@@ -13,12 +15,12 @@ use ipnet::IpNet;
 use k8s_apiserver::{
     ApiServer,
     admission::Admission,
-    auth::{Authenticator, Authorizer, Chain, token::ServiceAccountTokens, x509::ClientCertificates},
+    auth::{Authenticator, Authorizer, Chain},
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
 };
 use k8s_core::{
-    env::{Env, Task},
+    env::{self, Env, Task},
     registry::Registry,
 };
 use k8s_node::server::InProcessDialer;
@@ -31,14 +33,16 @@ use k8s_wire::{
 };
 use tokio::net::TcpListener;
 
+pub use self::audit::AuditSettings;
+pub use self::authentication::{AuthenticationSettings, FrontProxySettings, TOKEN_ISSUER};
 use self::pulse::Pulse;
 use crate::{
     cluster::ClusterError,
     credentials::{Credentials, identity},
 };
 
-/// Who signs service account tokens, as their `iss` says.
-pub const TOKEN_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// How long the end waits for audit events that are still to be written.
+const AUDIT_DRAIN: Duration = Duration::from_secs(5);
 
 /// What a control plane is made of.
 pub struct ControlPlaneOptions {
@@ -74,18 +78,16 @@ pub struct ControlPlaneSettings {
     pub service_cidr: IpNet,
     /// The node ports of Services.
     pub node_ports: RangeInclusive<u16>,
-    /// Who signs service account tokens, as their `iss` says.
-    pub issuer: String,
-    /// The audiences of this server; the issuer if there are none.
-    pub audiences: Vec<String>,
+    /// How it is told who asks.
+    pub authentication: AuthenticationSettings,
+    /// What is noted of requests, and where; nothing by default.
+    pub audit: Option<AuditSettings>,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
     /// How long a request that is no watch and no connection may take.
     pub request_timeout: Duration,
     /// The certificate and key to serve with, instead of one that the cluster's authority issues.
     pub serving: Option<Identity>,
-    /// More authorities of client certificates, PEM, beside the cluster's own.
-    pub client_authorities_pem: Option<String>,
     /// The oldest version of TLS that is spoken.
     pub min_tls: TlsVersion,
     /// What `/metrics` shows beside the server's own: samples in the Prometheus text format.
@@ -98,12 +100,11 @@ impl Default for ControlPlaneSettings {
             // Invariant: twelve bits are a prefix length of IPv4.
             service_cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             node_ports: 30000..=32767,
-            issuer: TOKEN_ISSUER.to_owned(),
-            audiences: Vec::new(),
+            authentication: AuthenticationSettings::default(),
+            audit: None,
             without_admission: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             serving: None,
-            client_authorities_pem: None,
             min_tls: TlsVersion::V1_2,
             metrics: None,
         }
@@ -121,6 +122,7 @@ pub struct ControlPlane {
     /// Where it listens.
     pub address: Option<SocketAddr>,
     advertise: Option<IpAddr>,
+    env: Env,
     stop: CancellationToken,
     serving: Option<Task>,
     _pulse: Option<Task>,
@@ -137,23 +139,25 @@ impl ControlPlane {
         };
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let nodes = node_dialer(&env, &credentials)?;
-        let mut tokens = ServiceAccountTokens::new(env.clone(), credentials.signing_key(), settings.issuer)?;
-        if !settings.audiences.is_empty() {
-            tokens = tokens.audiences(settings.audiences);
-        }
-        let tokens = Arc::new(tokens);
+        let authentication = settings.authentication.build(&env, &credentials)?;
         let mut builder = ApiServer::builder(store.clone(), env.clone())
             .registry(registry)
             .service_cidr(settings.service_cidr)
             .node_ports(settings.node_ports)
-            .tokens(tokens.clone())
+            .tokens(authentication.tokens.clone())
+            .bearer_tokens(authentication.bearer_tokens)
+            .publish_authentication(authentication.published)
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
             .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
+        if let Some(settings) = settings.audit {
+            builder = builder.audit(settings.start(&env).await?);
+        }
         let by_default = || credentials.encryption_keys().cloned().map(Encryption::of_secrets);
         if let Some(encryption) = options.encryption.or_else(by_default) {
             builder = builder.encryption(encryption);
         }
+        builder = authentication.followers.into_iter().fold(builder, |builder, follower| builder.follower(follower));
         if let (Some(address), Some(advertise)) = (address, options.advertise) {
             builder = builder.advertise(advertise, address.port());
         }
@@ -162,7 +166,7 @@ impl ControlPlane {
         builder = settings.without_admission.iter().fold(builder, |builder, name| builder.without_admission(name));
         let api = builder.start().await?;
         let (stop, pulse) = (CancellationToken::new(), Arc::new(Pulse::default()));
-        let mut authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), tokens.clone()];
+        let mut authenticators = authentication.authenticators;
         authenticators.extend(options.authenticators);
         let port = address.map_or(443, |address| address.port());
         let host = options.advertise.map_or_else(|| "kubernetes.default.svc".to_owned(), |ip| ip.to_string());
@@ -171,16 +175,19 @@ impl ControlPlane {
             inner: Arc::new(api.clone()),
             catalog: Arc::new(api.registry().clone()),
             authenticator: Arc::new(Chain(authenticators)),
+            front_proxy: Some(authentication.front_proxy),
+            anonymous: authentication.anonymous,
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({
-                    let (cache, more) = (api.cache().clone(), settings.metrics);
-                    move || cache.samples() + &more.as_ref().map_or_else(String::new, |make| make())
+                    let (cache, audit, more) = (api.cache().clone(), api.audit().cloned(), settings.metrics);
+                    let audited = move || audit.as_ref().map_or_else(String::new, |audit| audit.samples());
+                    move || cache.samples() + &audited() + &more.as_ref().map_or_else(String::new, |make| make())
                 })),
                 live: pulse::live(&pulse),
                 ready: pulse::ready(&pulse, &stop),
-                issuer: Some(tokens),
-                jwks_uri: format!("https://{host}:{port}/openid/v1/jwks"),
+                issuer: Some(authentication.tokens),
+                jwks_uri: authentication.jwks_uri.unwrap_or_else(|| format!("https://{host}:{port}/openid/v1/jwks")),
                 ..Answers::default()
             },
             request_timeout: settings.request_timeout,
@@ -196,11 +203,9 @@ impl ControlPlane {
             )?),
             (None, None) => None,
         };
-        let mut authorities = credentials.ca_pem().to_owned();
-        authorities.extend(settings.client_authorities_pem.iter().flat_map(|pem| ["\n", pem.as_str()]));
         let serving = match (listener, identity) {
             (Some(listener), Some(identity)) => {
-                let authorities = pki::certificates("client authorities", authorities.as_bytes())?;
+                let authorities = pki::certificates("client authorities", authentication.authorities_pem.as_bytes())?;
                 let tls = tls::server_from(&env, &identity, Some(&authorities), settings.min_tls)?;
                 let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
                 Some(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
@@ -210,7 +215,7 @@ impl ControlPlane {
         // Who embeds a server without a port asks the store themselves.
         let watched = serving.is_some().then(|| pulse::watch(pulse, env.clone(), store, api.cache().clone()));
         let _pulse = watched.map(|watching| env.spawn("store pulse", Box::pin(watching)));
-        Ok(Self { api, outer, nodes, address, advertise: options.advertise, stop, serving, _pulse })
+        Ok(Self { api, outer, nodes, address, advertise: options.advertise, env, stop, serving, _pulse })
     }
 
     /// Where clients reach it, if it listens: an address that its certificate holds for.
@@ -228,6 +233,10 @@ impl ControlPlane {
         if let Some(serving) = self.serving.take() {
             // A panic was reported where it happened.
             let _ = serving.join().await;
+        }
+        if let Some(audit) = self.api.audit() {
+            // A webhook that is away must not hold the process up for long.
+            drop(env::timeout(&*self.env, AUDIT_DRAIN, audit.flush()).await);
         }
     }
 }

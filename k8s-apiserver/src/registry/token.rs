@@ -16,12 +16,9 @@ use super::{
     operation::{Operation, accept_type},
     time::rfc3339,
 };
-use crate::{
-    admission::AdmissionRequest,
-    auth::{
-        TokenClaims, TokenIssuer,
-        token::{MAX_SECONDS, MIN_SECONDS},
-    },
+use crate::auth::{
+    TokenClaims, TokenIssuer,
+    token::{EXTENDED_FROM, EXTENDED_TO, Lifetimes, MAX_SECONDS, MIN_SECONDS},
 };
 
 /// How long a token is good for when the request does not say.
@@ -37,20 +34,26 @@ impl Operation<'_> {
         let seconds = self.seconds(&body)?;
         let account = self.existing().await?;
         let target = self.target().clone();
-        let cluster = &self.server.cluster;
-        let request = AdmissionRequest::new(self.caller, Verb::Create, self.info, &target, self.options(), cluster);
-        let mut request = request.with(None, Some(body));
+        let mut request = self.admission_request(Verb::Create, &target).with(None, Some(body));
         self.server.admission.admit(&mut request).await?;
         self.server.admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let mut body = request.into_object().unwrap_or_default();
-        let claims = self.claims(&account, &body, seconds)?;
         let Some(tokens) = &self.server.tokens else {
             return Err(ApiError::unavailable("this server has no key to sign tokens with"));
         };
+        let lifetimes = tokens.allowed_lifetimes();
+        let seconds = self.shortened(seconds, &lifetimes);
+        let mut claims = self.claims(&account, &body, seconds)?;
+        extend(&mut claims, &lifetimes, tokens.default_audiences());
         if body.at(&["spec", "audiences"]).is_none_or(|list| list.items().is_empty()) {
             body.set_at(&["spec", "audiences"], Doc::from(tokens.default_audiences().to_vec()));
         }
-        let (token, expires) = tokens.issue(&claims)?;
+        let (token, mut expires) = tokens.issue(&claims)?;
+        if let Some(warn_after) = claims.warn_after_seconds {
+            // Who reads it anew reads it as if it had not been extended.
+            expires += warn_after as i64 - claims.seconds as i64;
+        }
         let expires = Timestamp::from_second(expires).unwrap_or(self.server.env.now());
         body.set_at(&["spec", "expirationSeconds"], seconds.into());
         body.set_at(&["metadata", "name"], self.target().name.clone().into());
@@ -72,6 +75,14 @@ impl Operation<'_> {
         let path = "spec.expirationSeconds";
         let error = FieldError::new(FieldErrorKind::Invalid, path, seconds.to_string(), detail);
         Err(ApiError::invalid("TokenRequest", "authentication.k8s.io", &self.target().name, &[error]))
+    }
+
+    fn shortened(&mut self, seconds: i64, lifetimes: &Lifetimes) -> i64 {
+        let longest = lifetimes.max_seconds.map_or(i64::MAX, |max| i64::try_from(max).unwrap_or(i64::MAX));
+        if seconds > longest {
+            self.warnings.push(format!("requested expiration of {seconds} seconds shortened to {longest} seconds"));
+        }
+        seconds.min(longest)
     }
 
     fn claims(&self, account: &Object, body: &Doc, seconds: i64) -> ApiResult<TokenClaims> {
@@ -124,6 +135,16 @@ impl Operation<'_> {
             return Err(ApiError::conflict(plural, "", name, why));
         }
         Ok(object)
+    }
+}
+
+/// Lets a pod's token for this server live longer than its kubelet asks for, for programs that read it once and never
+/// again.
+fn extend(claims: &mut TokenClaims, lifetimes: &Lifetimes, own_audiences: &[String]) {
+    let is_own = claims.audiences.is_empty() || claims.audiences.iter().all(|name| own_audiences.contains(name));
+    if lifetimes.extend && claims.pod.is_some() && claims.seconds == EXTENDED_FROM && is_own {
+        claims.warn_after_seconds = Some(EXTENDED_FROM);
+        claims.seconds = EXTENDED_TO;
     }
 }
 

@@ -22,8 +22,15 @@ use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
-    admission::{self, Admission, Chain, Cluster},
-    auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
+    admission::{self, Admission, Chain, Cluster, Hooks, PodSecurity},
+    audit::Audit,
+    auth::{
+        Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
+        bearer::{BearerTokens, TokenAuthenticator},
+        node::NodeAuthorizer,
+        rbac::Rbac,
+        token::ServiceAccountTokens,
+    },
     cache::{Cache, consistency},
     registry::Ranges,
     storage::{Encrypted, Encryption},
@@ -41,13 +48,18 @@ pub struct ApiServerBuilder {
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
+    audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
+    bearer_tokens: Option<Arc<BearerTokens>>,
+    published: Option<PublishedAuthentication>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
     encryption: Option<Encryption>,
     check_interval: Duration,
     advertised: Option<SocketAddr>,
     without: Vec<String>,
+    inert: Vec<String>,
+    pod_security: PodSecurity,
 }
 
 impl ApiServerBuilder {
@@ -62,7 +74,10 @@ impl ApiServerBuilder {
             dialer: None,
             pod_dialer: None,
             webhooks: None,
+            audit: None,
             tokens: None,
+            bearer_tokens: None,
+            published: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
@@ -70,6 +85,8 @@ impl ApiServerBuilder {
             check_interval: consistency::INTERVAL,
             advertised: None,
             without: Vec::new(),
+            inert: Vec::new(),
+            pod_security: PodSecurity::default(),
         }
     }
 
@@ -103,6 +120,19 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Names a resource (`jobs.batch`) or a subresource (`pods/resize`) that nobody in this cluster acts on: who writes
+    /// one is told so by a warning.
+    pub fn nobody_acts_on(mut self, resource: impl Into<String>) -> Self {
+        self.inert.push(resource.into());
+        self
+    }
+
+    /// What the pod security plugin holds pods to where namespaces say nothing, and whom it exempts.
+    pub fn pod_security(mut self, plugin: PodSecurity) -> Self {
+        self.pod_security = plugin;
+        self
+    }
+
     /// How nodes are reached, for logs, exec and the like. Without it, these answer 503.
     pub fn node_dialer(mut self, dialer: Arc<dyn NodeDialer>) -> Self {
         self.dialer = Some(dialer);
@@ -115,9 +145,27 @@ impl ApiServerBuilder {
         self
     }
 
+    /// What reviews tokens of every sort, for `TokenReview`; service account tokens alone by default.
+    pub fn bearer_tokens(mut self, tokens: Arc<BearerTokens>) -> Self {
+        self.bearer_tokens = Some(tokens);
+        self
+    }
+
+    /// Keeps the ConfigMap `extension-apiserver-authentication`, by which other servers learn whom to believe.
+    pub fn publish_authentication(mut self, published: PublishedAuthentication) -> Self {
+        self.published = Some(published);
+        self
+    }
+
     /// How webhooks are called. Without it, whatever needs one fails.
     pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
         self.webhooks = Some(caller);
+        self
+    }
+
+    /// Notes who asks for what. Without it nothing is noted.
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -177,30 +225,44 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let mut builtin = admission::builtin(&self.env, rbac.clone());
-        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
-        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
+        let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
+        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
+        let tokens = self.tokens;
+        let own = || {
+            let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
+            let sorts = tokens.iter().map(|tokens| tokens.clone() as Arc<dyn TokenAuthenticator>);
+            Arc::new(BearerTokens::new(sorts.collect(), audiences))
+        };
         let inner = Arc::new(Inner {
+            bearer_tokens: self.bearer_tokens.unwrap_or_else(own),
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone()),
+            cluster: Cluster::new(cache.clone(), self.registry.clone()),
             cache: cache.clone(),
             registry: self.registry,
-            authorizer: Arc::new(Union(authorizers)),
+            authorizer,
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
-            tokens: self.tokens,
+            audit: self.audit,
+            tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
+            inert: self.inert.into_iter().collect(),
         });
+        inner.cluster.serve_by(&inner);
         let feed = cache.start().await?;
-        bootstrap::run(&inner, self.advertised).await?;
+        bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));

@@ -80,6 +80,8 @@ async fn start() -> (ApiServer, Asker) {
         inner: Arc::new(server.clone()),
         catalog: Arc::new(server.registry().clone()),
         authenticator: Arc::new(ClientCertificates),
+        front_proxy: None,
+        anonymous: Default::default(),
         authorizer: server.authorizer().clone(),
         answers: Answers::default(),
         request_timeout: REQUEST_TIMEOUT,
