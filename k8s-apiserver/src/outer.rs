@@ -13,6 +13,7 @@ mod credentials;
 mod decode;
 mod encode;
 mod frames;
+mod insider;
 mod metrics;
 mod negotiate;
 mod paths;
@@ -52,12 +53,14 @@ use k8s_wire::{
 pub(crate) use self::{compress::takes_gzip, paths::tagged};
 pub use self::{
     decode::MAX_BODY_BYTES,
+    insider::Insider,
     negotiate::{Accepted, Conversion, Encoding, Form, Offer, Shape},
     paths::{Answers, Version},
 };
 use self::{
     encode::{Messages, View},
     frames::Frames,
+    insider::Known,
     metrics::{InFlight, Requests, Series},
     paths::Paths,
     protobuf::Message,
@@ -117,7 +120,7 @@ pub struct Parts {
 /// The outer service. A `tower::Service` over HTTP requests; cloning shares.
 ///
 /// Served over a socket by `k8s_wire::serve::Server`, which puts the peer's certificate among the extensions; any
-/// tower client can call it directly, with a token.
+/// tower client can call it directly, with a token, or without one by [`Outer::as_caller`].
 #[derive(Clone)]
 pub struct Outer(Arc<Shared>);
 
@@ -239,6 +242,9 @@ impl Shared {
     /// Who asks. A token is looked at with every request, a connection's certificate once. A front proxy speaks for
     /// somebody else with every request.
     async fn caller(&self, head: &mut Head, peer: Option<&Peer>) -> ApiResult<Caller> {
+        if let Some(known) = head.extensions.remove::<Known>() {
+            return Ok(known.caller(&mut head.headers));
+        }
         if let (Some(front_proxy), Some(peer)) = (&self.front_proxy, peer)
             && let Some(caller) = front_proxy.caller(&mut head.headers, peer)
         {

@@ -8,8 +8,10 @@ mod network;
 mod others;
 mod pod;
 mod resources;
+mod status;
 mod workload;
 
+pub use self::status::empty_status;
 use crate::{
     doc::{Doc, Map},
     quantity::Quantity,

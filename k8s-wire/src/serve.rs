@@ -5,6 +5,7 @@
 //! be reached without opening a port.
 
 mod gather;
+mod unread;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_core::{
@@ -40,7 +41,7 @@ pub use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use self::gather::Gathering;
+use self::{gather::Gathering, unread::Unread};
 use crate::body::{self, Body};
 
 /// What answers requests. Errors are answers, so the service itself never fails.
@@ -203,7 +204,7 @@ impl<S: Service> Server<S> {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let began = Arc::new(AtomicBool::new(false));
-        let service = self.connection_service(Arc::new(peer), began.clone(), stop.clone());
+        let service = self.connection_service(Arc::new(peer), began.clone(), stop.clone(), protocol);
         match protocol {
             Protocol::Http1 => {
                 let connection = self.http1().serve_connection(TokioIo::new(io), service).with_upgrades();
@@ -222,20 +223,32 @@ impl<S: Service> Server<S> {
         peer: Arc<Peer>,
         began: Arc<AtomicBool>,
         stop: CancellationToken,
+        protocol: Protocol,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
         Response = Response<Body>,
         Error = Infallible,
         Future: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     > + 'static {
-        let service = self.service.clone();
+        let (service, env, patience) = (self.service.clone(), self.env.clone(), self.limits.head_timeout);
         hyper::service::service_fn(move |request: Request<Incoming>| {
             began.store(true, Ordering::Relaxed);
             let mut request = request.map(body::boxed);
             request.extensions_mut().insert(peer.clone());
             // Answers that go on and on end themselves when the server is to stop.
             request.extensions_mut().insert(stop.clone());
-            service.clone().oneshot(request)
+            // Who expects to be told before they send has not sent anything yet.
+            let is_sent = protocol == Protocol::Http1 && !request.headers().contains_key(header::EXPECT);
+            let unread = Unread::default();
+            if is_sent {
+                request = request.map(|body| unread.lend(body));
+            }
+            let (answering, env) = (service.clone().oneshot(request), env.clone());
+            async move {
+                let answer = answering.await;
+                unread.discard(&*env, patience).await;
+                answer
+            }
         })
     }
 

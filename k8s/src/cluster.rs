@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_apiserver::{ApiServer, admission::Admission, auth::Authorizer};
+use k8s_apiserver::{ApiServer, admission::Admission, auth::Authorizer, outer::Insider};
 use k8s_controllers::start::{Controllers, NodeCidrs, Options as ControllerOptions};
 use k8s_core::{
     env::Env,
@@ -119,6 +119,16 @@ impl Cluster {
     /// A transport under any identity.
     pub fn transport(&self, name: &str, caller: Caller) -> Arc<dyn Transport> {
         transport(&self.control_plane.api, self.wrap.as_ref(), name, caller)
+    }
+
+    /// The HTTP API under any identity, for clients of other crates: a tower service that opens no port. `name` is the
+    /// user agent of requests that bring none.
+    ///
+    /// Unlike [`Cluster::client_as`] it encodes and decodes as over a socket, and no
+    /// [`wrap_transports`](ClusterBuilder::wrap_transports) comes between. What has to be upgraded needs a port: exec,
+    /// attach, port-forward.
+    pub fn service(&self, name: &str, caller: Caller) -> Insider {
+        self.control_plane.outer.as_caller(caller.with_agent(name))
     }
 
     /// The API server and what belongs to it.

@@ -9,8 +9,9 @@ use k8s_core::{
     object::{Object, ObjectKey},
     registry::ResourceInfo,
     request::{ApiResponse, ResourceType, ResponseBody, Target, Verb},
+    schema::Schema,
     status::{ApiError, ApiResult, Reason},
-    strategy::strategy_of,
+    strategy::{Strategy, strategy_of},
 };
 use k8s_store::{Guard, Revision};
 
@@ -46,6 +47,17 @@ impl Outcome {
     }
 }
 
+/// Fills in what follows from the kind and from what the object says.
+fn complete(schema: &Schema, strategy: &dyn Strategy, doc: &mut Doc) {
+    defaulting::default(schema, doc);
+    strategy.prepare_create(doc);
+    if doc.get("status").is_none()
+        && let Some(status) = defaulting::empty_status(schema)
+    {
+        doc.set_at(&["status"], status);
+    }
+}
+
 impl Operation<'_> {
     /// Creates the object in the body.
     pub async fn create(&mut self, mut doc: Doc) -> ApiResult<ApiResponse> {
@@ -67,9 +79,8 @@ impl Operation<'_> {
     ) -> ApiResult<Outcome> {
         let generated = self.begin(&mut doc)?;
         let schema = self.kind.schema.clone();
-        defaulting::default(&schema, &mut doc);
         let strategy = strategy_of(self.info);
-        strategy.prepare_create(&mut doc);
+        complete(&schema, strategy, &mut doc);
         self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
         let admission = self.admission();
@@ -80,7 +91,7 @@ impl Operation<'_> {
         {
             // What follows from the spec, such as a pod's class, follows from it as it is now.
             self.settle(doc);
-            strategy.prepare_create(doc);
+            complete(&schema, strategy, doc);
         }
         if let Some(doc) = request.edit() {
             track(doc, self)?;

@@ -114,6 +114,31 @@ async fn heads_that_are_too_large_are_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_wait_for_the_body_is_seen_and_the_connection_goes_on() {
+    let refusing = tower::service_fn(|_: Request<Body>| async { Ok(Response::new(body::full("refused"))) });
+    let fixture = fixture(refusing, false).await;
+    let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+    let body = vec![b'x'; 200 * 1024];
+    for _ in 0..3 {
+        let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"refused") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the connection ended: {answer:?}");
+        }
+    }
+    // Who expects to be told before they send is told no, and sends nothing.
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"refused") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the connection ended: {answer:?}");
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn stopping_lets_requests_finish_and_cuts_off_what_does_not() {
     let (entered, mut entries) = tokio::sync::mpsc::channel::<tokio::sync::oneshot::Sender<()>>(4);
     let service = tower::service_fn(move |_: Request<Body>| {

@@ -1,0 +1,7 @@
+//! What programs do with the client.
+
+pub mod controllers;
+pub mod discovery;
+pub mod objects;
+pub mod pods;
+pub mod watching;
