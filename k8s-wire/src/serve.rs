@@ -26,7 +26,7 @@ use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_core::{
-    env::{self, Env},
+    env::{self, BoxFuture, Env},
     request::Caller,
 };
 use rustls::ServerConfig;
@@ -243,7 +243,8 @@ impl<S: Service> Server<S> {
             if is_sent {
                 request = request.map(|body| unread.lend(body));
             }
-            let (answering, env) = (service.clone().oneshot(request), env.clone());
+            let answering: BoxFuture<'static, _> = Box::pin(service.clone().oneshot(request));
+            let env = env.clone();
             async move {
                 let answer = answering.await;
                 unread.discard(&*env, patience).await;

@@ -20,13 +20,13 @@ PATIENCE = 90
 
 
 def documents(session, url):
-    """The version 3 document of each group, without what cannot be generated from."""
+    """The version 3 document of each group."""
     for place in session.get(f"{url}/openapi/v3").json()["paths"].values():
         yield session.get(url + place["serverRelativeURL"]).json()
 
 
-def is_long(operation):
-    return operation.get("x-kubernetes-action") == "connect"
+def is_connection(operation):
+    return isinstance(operation, dict) and operation.get("x-kubernetes-action") == "connect"
 
 
 class Run:
@@ -45,12 +45,15 @@ class Run:
                 case.path_parameters["namespace"] = "default"
         if isinstance(case.query, dict):
             case.query.pop("watch", None)
-        start = time.monotonic()
-        response = case.call(base_url=self.url, session=self.session, timeout=PATIENCE, verify=self.session.verify)
+        try:
+            response = case.call(base_url=self.url, session=self.session, timeout=PATIENCE, verify=self.session.verify)
+        except requests.RequestException as why:
+            self.codes[0] += 1
+            self.failures.append(f"no answer: {why}\n{case.as_curl_command()}")
+            return
         self.codes[response.status_code] += 1
-        if response.status_code >= 500 and response.status_code != 501:
-            took = time.monotonic() - start
-            self.failures.append(f"{response.status_code} after {took:.1f} s: {response.text}\n{case.as_curl_command()}")
+        if response.status_code == 500:
+            self.failures.append(f"{response.status_code}: {response.text}\n{case.as_curl_command()}")
 
     def try_operation(self, operation, count, seed):
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -83,7 +86,7 @@ def main():
     operations = []
     for document in documents(session, url):
         for path in document["paths"].values():
-            for method in [method for method, operation in path.items() if isinstance(operation, dict) and is_long(operation)]:
+            for method in [method for method, operation in path.items() if is_connection(operation)]:
                 del path[method]
         schema = schemathesis.openapi.from_dict(document)
         operations += [result.ok() for result in schema.get_all_operations()]

@@ -40,11 +40,7 @@ impl Known {
     /// Who asks, with the program that the request names. Credentials are taken out, so that they go nowhere.
     pub(super) fn caller(self, headers: &mut HeaderMap) -> Caller {
         headers.remove(header::AUTHORIZATION);
-        if headers.contains_key(header::USER_AGENT) {
-            super::credentials::with_agent(self.0, headers)
-        } else {
-            self.0
-        }
+        if headers.contains_key(header::USER_AGENT) { super::credentials::with_agent(self.0, headers) } else { self.0 }
     }
 }
 

@@ -4,6 +4,7 @@ mod answers;
 mod bad_input;
 mod connections;
 mod fake;
+mod insider;
 mod kubectl;
 mod protobuf;
 mod transport;

@@ -41,10 +41,13 @@ impl<'a> Maker<'a> {
             None => self.name(),
         };
         let namespace = if self.random.one_in(15) { self.name() } else { "default".to_owned() };
-        let path = operation.path.replace("{namespace}", &escaped(&namespace)).replace("{name}", &escaped(&name));
+        // Longer addresses cannot even be asked for; these are longer than the server takes.
+        let piece = |text: &str| escaped(text).chars().take(16_500).collect::<String>();
+        let path = operation.path.replace("{namespace}", &piece(&namespace)).replace("{name}", &piece(&name));
         let path = format!("{path}{}", self.query(operation));
         let mut request = Request::builder().method(operation.method.clone()).uri(path);
-        request = request.header("accept", self.accepted()).header("user-agent", *self.random.pick(&["one", "two/1.0"]));
+        request =
+            request.header("accept", self.accepted()).header("user-agent", *self.random.pick(&["one", "two/1.0"]));
         let body = if operation.media_types.is_empty() {
             Vec::new()
         } else {
@@ -83,7 +86,11 @@ impl<'a> Maker<'a> {
     }
 
     fn name(&mut self) -> String {
-        if self.random.one_in(25) { words::odd(&mut self.random) } else { (*self.random.pick(&words::NAMES)).to_owned() }
+        if self.random.one_in(25) {
+            words::odd(&mut self.random)
+        } else {
+            (*self.random.pick(&words::NAMES)).to_owned()
+        }
     }
 
     fn accepted(&mut self) -> &'static str {
@@ -113,9 +120,13 @@ impl<'a> Maker<'a> {
             pairs.push(format!("{name}={}", escaped(&self.parameter(name, kind))));
         }
         if self.random.one_in(30) {
-            pairs.push(format!("{}={}", escaped(&words::odd(&mut self.random)), escaped(&words::odd(&mut self.random))));
+            pairs.push(format!(
+                "{}={}",
+                escaped(&words::odd(&mut self.random)),
+                escaped(&words::odd(&mut self.random))
+            ));
         }
-        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")).chars().take(30_000).collect() }
+        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")).chars().take(32_000).collect() }
     }
 
     fn parameter(&mut self, name: &str, kind: &str) -> String {
@@ -129,9 +140,15 @@ impl<'a> Maker<'a> {
             ("fieldValidation", _) => &["Strict", "Warn", "Ignore", "strict"],
             ("labelSelector", _) => &["app=web", "app in (web,db)", "!app", "app!=web,tier", "app notin ("],
             ("fieldSelector", _) => &[
-                "metadata.name=a", "metadata.namespace!=default", "spec.nodeName=node-1", "status.phase=Running", "x=y",
+                "metadata.name=a",
+                "metadata.namespace!=default",
+                "spec.nodeName=node-1",
+                "status.phase=Running",
+                "x=y",
             ],
-            ("resourceVersion", _) => &["0", "1", "10", "18446744073709551615", "x"],
+            // A version that is not there yet is waited for.
+            ("resourceVersion", _) if self.random.one_in(100) => &["18446744073709551615"],
+            ("resourceVersion", _) => &["0", "1", "10", "x"],
             ("resourceVersionMatch", _) => &["Exact", "NotOlderThan", "Other"],
             ("propagationPolicy", _) => &["Background", "Foreground", "Orphan", "Other"],
             (_, "boolean") => &["true", "false", "1", "maybe"],
@@ -183,7 +200,8 @@ impl<'a> Maker<'a> {
     /// What a merge would take: some of an object's fields.
     fn part(&mut self, mut of: Value) -> Value {
         if let Some(fields) = of.as_object_mut() {
-            let names: Vec<String> = fields.keys().filter(|name| *name != "kind" && *name != "apiVersion").cloned().collect();
+            let names: Vec<String> =
+                fields.keys().filter(|name| *name != "kind" && *name != "apiVersion").cloned().collect();
             for name in names {
                 if self.random.one_in(2) {
                     fields.remove(&name);
@@ -240,7 +258,9 @@ impl<'a> Maker<'a> {
                 Value::Array((0..count).map(|_| self.value(&schema["items"], field, depth + 1)).collect())
             }
             Some("boolean") => json!(self.random.one_in(2)),
-            Some("integer" | "number") => json!(*self.random.pick(&[0, 1, 2, 3, 80, 8080, 420, 3600, -1, 65536, i64::MAX])),
+            Some("integer" | "number") => {
+                json!(*self.random.pick(&[0, 1, 2, 3, 80, 8080, 420, 3600, -1, 65536, i64::MAX]))
+            }
             Some("string") => json!(words::of_field(&mut self.random, field, format)),
             // A quantity, a port by number or name, or what anything may stand for.
             _ => match self.random.below(3) {
@@ -252,7 +272,8 @@ impl<'a> Maker<'a> {
     }
 
     fn object(&mut self, schema: &Value, field: &str, depth: usize) -> Value {
-        let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let mut made = Map::new();
         for (name, of) in schema["properties"].as_object().into_iter().flatten() {
             // Near the top more is filled in; far below it would never end.

@@ -55,7 +55,9 @@ async fn keep_child(parent: Arc<ConfigMap>, client: Arc<Client>) -> kube::Result
 }
 
 fn says(word: &'static str) -> impl Fn(Option<&Secret>) -> bool {
-    move |secret| secret.and_then(|secret| secret.data.as_ref()?.get("word")).is_some_and(|data| data.0 == word.as_bytes())
+    move |secret| {
+        secret.and_then(|secret| secret.data.as_ref()?.get("word")).is_some_and(|data| data.0 == word.as_bytes())
+    }
 }
 
 pub async fn owned_children(world: &World) {

@@ -20,7 +20,8 @@ pub async fn versions_and_kinds(world: &World) {
     let kinds = |discovery: &Discovery| -> Vec<String> {
         let groups = discovery.groups_alphabetical();
         let all = groups.iter().flat_map(|group| group.recommended_resources());
-        all.map(|(kind, can)| format!("{} {} {:?} {:?}", kind.api_version, kind.kind, can.scope, can.operations)).collect()
+        all.map(|(kind, can)| format!("{} {} {:?} {:?}", kind.api_version, kind.kind, can.scope, can.operations))
+            .collect()
     };
     assert_eq!(kinds(&old), kinds(&aggregated), "both kinds of discovery say the same");
     let (deployments, can) = aggregated.resolve_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment")).unwrap();
@@ -30,8 +31,8 @@ pub async fn versions_and_kinds(world: &World) {
     assert!(below.contains(&"deployments/scale") || below.contains(&"scale"), "{below:?}");
     let apps = discovery::group(client, "apps").await.unwrap();
     assert_eq!(apps.preferred_version(), Some("v1"));
-    let pinned = discovery::pinned_group(client, &GroupVersion::gv("batch", "v1")).await.unwrap();
-    assert!(pinned.recommended_kind("CronJob").is_some());
+    let pinned = discovery::pinned_group(client, &GroupVersion::gv("coordination.k8s.io", "v1")).await.unwrap();
+    assert!(pinned.recommended_kind("Lease").is_some());
     let nodes = discovery::pinned_kind(client, &GroupVersionKind::gvk("", "v1", "Node")).await.unwrap();
     assert_eq!(nodes.1.scope, Scope::Cluster);
 }
@@ -55,15 +56,12 @@ pub async fn dynamic_objects(world: &World) {
     assert_eq!((fetched.types.as_ref().unwrap().kind.as_str(), fetched.name_any().as_str()), ("Deployment", "web"));
     deployments.delete("web", &DeleteParams::background()).await.unwrap();
     // A kind that is guessed from its name, with none of the discovery's help.
-    let guessed = ApiResource::from_gvk(&GroupVersionKind::gvk("networking.k8s.io", "v1", "IngressClass"));
+    let guessed = ApiResource::from_gvk(&GroupVersionKind::gvk("scheduling.k8s.io", "v1", "PriorityClass"));
     let classes: Api<DynamicObject> = Api::all_with(world.client.clone(), &guessed);
-    let class: DynamicObject = object(json!({"metadata": {"name": "c"}, "spec": {"controller": "a.b/c"}}));
-    let class = DynamicObject { types: Some(kube::api::TypeMeta {
-        api_version: guessed.api_version.clone(),
-        kind: guessed.kind.clone(),
-    }), ..class };
+    let class: DynamicObject = object(json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "c"}, "value": 5}));
     classes.create(&PostParams::default(), &class).await.unwrap();
-    assert_eq!(classes.list(&ListParams::default()).await.unwrap().items[0].data["spec"]["controller"], "a.b/c");
+    assert_eq!(classes.get("c").await.unwrap().data["value"], 5);
 }
 
 pub async fn tables(world: &World) {
@@ -73,7 +71,8 @@ pub async fn tables(world: &World) {
         .unwrap();
     let table: Value = world.client.request(request).await.unwrap();
     assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1")));
-    let columns: Vec<&str> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let columns: Vec<&str> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(columns, ["Name", "Status", "Age"]);
     let rows = table["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);

@@ -109,7 +109,8 @@ pub async fn resumed_watches(world: &World) {
 pub async fn followed_leases(world: &World) {
     let leases = world.api::<Lease>();
     let lease = |holder: &str| {
-        let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2030-01-02T03:04:05.678901Z"});
+        let spec =
+            json!({"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2030-01-02T03:04:05.678901Z"});
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": spec})
     };
     let first = PatchParams::apply("first");
