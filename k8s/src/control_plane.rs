@@ -178,7 +178,7 @@ impl ControlPlane {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(api.clone()),
-            catalog: Arc::new(api.registry().clone()),
+            catalog: api.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: Some(authentication.front_proxy),
             anonymous: authentication.anonymous,
