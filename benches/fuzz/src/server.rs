@@ -78,7 +78,7 @@ impl Server {
         let outer = Outer::new(Parts {
             env: quiet.env.clone(),
             inner: Arc::new(api.clone()),
-            catalog: Arc::new(api.registry().clone()),
+            catalog: api.kinds().clone(),
             authenticator: Arc::new(Anybody),
             front_proxy: None,
             anonymous: Anonymous::default(),
