@@ -109,7 +109,7 @@ async fn deletions_and_updates_are_judged_with_the_object_as_it_was() {
     ask(&api, "kept", doc!({"keep": "yes"})).await.unwrap();
     ask(&api, "free", Doc::object()).await.unwrap();
     let rules = doc!({"validations": [{
-        "expression": "request.operation != 'DELETE' || object == null && !has(oldObject.data.keep)"}]});
+        "expression": "request.operation != 'DELETE' || object == null && oldObject.?data.?keep == optional.none()"}]});
     validating(&api, rules, Doc::object()).await;
     let refused = api.delete("configmaps/kept", "default", Options::default()).await.err().unwrap();
     assert_eq!(refused.code(), 422);

@@ -94,9 +94,7 @@ impl ValidatingPolicies {
             }
         }
         for denial in all {
-            if !denial.failed {
-                verdict.act(request, case, denial);
-            } else if case.policy.on_failure == OnFailure::Refuse {
+            if !denial.failed || case.policy.on_failure == OnFailure::Refuse {
                 verdict.act(request, case, denial);
             }
         }
