@@ -6,6 +6,7 @@ use clap::Args;
 use k8s::{apiserver::admission::BUILTIN, control_plane::ControlPlaneSettings, core::env::Env};
 
 use crate::{
+    audit_flags::AuditArguments,
     authentication_flags::AuthenticationArguments,
     authorization_flags::AuthorizationArguments,
     go_duration::GoDuration,
@@ -38,6 +39,8 @@ pub struct ServerArguments {
     authentication: AuthenticationArguments,
     #[command(flatten)]
     authorization: AuthorizationArguments,
+    #[command(flatten)]
+    audit: AuditArguments,
     /// How long a request that is no watch and no connection may take
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     request_timeout: GoDuration,
@@ -83,6 +86,7 @@ impl ServerArguments {
             node_ports: self.service_node_port_range,
             authentication,
             authorization: self.authorization.modes(env)?,
+            audit: self.audit.settings()?,
             without_admission: self.disable_admission_plugins,
             request_timeout,
             serving: self.tls.identity()?,
@@ -92,7 +96,6 @@ impl ServerArguments {
     }
 }
 
-const NO_AUDIT: &str = "there is no audit log";
 const NO_TOKEN_FILE: &str = "tokens in a file are good for ever; --enable-bootstrap-token-auth has tokens that end";
 const NO_FAIRNESS: &str = "requests are not limited by number";
 const OWN_AUTHORITY: &str =
@@ -110,12 +113,9 @@ pub const REFUSED: &[Refused] = &[
     ("shutdown-delay-duration", "the server stops at once; requests in flight end within 10 s"),
     ("shutdown-send-retry-after", "the server stops at once; requests in flight end within 10 s"),
     ("livez-grace-period", "a server that listens has started"),
-    ("audit-log-path", NO_AUDIT),
-    ("audit-policy-file", NO_AUDIT),
-    ("audit-webhook-config-file", NO_AUDIT),
-    ("audit-log-maxage", NO_AUDIT),
-    ("audit-log-maxbackup", NO_AUDIT),
-    ("audit-log-maxsize", NO_AUDIT),
+    ("audit-log-compress", "files that were put aside stay as they are"),
+    ("audit-log-truncate-enabled", "events are written whole"),
+    ("audit-webhook-truncate-enabled", "events are posted whole"),
     ("admission-control", "--enable-admission-plugins and --disable-admission-plugins say it"),
     ("admission-control-config-file", "admission plugins have nothing to set"),
     ("token-auth-file", NO_TOKEN_FILE),

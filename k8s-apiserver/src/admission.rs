@@ -3,35 +3,68 @@
 //! Plugins run in upstream's order: first all that change the object, then all that only judge it. The order and the
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
+mod certificates;
 mod escalation;
+mod ingress_class;
 mod limit_ranger;
 mod namespace;
 mod node;
+mod placement;
+pub mod pod_security;
 mod priority;
+mod quota;
+mod reinvocation;
 mod runtime_class;
 mod service_account;
 mod taints;
 mod tolerations;
+mod trail;
+mod volumes;
+mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use k8s_core::{
     doc::Doc,
     env::Env,
     object::{Object, ObjectKey},
-    registry::ResourceInfo,
-    request::{Caller, Options, ResourceType, Target, Verb},
+    registry::{Registry, ResourceInfo},
+    request::{Caller, Options, RequestBody, ResourceType, Target, Verb},
+    schema::Schema,
     status::{ApiError, ApiResult},
 };
+use parking_lot::Mutex;
 
-use crate::{auth::rbac::Rbac, cache::Cache};
+use crate::{
+    auth::{Authorizer, rbac::Rbac},
+    cache::Cache,
+    server::Inner,
+    webhook::Webhooks,
+};
 
-pub(crate) use self::namespace::check_namespace;
+use self::reinvocation::Reinvocation;
 pub use self::{
-    escalation::Escalation, limit_ranger::LimitRanger, namespace::NamespaceLifecycle, node::NodeRestriction,
-    priority::Priority, runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes,
+    certificates::{CertificateApproval, CertificateSigning, SubjectRestriction, TrustBundleAttest},
+    escalation::Escalation,
+    ingress_class::DefaultIngressClass,
+    limit_ranger::LimitRanger,
+    namespace::NamespaceLifecycle,
+    node::NodeRestriction,
+    placement::{PodResizeValidator, PodTopologyLabels},
+    pod_security::PodSecurity,
+    priority::Priority,
+    quota::ResourceQuota,
+    runtime_class::RuntimeClass,
+    service_account::ServiceAccounts,
+    taints::TaintNodes,
     tolerations::DefaultTolerations,
+    trail::Trail,
+    volumes::{ClaimResize, DefaultStorageClass, InUseProtection},
+};
+pub(crate) use self::{
+    namespace::check_namespace,
+    webhook::{Asking, Configurations, MutatingWebhooks, ValidatingWebhooks},
 };
 
 /// One plugin.
@@ -72,10 +105,12 @@ pub struct AdmissionRequest<'a> {
     pub old: Option<&'a Doc>,
     /// The cluster as the cache shows it.
     pub cluster: &'a Cluster,
-    /// What the caller will be told in warnings.
-    pub warnings: Vec<String>,
     object: Option<Doc>,
     edited: bool,
+    /// What the caller will be told.
+    warnings: Mutex<Vec<String>>,
+    trail: Option<&'a Trail>,
+    reinvocation: Reinvocation,
 }
 
 impl<'a> AdmissionRequest<'a> {
@@ -88,8 +123,25 @@ impl<'a> AdmissionRequest<'a> {
         options: &'a Options,
         cluster: &'a Cluster,
     ) -> Self {
-        let (old, object) = (None, None);
-        Self { caller, verb, info, target, options, old, cluster, warnings: Vec::new(), object, edited: false }
+        Self {
+            caller,
+            verb,
+            info,
+            target,
+            options,
+            old: None,
+            cluster,
+            object: None,
+            edited: false,
+            warnings: Mutex::default(),
+            trail: None,
+            reinvocation: Reinvocation::default(),
+        }
+    }
+
+    /// The same, noting for the audit log in `trail`.
+    pub fn noting(self, trail: &'a Trail) -> Self {
+        Self { trail: Some(trail), ..self }
     }
 
     /// The same with the object as it was and as it shall be.
@@ -118,6 +170,28 @@ impl<'a> AdmissionRequest<'a> {
         self.object
     }
 
+    /// Tells the caller something beside the answer.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.warnings.lock().push(text.into());
+    }
+
+    /// What the caller is to be told; it is taken out.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock())
+    }
+
+    /// Notes something for the audit log. A key keeps its first value.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        if let Some(trail) = self.trail {
+            trail.annotate(key, value);
+        }
+    }
+
+    /// Reads or changes what is kept between rounds; the object is as it is now.
+    pub fn reinvocation<R>(&mut self, with: impl FnOnce(&mut Reinvocation, Option<&Doc>) -> R) -> R {
+        with(&mut self.reinvocation, self.object.as_ref())
+    }
+
     /// Whether it is about this resource (and not one of its subresources).
     pub fn is_on(&self, group: &str, plural: &str) -> bool {
         self.target.subresource.is_empty() && self.is_below(group, plural)
@@ -138,12 +212,29 @@ impl<'a> AdmissionRequest<'a> {
 /// up.
 pub struct Cluster {
     cache: Arc<Cache>,
+    registry: Arc<Registry>,
+    server: OnceLock<Weak<Inner>>,
 }
 
 impl Cluster {
-    /// The cluster behind a cache.
-    pub fn new(cache: Arc<Cache>) -> Self {
-        Self { cache }
+    /// The cluster behind a cache of these kinds.
+    pub fn new(cache: Arc<Cache>, registry: Arc<Registry>) -> Self {
+        Self { cache, registry, server: OnceLock::new() }
+    }
+
+    /// What objects of a kind look like as they are stored; `None` for a kind that is not.
+    pub fn schema(&self, info: &ResourceInfo) -> Option<Schema> {
+        self.cache.kind(&info.resource()).map(|kind| kind.schema.clone())
+    }
+
+    /// The other names and versions under which the same objects are served.
+    pub fn equivalents(&self, info: &ResourceInfo) -> Vec<Arc<ResourceInfo>> {
+        let Some(kind) = self.cache.kind(&info.resource()) else { return Vec::new() };
+        let same = |other: &&Arc<ResourceInfo>| {
+            other.resource() != info.resource()
+                && self.cache.kind(&other.resource()).is_some_and(|of| Arc::ptr_eq(of, kind))
+        };
+        self.registry.iter().filter(same).cloned().collect()
     }
 
     /// An object as the cache shows it.
@@ -169,6 +260,21 @@ impl Cluster {
         self.cache.wait_for_head().await
     }
 
+    /// By whom plugins write.
+    pub(crate) fn serve_by(&self, server: &Arc<Inner>) {
+        // Only the first one counts: a cluster has one server.
+        let _ = self.server.set(Arc::downgrade(server));
+    }
+
+    /// Writes the status of an object as the server itself, if it is still at the revision that `doc` names.
+    pub(crate) async fn write_status(&self, group: &str, version: &str, plural: &str, doc: Doc) -> ApiResult<()> {
+        let server = self.server.get().and_then(Weak::upgrade);
+        let server = server.ok_or_else(|| ApiError::unavailable("the server has stopped"))?;
+        let resource = ResourceType::new(group, version, plural);
+        let target = Target::one(resource, doc.str_at(&["metadata", "namespace"]), doc.str_at(&["metadata", "name"]));
+        server.ask_own(Verb::Update, target.subresource("status"), RequestBody::Doc(doc)).await
+    }
+
     /// Every object of a kind.
     pub fn all(&self, group: &str, version: &str, plural: &str) -> Vec<Arc<Object>> {
         let kind = self.cache.kind(&ResourceType::new(group, version, plural));
@@ -178,35 +284,102 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 8] = [
+pub const BUILTIN: [&str; 22] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
     "NodeRestriction",
     "TaintNodesByCondition",
+    "PodSecurity",
     "Priority",
     "DefaultTolerationSeconds",
+    "DefaultStorageClass",
+    "StorageObjectInUseProtection",
+    "PersistentVolumeClaimResize",
     "RuntimeClass",
+    "CertificateApproval",
+    "CertificateSigning",
+    "ClusterTrustBundleAttest",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "PodTopologyLabels",
+    "PodResizeValidator",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
+    "ResourceQuota",
 ];
 
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
-/// yet.
-pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>) -> Vec<Arc<dyn Admission>> {
+/// yet, or acts behind a gate only.
+pub(crate) fn builtin(
+    env: &Env,
+    rbac: Arc<Rbac>,
+    authorizer: &Arc<dyn Authorizer>,
+    pod_security: PodSecurity,
+    hooks: &Hooks,
+) -> Vec<Arc<dyn Admission>> {
+    let authorizer = || authorizer.clone();
+    let asking = |configurations: &Arc<Configurations>| Asking {
+        env: env.clone(),
+        webhooks: hooks.webhooks.clone(),
+        configurations: configurations.clone(),
+        authorizer: hooks.authorizer.clone(),
+    };
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),
         Arc::new(ServiceAccounts { env: env.clone() }),
         Arc::new(NodeRestriction),
         Arc::new(TaintNodes),
+        Arc::new(pod_security),
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
+        Arc::new(DefaultStorageClass),
+        Arc::new(InUseProtection),
+        Arc::new(ClaimResize),
         Arc::new(RuntimeClass),
+        Arc::new(CertificateApproval { authorizer: authorizer() }),
+        Arc::new(CertificateSigning { authorizer: authorizer() }),
+        Arc::new(TrustBundleAttest { authorizer: authorizer() }),
+        Arc::new(SubjectRestriction),
+        Arc::new(DefaultIngressClass),
+        Arc::new(PodTopologyLabels),
+        Arc::new(PodResizeValidator),
+        Arc::new(MutatingWebhooks(asking(&hooks.mutating))),
+        Arc::new(ValidatingWebhooks(asking(&hooks.validating))),
         Arc::new(Escalation { rbac }),
+        // Last of all: what is refused is not charged.
+        Arc::new(ResourceQuota { env: env.clone() }),
     ]
 }
 
+/// What the webhook plugins are made of. Their configurations follow the cache.
+pub(crate) struct Hooks {
+    /// Calls them.
+    pub webhooks: Arc<Webhooks>,
+    /// Answers what match conditions ask.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Those that change.
+    pub mutating: Arc<Configurations>,
+    /// Those that judge.
+    pub validating: Arc<Configurations>,
+}
+
+impl Hooks {
+    /// None yet.
+    pub fn new(webhooks: Arc<Webhooks>, authorizer: Arc<dyn Authorizer>) -> Self {
+        let of = |plural| Arc::new(Configurations::of(plural));
+        Self {
+            webhooks,
+            authorizer,
+            mutating: of("mutatingwebhookconfigurations"),
+            validating: of("validatingwebhookconfigurations"),
+        }
+    }
+}
+
 /// The plugins of a server, in order.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Chain(Arc<[Arc<dyn Admission>]>);
 
 impl Chain {
@@ -215,14 +388,18 @@ impl Chain {
         Self(builtin.into_iter().chain(more).collect())
     }
 
-    /// Lets every plugin change the object.
+    /// Lets every plugin change the object; twice, where one of the later ones asks for it.
     pub async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
-        for plugin in self.0.iter() {
-            if plugin.handles(request) {
-                plugin.admit(request).await?;
+        loop {
+            for plugin in self.0.iter() {
+                if plugin.handles(request) {
+                    plugin.admit(request).await?;
+                }
+            }
+            if !request.reinvocation.again() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Lets every plugin judge the object.
@@ -244,7 +421,10 @@ mod tests {
 
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
-        let mut plugins = builtin(&System::current(), Arc::default());
+        let env = System::current();
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)), authorizer.clone());
+        let mut plugins = builtin(&env, Arc::default(), &authorizer, PodSecurity::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);
     }

@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod aggregator;
+pub mod audit;
 pub mod auth;
 pub mod cache;
 pub mod discovery;

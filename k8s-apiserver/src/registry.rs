@@ -4,6 +4,7 @@
 
 mod binding;
 mod budget;
+mod certificates;
 mod collection;
 mod commit;
 mod connect;
@@ -15,14 +16,21 @@ mod finalize;
 mod operation;
 mod patch;
 mod proxy;
+mod resize;
 mod reviews;
 mod scale;
 mod services;
+mod stamp;
 mod status;
 mod time;
 mod token;
 mod update;
 mod view;
 
-pub(crate) use self::reviews::review;
+pub(crate) use self::{
+    certificates::signing_request,
+    reviews::{review, user_info},
+    scale::scale,
+    view::View,
+};
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

@@ -17,6 +17,7 @@ pub mod object;
 pub mod patch;
 pub mod path;
 pub mod quantity;
+pub mod quota;
 pub mod registry;
 pub mod request;
 pub mod resource;

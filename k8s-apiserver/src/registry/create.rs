@@ -15,11 +15,12 @@ use k8s_core::{
 use k8s_store::{Guard, Revision};
 
 use super::{
+    certificates,
     commit::Refused,
     operation::{Operation, metadata},
     time::rfc3339,
 };
-use crate::admission::{AdmissionRequest, check_namespace};
+use crate::admission::check_namespace;
 
 /// How often another generated name or allocation is tried.
 const ATTEMPTS: usize = 8;
@@ -69,12 +70,11 @@ impl Operation<'_> {
         defaulting::default(&schema, &mut doc);
         let strategy = strategy_for(&self.info.group, &self.info.kind);
         strategy.prepare_create(&mut doc);
+        self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
-        let cluster = &self.server.cluster;
-        let options = &self.request.options;
-        let request = AdmissionRequest::new(self.caller, Verb::Create, self.info, &target, options, cluster);
-        let mut request = request.with(None, Some(doc));
-        self.server.admission.admit(&mut request).await?;
+        let admission = self.admission();
+        let mut request = self.admission_request(Verb::Create, &target).with(None, Some(doc));
+        admission.admit(&mut request).await?;
         if request.is_edited()
             && let Some(doc) = request.edit()
         {
@@ -86,12 +86,13 @@ impl Operation<'_> {
             track(doc, self)?;
             let mut errors = strategy.validate_create(doc);
             errors.extend(structure::validate_fields(&schema, doc, None));
+            errors.extend(certificates::check(self.info, doc));
             if !errors.is_empty() {
                 return Err(self.invalid(&target.name, &errors));
             }
         }
-        self.server.admission.validate(&request).await?;
-        self.warnings.append(&mut request.warnings);
+        admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let doc = request.into_object().unwrap_or_default();
         self.store_new(doc, generated.as_deref()).await
     }

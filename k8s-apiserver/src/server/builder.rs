@@ -23,8 +23,9 @@ use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
-    admission::{self, Admission, Chain, Cluster},
+    admission::{self, Admission, Chain, Cluster, Hooks, PodSecurity},
     aggregator::{self, Aggregator},
+    audit::Audit,
     auth::{
         Authorizer, Follower, Masters, Mode, PublishedAuthentication, TokenIssuer, Union,
         bearer::{BearerTokens, TokenAuthenticator},
@@ -50,6 +51,7 @@ pub struct ApiServerBuilder {
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
+    audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -60,6 +62,8 @@ pub struct ApiServerBuilder {
     check_interval: Duration,
     advertised: Option<SocketAddr>,
     without: Vec<String>,
+    inert: Vec<String>,
+    pod_security: PodSecurity,
 }
 
 impl ApiServerBuilder {
@@ -75,6 +79,7 @@ impl ApiServerBuilder {
             dialer: None,
             pod_dialer: None,
             webhooks: None,
+            audit: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -86,6 +91,8 @@ impl ApiServerBuilder {
             check_interval: consistency::INTERVAL,
             advertised: None,
             without: Vec::new(),
+            inert: Vec::new(),
+            pod_security: PodSecurity::default(),
         }
     }
 
@@ -125,6 +132,19 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Names a resource (`jobs.batch`) or a subresource (`pods/resize`) that nobody in this cluster acts on: who writes
+    /// one is told so by a warning.
+    pub fn nobody_acts_on(mut self, resource: impl Into<String>) -> Self {
+        self.inert.push(resource.into());
+        self
+    }
+
+    /// What the pod security plugin holds pods to where namespaces say nothing, and whom it exempts.
+    pub fn pod_security(mut self, plugin: PodSecurity) -> Self {
+        self.pod_security = plugin;
+        self
+    }
+
     /// How nodes are reached, for logs, exec and the like. Without it, these answer 503.
     pub fn node_dialer(mut self, dialer: Arc<dyn NodeDialer>) -> Self {
         self.dialer = Some(dialer);
@@ -158,6 +178,12 @@ impl ApiServerBuilder {
     /// How webhooks are called. Without it, whatever needs one fails.
     pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
         self.webhooks = Some(caller);
+        self
+    }
+
+    /// Notes who asks for what. Without it nothing is noted.
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -218,9 +244,6 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let mut builtin = admission::builtin(&self.env, rbac.clone());
-        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
-        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
         authorizers.extend(self.authorizers);
         authorizers.extend(self.modes.into_iter().map(|mode| match mode {
@@ -228,6 +251,13 @@ impl ApiServerBuilder {
             Mode::Rbac => rbac.clone(),
             Mode::Other(other) => other,
         }));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
+        let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
+        builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let tokens = self.tokens;
         let own = || {
             let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
@@ -240,18 +270,21 @@ impl ApiServerBuilder {
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone()),
+            cluster: Cluster::new(cache.clone(), self.registry.clone()),
             cache: cache.clone(),
             registry: self.registry,
-            authorizer: Arc::new(Union(authorizers)),
+            authorizer,
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
+            audit: self.audit,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
+            inert: self.inert.into_iter().collect(),
         });
+        inner.cluster.serve_by(&inner);
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
         aggregator::register(&inner, &inner.registry).await?;

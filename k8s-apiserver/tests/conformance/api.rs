@@ -118,8 +118,9 @@ impl Api {
         let server = ApiServer::builder(store, env.clone()).tokens(tokens.clone());
         let server = server.advertise([192, 0, 2, 1].into(), 6443);
         let server = server.start().await.expect("a server");
-        let bearer = BearerTokens::new(vec![tokens.clone()], vec![issuer.to_owned()]);
-        let authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), Arc::new(bearer)];
+        let audiences = vec![issuer.to_owned()];
+        let bearer = Arc::new(BearerTokens::new(vec![tokens.clone()], audiences));
+        let authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), bearer];
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(server.clone()),

@@ -45,19 +45,39 @@ pub(super) enum Const {
 pub(super) enum Expr {
     Const(Const),
     Ident(Text),
-    Select { operand: Id, field: Text, mode: Mode },
-    Call { function: Text, target: Option<Id>, args: Vec<Id> },
+    Select {
+        operand: Id,
+        field: Text,
+        mode: Mode,
+    },
+    Call {
+        function: Text,
+        target: Option<Id>,
+        args: Vec<Id>,
+    },
     And(Vec<Id>),
     Or(Vec<Id>),
     Conditional([Id; 3]),
     List(Vec<Item>),
     Map(Vec<(Id, Item)>),
-    Struct { name: Text, fields: Vec<(Text, Item)> },
+    Struct {
+        name: Text,
+        fields: Vec<(Text, Item)>,
+    },
     Fold(Fold),
     /// `cel.bind(name, value, body)`.
-    Bind { name: Text, value: Id, body: Id },
+    Bind {
+        name: Text,
+        value: Id,
+        body: Id,
+    },
     /// `target.optMap(name, body)`; flat if the body is an optional itself.
-    OptMap { target: Id, name: Text, body: Id, flat: bool },
+    OptMap {
+        target: Id,
+        name: Text,
+        body: Id,
+        flat: bool,
+    },
 }
 
 /// How a field is selected.

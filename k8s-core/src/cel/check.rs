@@ -96,16 +96,18 @@ impl<'a> Checker<'a> {
             Expr::Ident(name) if !self.locals.iter().any(|(local, _)| local == name) => {
                 self.declarations.variable(name).is_none().then(|| name.to_string())
             }
-            Expr::Select { operand, field, mode: Mode::Value } => Some(format!("{}.{field}", self.qualified(*operand)?)),
+            Expr::Select { operand, field, mode: Mode::Value } => {
+                Some(format!("{}.{field}", self.qualified(*operand)?))
+            }
             _ => None,
         }
     }
 
     fn select(&mut self, id: Id, operand: Id, field: &str, mode: Mode) -> Typed {
-        if mode == Mode::Value {
-            if let Some(named) = self.qualified(id).and_then(|name| library::type_named(&name)) {
-                return (Code::Type(named.bare_name()), Type::Type(named.into()));
-            }
+        if mode == Mode::Value
+            && let Some(named) = self.qualified(id).and_then(|name| library::type_named(&name))
+        {
+            return (Code::Type(named.bare_name()), Type::Type(named.into()));
         }
         let before = self.issues.len();
         let (operand_code, found) = self.expression(operand);
@@ -145,12 +147,11 @@ impl<'a> Checker<'a> {
     }
 
     fn call(&mut self, id: Id, name: &str, target: Option<Id>, args: &[Id]) -> Typed {
-        if target.is_none() {
-            if let Some(format) = name.strip_prefix("format.").and_then(Format::named) {
-                if args.is_empty() {
-                    return (Code::Format(format), Type::Opaque("kubernetes.NamedFormat"));
-                }
-            }
+        if target.is_none()
+            && args.is_empty()
+            && let Some(format) = name.strip_prefix("format.").and_then(Format::named)
+        {
+            return (Code::Format(format), Type::Opaque("kubernetes.NamedFormat"));
         }
         let before = self.issues.len();
         let function = library::find(name, target.is_some());
@@ -260,9 +261,8 @@ impl<'a> Checker<'a> {
         } else {
             self.substitution.undo(mark);
             let (then_shown, else_shown) = (self.shown(&then_type), self.shown(&else_type));
-            let message = format!(
-                "found no matching overload for '_?_:_' applied to '(bool, {then_shown}, {else_shown})'"
-            );
+            let message =
+                format!("found no matching overload for '_?_:_' applied to '(bool, {then_shown}, {else_shown})'");
             self.wrong(*condition, message).1
         };
         (Code::Conditional(Box::new([condition_code, then_code, else_code])), joined)

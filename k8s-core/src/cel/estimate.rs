@@ -37,7 +37,9 @@ impl Estimator<'_> {
                 let shape = self.declarations.variable(name).map_or(Shape::unknown(), Shape::of_type);
                 Estimate { cost: 1, shape }
             }
-            Code::Local(place) => Estimate { cost: 1, shape: self.locals.get(*place).cloned().unwrap_or(Shape::unknown()) },
+            Code::Local(place) => {
+                Estimate { cost: 1, shape: self.locals.get(*place).cloned().unwrap_or(Shape::unknown()) }
+            }
             Code::Select(select) => {
                 let operand = self.code(&select.operand);
                 let shape = match select.mode {

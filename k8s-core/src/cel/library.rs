@@ -190,8 +190,34 @@ const NARROWED: &[(&[P], P)] = &[(&[RESOURCE_CHECK, Str], RESOURCE_CHECK)];
 const IS: &[(&[P], P)] = &[(&[Str], Bool)];
 
 static FUNCTIONS: &[Function] = &[
-    global("_==_", lists::equals, Cost::Smaller, &[(&[A, A], Bool), (&[Int, Uint], Bool), (&[Int, Double], Bool), (&[Uint, Int], Bool), (&[Uint, Double], Bool), (&[Double, Int], Bool), (&[Double, Uint], Bool)]),
-    global("_!=_", lists::differs, Cost::Smaller, &[(&[A, A], Bool), (&[Int, Uint], Bool), (&[Int, Double], Bool), (&[Uint, Int], Bool), (&[Uint, Double], Bool), (&[Double, Int], Bool), (&[Double, Uint], Bool)]),
+    global(
+        "_==_",
+        lists::equals,
+        Cost::Smaller,
+        &[
+            (&[A, A], Bool),
+            (&[Int, Uint], Bool),
+            (&[Int, Double], Bool),
+            (&[Uint, Int], Bool),
+            (&[Uint, Double], Bool),
+            (&[Double, Int], Bool),
+            (&[Double, Uint], Bool),
+        ],
+    ),
+    global(
+        "_!=_",
+        lists::differs,
+        Cost::Smaller,
+        &[
+            (&[A, A], Bool),
+            (&[Int, Uint], Bool),
+            (&[Int, Double], Bool),
+            (&[Uint, Int], Bool),
+            (&[Uint, Double], Bool),
+            (&[Double, Int], Bool),
+            (&[Double, Uint], Bool),
+        ],
+    ),
     global("_<_", lists::less, Cost::Smaller, ORDERED),
     global("_<=_", lists::less_or_equal, Cost::Smaller, ORDERED),
     global("_>_", lists::greater, Cost::Smaller, ORDERED),
@@ -231,12 +257,42 @@ static FUNCTIONS: &[Function] = &[
     global("_*_", number::multiply, ONE, &[(&[Int, Int], Int), (&[Uint, Uint], Uint), (&[Double, Double], Double)]),
     global("_/_", number::divide, ONE, &[(&[Int, Int], Int), (&[Uint, Uint], Uint), (&[Double, Double], Double)]),
     global("_%_", number::remainder, ONE, &[(&[Int, Int], Int), (&[Uint, Uint], Uint)]),
-    global("_[_]", lists::index, ONE, &[(&[List(&A), Int], A), (&[Map(&A, &B), A], B), (&[Opt(&List(&A)), Int], Opt(&A)), (&[Opt(&Map(&A, &B)), A], Opt(&B))]),
-    global("_[?_]", lists::optional_index, ONE, &[(&[List(&A), Int], Opt(&A)), (&[Map(&A, &B), A], Opt(&B)), (&[Opt(&List(&A)), Int], Opt(&A)), (&[Opt(&Map(&A, &B)), A], Opt(&B))]),
+    global(
+        "_[_]",
+        lists::index,
+        ONE,
+        &[
+            (&[List(&A), Int], A),
+            (&[Map(&A, &B), A], B),
+            (&[Opt(&List(&A)), Int], Opt(&A)),
+            (&[Opt(&Map(&A, &B)), A], Opt(&B)),
+        ],
+    ),
+    global(
+        "_[?_]",
+        lists::optional_index,
+        ONE,
+        &[
+            (&[List(&A), Int], Opt(&A)),
+            (&[Map(&A, &B), A], Opt(&B)),
+            (&[Opt(&List(&A)), Int], Opt(&A)),
+            (&[Opt(&Map(&A, &B)), A], Opt(&B)),
+        ],
+    ),
     // Conversions.
-    global("int", number::to_int, ONE, &[(&[Int], Int), (&[Uint], Int), (&[Double], Int), (&[Str], Int), (&[Time], Int), (&[Span], Int)]),
+    global(
+        "int",
+        number::to_int,
+        ONE,
+        &[(&[Int], Int), (&[Uint], Int), (&[Double], Int), (&[Str], Int), (&[Time], Int), (&[Span], Int)],
+    ),
     global("uint", number::to_uint, ONE, &[(&[Uint], Uint), (&[Int], Uint), (&[Double], Uint), (&[Str], Uint)]),
-    global("double", number::to_double, ONE, &[(&[Double], Double), (&[Int], Double), (&[Uint], Double), (&[Str], Double)]),
+    global(
+        "double",
+        number::to_double,
+        ONE,
+        &[(&[Double], Double), (&[Int], Double), (&[Uint], Double), (&[Str], Double)],
+    ),
     global("bool", number::to_bool, ONE, &[(&[Bool], Bool), (&[Str], Bool)]),
     global(
         "string",
@@ -286,7 +342,12 @@ static FUNCTIONS: &[Function] = &[
     global("strings.quote", text::quote, Cost::Text, TEXT),
     // Lists and sets.
     member("isSorted", lists::is_sorted, Cost::Items, SORTED),
-    member("sum", lists::sum, Cost::Items, &[(&[List(&Int)], Int), (&[List(&Uint)], Uint), (&[List(&Double)], Double), (&[List(&Span)], Span)]),
+    member(
+        "sum",
+        lists::sum,
+        Cost::Items,
+        &[(&[List(&Int)], Int), (&[List(&Uint)], Uint), (&[List(&Double)], Double), (&[List(&Span)], Span)],
+    ),
     member("min", lists::min, Cost::Items, EXTREME),
     member("max", lists::max, Cost::Items, EXTREME),
     member("slice", lists::slice, Cost::Items, &[(&[List(&A), Int, Int], List(&A))]),

@@ -2,12 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    Budget, EvalError, Value, number,
-    text::list,
-    time::zone_offset,
-    value::Key,
-};
+use super::{Budget, EvalError, Value, number, text::list, time::zone_offset, value::Key};
 
 type Answer<'a> = Result<Value<'a>, EvalError>;
 
@@ -75,7 +70,9 @@ fn lookup<'a>(args: &[Value<'a>]) -> Result<Result<Value<'a>, String>, EvalError
                 Some(Key::Uint(index)) => usize::try_from(index).ok(),
                 _ => None,
             };
-            Ok(index.and_then(|index| list.get(index)).ok_or_else(|| format!("index out of bounds: {}", args[1].show())))
+            Ok(index
+                .and_then(|index| list.get(index))
+                .ok_or_else(|| format!("index out of bounds: {}", args[1].show())))
         }
         Value::Map(map) => {
             let key = Key::of(&args[1]).ok_or_else(EvalError::no_overload)?;
@@ -201,7 +198,8 @@ pub(super) fn slice<'a>(args: &[Value<'a>], _: &mut Budget) -> Answer<'a> {
     let (Value::Int(from), Value::Int(to)) = (&args[1], &args[2]) else { return Err(EvalError::no_overload()) };
     let range = usize::try_from(*from).ok().zip(usize::try_from(*to).ok());
     let range = range.filter(|(from, to)| from <= to && *to <= list.len());
-    let (from, to) = range.ok_or_else(|| EvalError::new(format!("cannot slice({from}, {to}), list is length {}", list.len())))?;
+    let (from, to) =
+        range.ok_or_else(|| EvalError::new(format!("cannot slice({from}, {to}), list is length {}", list.len())))?;
     Ok(Value::list((from..to).filter_map(|at| list.get(at)).collect()))
 }
 

@@ -115,8 +115,9 @@ pub(super) fn to_int<'a>(args: &[Value<'a>], _: &mut Budget) -> Answer<'a> {
     let value = match &args[0] {
         Value::Int(value) => Some(*value),
         Value::Uint(value) => i64::try_from(*value).ok(),
-        Value::Double(value) => (*value > -9_223_372_036_854_775_808.0 && *value < 9_223_372_036_854_775_808.0)
-            .then_some(*value as i64),
+        Value::Double(value) => {
+            (*value > -9_223_372_036_854_775_808.0 && *value < 9_223_372_036_854_775_808.0).then_some(*value as i64)
+        }
         Value::String(text) => {
             let parsed = text.as_str().parse().ok();
             return parsed.map(Value::Int).ok_or_else(|| unreadable(text.as_str(), "int"));
@@ -179,7 +180,9 @@ pub(super) fn to_string<'a>(args: &[Value<'a>], _: &mut Budget) -> Answer<'a> {
         Value::Bytes(bytes) => std::str::from_utf8(bytes)
             .map(Value::text)
             .map_err(|_| EvalError::new("invalid UTF-8 in bytes, cannot convert to string")),
-        Value::Null | Value::List(_) | Value::Map(_) | Value::Type(_) | Value::Optional(_) => Err(EvalError::no_overload()),
+        Value::Null | Value::List(_) | Value::Map(_) | Value::Type(_) | Value::Optional(_) => {
+            Err(EvalError::no_overload())
+        }
         Value::Made(_) | Value::Fields(_) => Err(EvalError::no_overload()),
         other => Ok(Value::text(other.show())),
     }

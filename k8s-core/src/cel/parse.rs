@@ -17,8 +17,24 @@ const MAX_DEPTH: u16 = 160;
 
 /// What the grammar keeps for itself.
 const RESERVED: [&str; 18] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let", "loop", "package",
-    "namespace", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 const EXPECTED: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
@@ -175,14 +191,15 @@ impl<'s> Parser<'s> {
             count += 1;
         }
         // The literal of the least integer has no positive counterpart.
-        if op == "-" && count == 1 {
-            if let Some(literal) = self.negative()? {
-                let literal = self.push(offset, Expr::Const(literal))?;
-                return self.suffixes(literal);
-            }
+        if op == "-"
+            && count == 1
+            && let Some(literal) = self.negative()?
+        {
+            let literal = self.push(offset, Expr::Const(literal))?;
+            return self.suffixes(literal);
         }
         let operand = self.member()?;
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             return Ok(operand);
         }
         self.call(offset, if op == "!" { "!_" } else { "-_" }, vec![operand])

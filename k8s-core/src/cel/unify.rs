@@ -64,12 +64,22 @@ impl Substitution {
             (Type::Nullable(a), Type::Nullable(b)) => a == b,
             (Type::Nullable(inner), other) | (other, Type::Nullable(inner)) => other == Type::Null || *inner == other,
             (
-                Type::Struct(_) | Type::Record(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Mutation(_),
+                Type::Struct(_)
+                | Type::Record(_)
+                | Type::Timestamp
+                | Type::Duration
+                | Type::Opaque(_)
+                | Type::Mutation(_),
                 Type::Null,
             )
             | (
                 Type::Null,
-                Type::Struct(_) | Type::Record(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Mutation(_),
+                Type::Struct(_)
+                | Type::Record(_)
+                | Type::Timestamp
+                | Type::Duration
+                | Type::Opaque(_)
+                | Type::Mutation(_),
             ) => true,
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.assignable(&a, &b),
             (Type::Map(a), Type::Map(b)) => self.assignable(&a.0, &b.0) && self.assignable(&a.1, &b.1),

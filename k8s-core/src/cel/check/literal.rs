@@ -49,7 +49,8 @@ impl Checker<'_> {
         for (key, item) in entries {
             let (key_code, found) = self.expression(*key);
             let head = self.substitution.head(&found);
-            let allowed = matches!(head, Type::Bool | Type::Int | Type::Uint | Type::String | Type::Dyn | Type::Param(_));
+            let allowed =
+                matches!(head, Type::Bool | Type::Int | Type::Uint | Type::String | Type::Dyn | Type::Param(_));
             if !allowed {
                 let shown = self.shown(&found);
                 self.wrong(id, format!("unsupported map key type '{shown}'"));
@@ -74,7 +75,10 @@ impl Checker<'_> {
             let Some(wanted) = self.field(id, &declared, field) else { continue };
             if !self.substitution.assignable(&wanted, &found) {
                 let (wanted, found) = (self.shown(&wanted), self.shown(&found));
-                self.wrong(item.value, format!("expected type of field '{field}' is '{wanted}' but provided type is '{found}'"));
+                self.wrong(
+                    item.value,
+                    format!("expected type of field '{field}' is '{wanted}' but provided type is '{found}'"),
+                );
             }
         }
         (Code::Struct(Box::new(Literal { name: name.clone(), fields: code })), declared)

@@ -185,7 +185,8 @@ fn node_size(arena: &Arc<Arena>, def: &NodeDef) -> u64 {
 fn least_size(arena: &Arc<Arena>, def: &NodeDef, depth: usize) -> u64 {
     match &def.shape {
         Kind::Struct(id) if depth < MAX_DEPTH => {
-            let required = arena.get(*id).fields.iter().filter(|field| field.required && field.node.rules().default.is_none());
+            let required =
+                arena.get(*id).fields.iter().filter(|field| field.required && field.node.rules().default.is_none());
             2 + required
                 .map(|field| field.name.len() as u64 + 4 + least_size(arena, &field.node, depth + 1))
                 .sum::<u64>()

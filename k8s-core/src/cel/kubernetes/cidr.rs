@@ -16,7 +16,9 @@ impl Cidr {
         let wrong = || format!("network address parse error during conversion from string: \"{text}\"");
         let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
         let address = ip::parse(address).map_err(|_| wrong())?;
-        let canonical = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
+        let canonical = !bits.is_empty()
+            && bits.bytes().all(|byte| byte.is_ascii_digit())
+            && (bits == "0" || !bits.starts_with('0'));
         let bits: u8 = bits.parse().ok().filter(|_| canonical).ok_or_else(wrong)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         if bits > most { Err(wrong()) } else { Ok(Self { address, bits }) }

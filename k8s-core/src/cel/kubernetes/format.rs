@@ -2,7 +2,10 @@
 
 use super::{Answer, Budget, EvalError, Opaque, Value, text};
 use crate::{
-    cel::{kubernetes::url::Url, time::{Span, Timestamp}},
+    cel::{
+        kubernetes::url::Url,
+        time::{Span, Timestamp},
+    },
     names,
 };
 
@@ -12,8 +15,20 @@ pub struct Format(&'static str);
 
 /// Their names, which are names of functions too.
 pub(in crate::cel) const NAMES: [&str; 14] = [
-    "dns1123Label", "dns1123LabelPrefix", "dns1123Subdomain", "dns1123SubdomainPrefix", "dns1035Label",
-    "dns1035LabelPrefix", "qualifiedName", "labelValue", "uri", "uuid", "byte", "date", "datetime", "duration",
+    "dns1123Label",
+    "dns1123LabelPrefix",
+    "dns1123Subdomain",
+    "dns1123SubdomainPrefix",
+    "dns1035Label",
+    "dns1035LabelPrefix",
+    "qualifiedName",
+    "labelValue",
+    "uri",
+    "uuid",
+    "byte",
+    "date",
+    "datetime",
+    "duration",
 ];
 
 impl Format {
@@ -53,7 +68,8 @@ fn one(right: bool, problem: &str) -> Vec<String> {
 
 fn is_uuid(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
-    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 fn is_base64(text: &str) -> bool {

@@ -9,7 +9,9 @@ pub(super) fn parse(text: &str) -> Result<IpAddr, String> {
     let wrong = || format!("IP Address \"{text}\" parse error during conversion from string");
     let address: IpAddr = text.parse().map_err(|_| wrong())?;
     match address {
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(format!("IPv4-mapped IPv6 address \"{text}\" is not allowed")),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Err(format!("IPv4-mapped IPv6 address \"{text}\" is not allowed"))
+        }
         other => Ok(other),
     }
 }

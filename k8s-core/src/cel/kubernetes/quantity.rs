@@ -30,7 +30,13 @@ fn of(args: &[Value<'_>], at: usize) -> Result<Quantity, EvalError> {
 /// `q.sign()`
 pub(in crate::cel) fn sign<'a>(args: &[Value<'a>], _: &mut Budget) -> Answer<'a> {
     let quantity = of(args, 0)?;
-    Ok(Value::Int(if quantity.is_zero() { 0 } else if quantity.is_negative() { -1 } else { 1 }))
+    Ok(Value::Int(if quantity.is_zero() {
+        0
+    } else if quantity.is_negative() {
+        -1
+    } else {
+        1
+    }))
 }
 
 fn is_whole(quantity: Quantity) -> bool {
@@ -45,7 +51,11 @@ pub(in crate::cel) fn is_integer<'a>(args: &[Value<'a>], _: &mut Budget) -> Answ
 /// `q.asInteger()`
 pub(in crate::cel) fn as_integer<'a>(args: &[Value<'a>], _: &mut Budget) -> Answer<'a> {
     let quantity = of(args, 0)?;
-    if is_whole(quantity) { Ok(Value::Int(quantity.value())) } else { Err(EvalError::new("cannot convert value to integer")) }
+    if is_whole(quantity) {
+        Ok(Value::Int(quantity.value()))
+    } else {
+        Err(EvalError::new("cannot convert value to integer"))
+    }
 }
 
 /// `q.asApproximateFloat()`

@@ -22,9 +22,12 @@ impl Semver {
         let parts: Vec<&str> = core.split('.').collect();
         let [major, minor, patch] = parts[..] else { return Err("No Major.Minor.Patch elements found".into()) };
         let numbers = [number(major)?, number(minor)?, number(patch)?];
-        let prerelease: Vec<String> = prerelease.map_or_else(Vec::new, |text| text.split('.').map(str::to_owned).collect());
-        let identifier = |part: &String| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let numeric_zero = |part: &String| part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit());
+        let prerelease: Vec<String> =
+            prerelease.map_or_else(Vec::new, |text| text.split('.').map(str::to_owned).collect());
+        let identifier =
+            |part: &String| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let numeric_zero =
+            |part: &String| part.len() > 1 && part.starts_with('0') && part.bytes().all(|b| b.is_ascii_digit());
         if !prerelease.iter().all(identifier) || prerelease.iter().any(numeric_zero) {
             return Err("Invalid character(s) found in prerelease".into());
         }

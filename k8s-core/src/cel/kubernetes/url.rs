@@ -87,16 +87,17 @@ fn valid_host(host: &str) -> bool {
         None => host.rsplit_once(':').unwrap_or((host, "")),
     };
     port.bytes().all(|byte| byte.is_ascii_digit())
-        && !name.bytes().any(|byte| matches!(byte, b' ' | b'<' | b'>' | b'"' | b'^' | b'`' | b'{' | b'}' | b'|' | b'\\'))
+        && !name
+            .bytes()
+            .any(|byte| matches!(byte, b' ' | b'<' | b'>' | b'"' | b'^' | b'`' | b'{' | b'}' | b'|' | b'\\'))
         && !(host.contains('[') ^ host.contains(']'))
         && valid_escapes(name)
 }
 
 fn valid_escapes(text: &str) -> bool {
     let bytes = text.as_bytes();
-    (0..bytes.len()).all(|at| {
-        bytes[at] != b'%' || (1..3).all(|ahead| bytes.get(at + ahead).is_some_and(u8::is_ascii_hexdigit))
-    })
+    (0..bytes.len())
+        .all(|at| bytes[at] != b'%' || (1..3).all(|ahead| bytes.get(at + ahead).is_some_and(u8::is_ascii_hexdigit)))
 }
 
 fn escape_path(path: &str) -> String {

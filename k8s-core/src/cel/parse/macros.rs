@@ -52,10 +52,10 @@ impl Parser<'_> {
     }
 
     fn fold(&mut self, kind: FoldKind, name: &str, range: Id, args: &[Id], at: (usize, usize)) -> Parsed {
-        let single = matches!((name, args.len()), ("filter" | "map", _) | ("all" | "exists" | "exists_one" | "existsOne", 2));
+        let single =
+            matches!((name, args.len()), ("filter" | "map", _) | ("all" | "exists" | "exists_one" | "existsOne", 2));
         let first = self.variable(args[0])?;
-        let (second, rest) =
-            if single { (None, &args[1..]) } else { (Some(self.variable(args[1])?), &args[2..]) };
+        let (second, rest) = if single { (None, &args[1..]) } else { (Some(self.variable(args[1])?), &args[2..]) };
         if second.as_ref() == Some(&first) {
             let offset = self.nodes[args[1] as usize].offset;
             return Err(Issue::new(offset, "duplicate variable name: ".to_owned() + &first));

@@ -35,7 +35,9 @@ fn precision(text: &str) -> Result<(Option<usize>, &str), EvalError> {
     let (digits, rest) = rest.split_at(end);
     // What is more exact than a float is noise.
     let precision = digits.parse::<usize>().ok().filter(|digits| *digits <= 1000);
-    precision.map(|digits| (Some(digits), rest)).ok_or_else(|| EvalError::new("error while converting precision to integer"))
+    precision
+        .map(|digits| (Some(digits), rest))
+        .ok_or_else(|| EvalError::new("error while converting precision to integer"))
 }
 
 fn clause(verb: char, precision: Option<usize>, item: &Value<'_>) -> Result<String, EvalError> {
@@ -62,7 +64,9 @@ fn clause(verb: char, precision: Option<usize>, item: &Value<'_>) -> Result<Stri
         ('o', Value::Int(value)) => Ok(signed(*value, |size| format!("{size:o}"))),
         ('o', Value::Uint(value)) => Ok(format!("{value:o}")),
         ('o', _) => Err(wrong("octal")),
-        ('x' | 'X', _) => hex(item).map(|text| if verb == 'X' { text.to_uppercase() } else { text }).ok_or_else(|| wrong("hex")),
+        ('x' | 'X', _) => {
+            hex(item).map(|text| if verb == 'X' { text.to_uppercase() } else { text }).ok_or_else(|| wrong("hex"))
+        }
         _ => Err(EvalError::new(format!("unrecognized formatting clause \"{verb}\""))),
     }
 }

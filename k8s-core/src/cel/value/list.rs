@@ -40,9 +40,7 @@ impl<'a> List<'a> {
     /// An item.
     pub fn get(&self, index: usize) -> Option<Value<'a>> {
         match &self.0 {
-            Repr::Docs { items, node } => {
-                items.get(index).map(|item| Value::read(item, node.and_then(Node::items)))
-            }
+            Repr::Docs { items, node } => items.get(index).map(|item| Value::read(item, node.and_then(Node::items))),
             Repr::Owned(items) => items.get(index).cloned(),
         }
     }
