@@ -13,7 +13,7 @@ use k8s::{
         bearer::TokenAuthenticator,
         configuration::{AuthenticationConfiguration, Provider},
         front_proxy::RequestHeaders,
-        oidc::{ALGORITHMS, Claim, Oidc, Settings},
+        oidc::{ALGORITHMS, Claim, Oidc, Settings, Source},
         token::{Lifetimes, MAX_SECONDS, VerificationKey},
     },
     control_plane::{AuthenticationSettings, FrontProxySettings, TOKEN_ISSUER},
@@ -264,8 +264,8 @@ impl OidcArguments {
         let mut settings = Settings {
             issuer,
             audiences: vec![client],
-            username: Claim { name: self.oidc_username_claim, prefix: username_prefix },
-            groups: self.oidc_groups_claim.map(|name| Claim { name, prefix: self.oidc_groups_prefix }),
+            username: Source::Claim(Claim { name: self.oidc_username_claim, prefix: username_prefix }),
+            groups: self.oidc_groups_claim.map(|name| Source::Claim(Claim { name, prefix: self.oidc_groups_prefix })),
             ..Settings::default()
         };
         for pair in &self.oidc_required_claim {

@@ -103,6 +103,7 @@ impl AuthorizationArguments {
             authorized: self.authorization_webhook_cache_authorized_ttl.0,
             unauthorized: self.authorization_webhook_cache_unauthorized_ttl.0,
             on_failure: FailurePolicy::NoOpinion,
+            conditions: Vec::new(),
         }
     }
 
@@ -121,8 +122,9 @@ fn mode(settings: AuthorizerSettings, env: &Env) -> Result<Mode, Failure> {
         AuthorizerSettings::Rbac => Mode::Rbac,
         AuthorizerSettings::Webhook(settings) => {
             let reviewer = reviewer(env, Path::new(&settings.kubeconfig), settings.timeout)?;
-            let WebhookSettings { authorized, unauthorized, on_failure, .. } = settings;
-            Mode::Other(Arc::new(AccessWebhook::new(reviewer, authorized, unauthorized, on_failure)))
+            let WebhookSettings { authorized, unauthorized, on_failure, conditions, .. } = settings;
+            let webhook = AccessWebhook::new(reviewer, authorized, unauthorized, on_failure);
+            Mode::Other(Arc::new(webhook.only_if(conditions)))
         }
     })
 }

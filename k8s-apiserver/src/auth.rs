@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod bootstrap_token;
 mod check;
 pub mod configuration;
+pub mod expression;
 pub mod front_proxy;
 mod impersonation;
 pub mod node;

@@ -1,12 +1,14 @@
 //! Upstream's `AuthorizationConfiguration`: who is asked whether a caller may, and in which order.
 //!
-//! What is not supported (match conditions, and the modes that turn authorization off) is refused by its field.
+//! What is not supported (the modes that turn authorization off, and connections without a kubeconfig) is refused by its
+//! field.
 
 use std::time::Duration;
 
+use k8s_core::cel::Type;
 use serde::Deserialize;
 
-use super::{configuration::ConfigurationError, webhook::FailurePolicy};
+use super::{configuration::ConfigurationError, expression::Expression, webhook::FailurePolicy};
 
 /// One authorizer of the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +36,8 @@ pub struct WebhookSettings {
     pub unauthorized: Duration,
     /// What it means that it cannot be asked.
     pub on_failure: FailurePolicy,
+    /// Expressions over `request`: it is asked only if all hold.
+    pub conditions: Vec<Expression>,
 }
 
 /// How long a yes is kept, if nobody says.
@@ -74,7 +78,13 @@ struct Webhook {
     failure_policy: Option<String>,
     connection_info: Option<Connection>,
     #[serde(default)]
-    match_conditions: Vec<serde::de::IgnoredAny>,
+    match_conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    expression: String,
 }
 
 #[derive(Deserialize)]
@@ -161,8 +171,14 @@ impl Webhook {
         if self.subject_access_review_version.as_deref() != Some("v1") {
             return Err(wrong(&at("subjectAccessReviewVersion"), "supported values: v1"));
         }
-        if !self.match_conditions.is_empty() {
-            return Err(wrong(&at("matchConditions"), "conditions are not supported"));
+        let mut conditions = Vec::new();
+        for (index, condition) in self.match_conditions.iter().enumerate() {
+            let field = at(&format!("matchConditions[{index}].expression"));
+            let compiled = Expression::compile("request", &condition.expression, Some(&Type::Bool));
+            conditions.push(compiled.map_err(|why| wrong(&field, why))?);
+        }
+        if !conditions.is_empty() && self.match_condition_subject_access_review_version.is_none() {
+            return Err(wrong(&at("matchConditionSubjectAccessReviewVersion"), "Required value"));
         }
         if self.match_condition_subject_access_review_version.is_some_and(|version| version != "v1") {
             return Err(wrong(&at("matchConditionSubjectAccessReviewVersion"), "supported values: v1"));
@@ -182,7 +198,7 @@ impl Webhook {
         };
         let authorized = read("authorizedTTL", &self.authorized_ttl, Some(AUTHORIZED_TTL))?;
         let unauthorized = read("unauthorizedTTL", &self.unauthorized_ttl, Some(UNAUTHORIZED_TTL))?;
-        Ok(WebhookSettings { name, kubeconfig, timeout, authorized, unauthorized, on_failure })
+        Ok(WebhookSettings { name, kubeconfig, timeout, authorized, unauthorized, on_failure, conditions })
     }
 }
 
@@ -244,7 +260,7 @@ authorizers:
             (
                 "failurePolicy: Deny",
                 "failurePolicy: Deny\n    matchConditions: [{expression: x}]",
-                "authorizers[1].webhook.matchConditions",
+                "authorizers[1].webhook.matchConditions[0].expression",
             ),
             (
                 "subjectAccessReviewVersion: v1\n",

@@ -1,12 +1,14 @@
 //! Upstream's `AuthenticationConfiguration`: identity providers and where nobody in particular is let in.
 //!
-//! What is not supported (expressions, egress selection) is refused by its field.
+//! What is not supported (egress selection) is refused by its field. Expressions are compiled when the file is read.
 
+use k8s_core::cel::Type;
 use serde::Deserialize;
 
 use super::{
     Anonymous,
-    oidc::{Claim, Settings},
+    expression::Expression,
+    oidc::{Claim, Rule, Settings, Source},
 };
 
 /// What the file says.
@@ -57,7 +59,7 @@ struct Jwt {
     #[serde(default)]
     claim_mappings: Mappings,
     #[serde(default)]
-    user_validation_rules: Vec<serde::de::IgnoredAny>,
+    user_validation_rules: Vec<UserRule>,
 }
 
 #[derive(Deserialize)]
@@ -79,8 +81,21 @@ struct ClaimRule {
     claim: Option<String>,
     required_value: Option<String>,
     expression: Option<String>,
-    #[allow(dead_code, reason = "the message of an expression, which is refused")]
     message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserRule {
+    expression: String,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExtraMapping {
+    key: String,
+    value_expression: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -89,7 +104,7 @@ struct Mappings {
     username: Mapping,
     groups: Mapping,
     uid: Mapping,
-    extra: Vec<serde::de::IgnoredAny>,
+    extra: Vec<ExtraMapping>,
 }
 
 #[derive(Deserialize, Default)]
@@ -116,7 +131,10 @@ struct Condition {
 
 const KIND: &str = "AuthenticationConfiguration";
 const VERSIONS: [&str; 2] = ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1"];
-const NO_EXPRESSIONS: &str = "expressions are not supported; name a claim";
+/// The variable of expressions over a token.
+const CLAIMS: &str = "claims";
+/// The variable of expressions over the caller.
+const USER: &str = "user";
 
 impl AuthenticationConfiguration {
     /// Reads the file (YAML). The error names the field.
@@ -146,25 +164,29 @@ impl Jwt {
         let Self { issuer, claim_validation_rules, claim_mappings, user_validation_rules } = self;
         let (mut settings, authorities_pem) = issuer.settings(&format!("{field}.issuer"))?;
         for (index, rule) in claim_validation_rules.into_iter().enumerate() {
-            let field = format!("{field}.claimValidationRules[{index}]");
-            if rule.expression.is_some() {
-                return Err(wrong(&format!("{field}.expression"), NO_EXPRESSIONS));
-            }
-            let claim = rule.claim.ok_or_else(|| wrong(&format!("{field}.claim"), "Required value"))?;
-            settings.required.insert(claim, rule.required_value.unwrap_or_default());
+            rule.add(&mut settings, &format!("{field}.claimValidationRules[{index}]"))?;
         }
-        if !user_validation_rules.is_empty() {
-            return Err(wrong(&format!("{field}.userValidationRules"), NO_EXPRESSIONS));
+        for (index, rule) in user_validation_rules.into_iter().enumerate() {
+            let at = format!("{field}.userValidationRules[{index}].expression");
+            let expression = compiled(&at, USER, &rule.expression, Some(&Type::Bool))?;
+            settings.user_rules.push(Rule { expression, message: rule.message.unwrap_or_default() });
         }
         let field = format!("{field}.claimMappings");
-        if !claim_mappings.extra.is_empty() {
-            return Err(wrong(&format!("{field}.extra"), NO_EXPRESSIONS));
+        for (index, extra) in claim_mappings.extra.into_iter().enumerate() {
+            let at = format!("{field}.extra[{index}]");
+            check_extra_key(&format!("{at}.key"), &extra.key)?;
+            if settings.extra.iter().any(|(key, _)| *key == extra.key) {
+                return Err(wrong(&format!("{at}.key"), format!("Duplicate value: {:?}", extra.key)));
+            }
+            let expression = compiled(&format!("{at}.valueExpression"), CLAIMS, &extra.value_expression, None)?;
+            settings.extra.push((extra.key, expression));
         }
-        let username = claim_mappings.username.claim(&format!("{field}.username"))?;
+        let username = claim_mappings.username.source(&format!("{field}.username"), Some(&Type::String))?;
         settings.username =
             username.ok_or_else(|| wrong(&format!("{field}.username"), "claim or expression is required"))?;
-        settings.groups = claim_mappings.groups.claim(&format!("{field}.groups"))?;
+        settings.groups = claim_mappings.groups.source(&format!("{field}.groups"), None)?;
         settings.uid = claim_mappings.uid.bare(&format!("{field}.uid"))?;
+        check_email(&field, &settings)?;
         Ok(Provider { settings, authorities_pem })
     }
 }
@@ -205,14 +227,43 @@ impl Issuer {
     }
 }
 
-impl Mapping {
-    /// The claim with its prefix, which must be given, if only as nothing.
-    fn claim(self, field: &str) -> Result<Option<Claim>, ConfigurationError> {
-        if self.expression.is_some() {
-            return Err(wrong(&format!("{field}.expression"), NO_EXPRESSIONS));
+impl ClaimRule {
+    fn add(self, settings: &mut Settings, field: &str) -> Result<(), ConfigurationError> {
+        match (self.claim.filter(|claim| !claim.is_empty()), self.expression.filter(|text| !text.is_empty())) {
+            (Some(claim), None) => {
+                if self.message.is_some() {
+                    return Err(wrong(&format!("{field}.message"), "may not be specified when claim is set"));
+                }
+                settings.required.insert(claim, self.required_value.unwrap_or_default());
+            }
+            (None, Some(source)) => {
+                if self.required_value.is_some() {
+                    let why = "may not be specified when expression is set";
+                    return Err(wrong(&format!("{field}.requiredValue"), why));
+                }
+                let expression = compiled(&format!("{field}.expression"), CLAIMS, &source, Some(&Type::Bool))?;
+                settings.claim_rules.push(Rule { expression, message: self.message.unwrap_or_default() });
+            }
+            (Some(_), Some(_)) => return Err(wrong(field, "claim and expression can't both be set")),
+            (None, None) => return Err(wrong(field, "claim or expression is required")),
         }
-        match (self.claim.filter(|claim| !claim.is_empty()), self.prefix) {
-            (Some(name), Some(prefix)) => Ok(Some(Claim { name, prefix })),
+        Ok(())
+    }
+}
+
+impl Mapping {
+    /// The claim with its prefix, which must be given, if only as nothing; or the expression.
+    fn source(self, field: &str, result: Option<&Type>) -> Result<Option<Source>, ConfigurationError> {
+        let claim = self.claim.filter(|claim| !claim.is_empty());
+        if let Some(source) = self.expression.filter(|text| !text.is_empty()) {
+            if claim.is_some() || self.prefix.is_some() {
+                return Err(wrong(field, "expression and claim or prefix can't both be set"));
+            }
+            let expression = compiled(&format!("{field}.expression"), CLAIMS, &source, result)?;
+            return Ok(Some(Source::Expression(expression)));
+        }
+        match (claim, self.prefix) {
+            (Some(name), Some(prefix)) => Ok(Some(Source::Claim(Claim { name, prefix }))),
             (Some(_), None) => Err(wrong(
                 &format!("{field}.prefix"),
                 "prefix is required when claim is set. It can be set to an empty string to disable prefixing",
@@ -224,15 +275,57 @@ impl Mapping {
         }
     }
 
-    fn bare(self, field: &str) -> Result<Option<String>, ConfigurationError> {
-        if self.expression.is_some() {
-            return Err(wrong(&format!("{field}.expression"), NO_EXPRESSIONS));
-        }
+    /// The same for what has no prefix.
+    fn bare(self, field: &str) -> Result<Option<Source>, ConfigurationError> {
         if self.prefix.is_some() {
             return Err(wrong(&format!("{field}.prefix"), "uids have no prefix"));
         }
-        Ok(self.claim)
+        let prefix = self.claim.as_ref().map(|_| String::new());
+        Self { prefix, ..self }.source(field, Some(&Type::String))
     }
+}
+
+fn compiled(
+    field: &str,
+    variable: &'static str,
+    source: &str,
+    result: Option<&Type>,
+) -> Result<Expression, ConfigurationError> {
+    Expression::compile(variable, source, result).map_err(|why| wrong(field, why))
+}
+
+/// Keys are paths under a domain of one's own, in lower case.
+fn check_extra_key(field: &str, key: &str) -> Result<(), ConfigurationError> {
+    let Some((domain, path)) = key.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty())
+    else {
+        return Err(wrong(field, format!("{key:?}: must be a domain-prefixed path (such as \"acme.io/foo\")")));
+    };
+    if key.chars().any(|letter| letter.is_ascii_uppercase()) || path.contains(char::is_whitespace) {
+        return Err(wrong(field, format!("{key:?}: must be lowercase")));
+    }
+    let reserved = ["kubernetes.io", "k8s.io"];
+    if reserved.iter().any(|of| domain == *of || domain.strip_suffix(of).is_some_and(|head| head.ends_with('.'))) {
+        return Err(wrong(field, format!("{key:?}: k8s.io, kubernetes.io and their subdomains are reserved")));
+    }
+    Ok(())
+}
+
+/// Who takes addresses for names looks whether they are verified.
+fn check_email(field: &str, settings: &Settings) -> Result<(), ConfigurationError> {
+    let Source::Expression(username) = &settings.username else { return Ok(()) };
+    let verified = "claims.email_verified";
+    if !username.source().replace(verified, "").contains("claims.email") {
+        return Ok(());
+    }
+    let others = settings.extra.iter().map(|(_, expression)| expression);
+    let rules = settings.claim_rules.iter().map(|rule| &rule.expression);
+    let mut all = others.chain(rules).chain([username]).map(Expression::source);
+    if all.any(|source| source.replace("claims.?", "claims.").contains(verified)) {
+        return Ok(());
+    }
+    let why = "claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression \
+               or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression";
+    Err(wrong(&format!("{field}.username.expression"), why))
 }
 
 impl AnonymousFile {
@@ -293,10 +386,22 @@ anonymous:
         let read = AuthenticationConfiguration::read(GOOD).unwrap();
         let settings = &read.providers[0].settings;
         assert_eq!(settings.audiences, ["a", "b"]);
-        assert_eq!(settings.username, Claim { name: "sub".into(), prefix: "oidc:".into() });
-        assert_eq!(settings.groups, Some(Claim { name: "roles".into(), prefix: String::new() }));
-        assert_eq!((settings.uid.as_deref(), settings.required["hd"].as_str()), (Some("id"), "example.com"));
+        let claim = |name: &str, prefix: &str| Source::Claim(Claim { name: name.into(), prefix: prefix.into() });
+        assert_eq!((&settings.username, &settings.groups), (&claim("sub", "oidc:"), &Some(claim("roles", ""))));
+        assert_eq!((&settings.uid, settings.required["hd"].as_str()), (&Some(claim("id", "")), "example.com"));
         assert_eq!(read.anonymous, Some(Anonymous::At(vec!["/livez".into()])));
+    }
+
+    #[test]
+    fn expressions_are_compiled() {
+        let text = GOOD
+            .replace("{claim: sub, prefix: \"oidc:\"}", "{expression: \"claims.email\"}")
+            .replace("{claim: hd, requiredValue: example.com}", "{expression: \"claims.email_verified\", message: no}")
+            .replace("uid: {claim: id}", "extra: [{key: acme.com/t, valueExpression: claims.t}]");
+        let read = AuthenticationConfiguration::read(&text).unwrap();
+        let settings = &read.providers[0].settings;
+        assert!(matches!(&settings.username, Source::Expression(expression) if expression.source() == "claims.email"));
+        assert_eq!((settings.claim_rules[0].message.as_str(), settings.extra[0].0.as_str()), ("no", "acme.com/t"));
     }
 
     #[test]
@@ -305,10 +410,25 @@ anonymous:
             ("https://idp", "http://idp", "jwt[0].issuer.url"),
             ("audienceMatchPolicy: MatchAny", "", "jwt[0].issuer.audienceMatchPolicy"),
             ("audiences: [a, b]", "", "jwt[0].issuer.audiences"),
-            ("{claim: id}", "{expression: claims.id}", "jwt[0].claimMappings.uid.expression"),
+            ("{claim: id}", "{expression: claims.id + }", "jwt[0].claimMappings.uid.expression"),
+            ("{claim: id}", "{claim: id, expression: claims.id}", "jwt[0].claimMappings.uid"),
+            (
+                "{claim: sub, prefix: \"oidc:\"}",
+                "{expression: claims.email}",
+                "jwt[0].claimMappings.username.expression",
+            ),
+            (
+                "uid: {claim: id}",
+                "extra: [{key: a.k8s.io/t, valueExpression: claims.t}]",
+                "jwt[0].claimMappings.extra[0].key",
+            ),
             (r#", prefix: "oidc:""#, "", "jwt[0].claimMappings.username.prefix"),
             ("{claim: sub, prefix: \"oidc:\"}", "{}", "jwt[0].claimMappings.username"),
-            ("{claim: hd, requiredValue: example.com}", "{expression: a}", "jwt[0].claimValidationRules[0].expression"),
+            (
+                "{claim: hd, requiredValue: example.com}",
+                "{expression: \"'a'\"}",
+                "jwt[0].claimValidationRules[0].expression",
+            ),
             ("enabled: true", "enabled: false", "anonymous.conditions"),
             ("config.k8s.io/v1", "config.k8s.io/v2", "kind"),
             ("anonymous:", "nonymous:", "AuthenticationConfiguration"),

@@ -14,6 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 pub use jsonwebtoken::Algorithm;
 use k8s_core::{
+    doc,
+    doc::{Doc, Text},
     env::Env,
     request::Caller,
     status::{ApiError, ApiResult},
@@ -22,7 +24,10 @@ use k8s_wire::client::Documents;
 use serde_json::Value;
 
 use self::keys::Keys;
-use super::bearer::{Known, TokenAuthenticator, unverified};
+use super::{
+    bearer::{Known, TokenAuthenticator, unverified},
+    expression::Expression,
+};
 
 /// How far a provider's clock may be ahead of ours when it says since when a token is good.
 const LEEWAY_SECONDS: i64 = 300;
@@ -62,6 +67,30 @@ pub struct Claim {
     pub prefix: String,
 }
 
+/// How a part of a caller is read from claims.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// As a claim has it.
+    Claim(Claim),
+    /// By an expression over `claims`.
+    Expression(Expression),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Claim(Claim::default())
+    }
+}
+
+/// What must hold of a token's claims, or of the caller that they make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// Over `claims`, or over `user`.
+    pub expression: Expression,
+    /// What is said when it does not hold.
+    pub message: String,
+}
+
 /// What is believed of a provider, and how its claims are read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
@@ -72,11 +101,17 @@ pub struct Settings {
     /// A token is for one of these.
     pub audiences: Vec<String>,
     /// The user name.
-    pub username: Claim,
+    pub username: Source,
     /// The groups: a text or a list of texts; optional in a token.
-    pub groups: Option<Claim>,
-    /// The uid; required in a token if it is named here.
-    pub uid: Option<String>,
+    pub groups: Option<Source>,
+    /// The uid; required in a token if it is named here. A prefix is not put before it.
+    pub uid: Option<Source>,
+    /// What else is known of the caller: keys, and expressions over `claims`.
+    pub extra: Vec<(String, Expression)>,
+    /// What must hold of `claims`.
+    pub claim_rules: Vec<Rule>,
+    /// What must hold of `user`, the caller as a `UserInfo`.
+    pub user_rules: Vec<Rule>,
     /// Claims that must be there with these values.
     pub required: BTreeMap<String, String>,
     /// The algorithms that tokens may be signed with. Empty: `RS256`.
@@ -127,7 +162,42 @@ impl Oidc {
                 return Err(refused(format!("claim {name:?} is not {value:?}")));
             }
         }
-        let username = &self.settings.username;
+        // Expressions read documents.
+        let text = serde_json::to_vec(claims).map_err(refused)?;
+        let doc = Doc::parse(&text).map_err(refused)?;
+        check(&self.settings.claim_rules, &doc)?;
+        let name = self.name(claims, &doc)?;
+        let mut caller = Caller::new(name, &[]);
+        let groups = self.groups(claims, &doc)?;
+        caller.groups.splice(0..0, groups.into_iter().map(Text::from));
+        caller.uid = match &self.settings.uid {
+            Some(Source::Claim(Claim { name, .. })) => {
+                claims[name].as_str().ok_or_else(|| refused(format!("claim {name:?} is no text")))?.into()
+            }
+            Some(Source::Expression(expression)) => expression.text(&doc).map_err(refused)?.unwrap_or_default().into(),
+            None => Text::default(),
+        };
+        for (key, expression) in &self.settings.extra {
+            let values = expression.texts(&doc).map_err(refused)?;
+            if !values.is_empty() {
+                caller.extra.push((key.as_str().into(), values.into_iter().map(Text::from).collect()));
+            }
+        }
+        caller.extra.sort();
+        if !self.settings.user_rules.is_empty() {
+            check(&self.settings.user_rules, &user(&caller))?;
+        }
+        Ok(caller)
+    }
+
+    fn name(&self, claims: &Value, doc: &Doc) -> ApiResult<String> {
+        let username = match &self.settings.username {
+            Source::Claim(claim) => claim,
+            Source::Expression(expression) => {
+                let name = expression.text(doc).map_err(refused)?.filter(|name| !name.is_empty());
+                return name.ok_or_else(|| refused("the user name is empty"));
+            }
+        };
         // An address that the provider has not verified is anybody's.
         let unverified = claims.get("email_verified").is_some_and(|verified| *verified != Value::Bool(true));
         if username.name == "email" && unverified {
@@ -135,20 +205,40 @@ impl Oidc {
         }
         let name = claims[&username.name].as_str().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| refused(format!("claim {:?} is no text", username.name)))?;
-        let mut caller = Caller::new(format!("{}{name}", username.prefix), &[]);
-        if let Some(groups) = &self.settings.groups
-            && let Some(found) = claims.get(&groups.name)
-        {
-            let found = texts(found).ok_or_else(|| refused(format!("claim {:?} is no list of texts", groups.name)))?;
-            let prefixed = found.iter().map(|group| format!("{}{group}", groups.prefix).into());
-            caller.groups.splice(0..0, prefixed);
-        }
-        if let Some(uid) = &self.settings.uid {
-            let found = claims[uid].as_str().ok_or_else(|| refused(format!("claim {uid:?} is no text")))?;
-            caller.uid = found.into();
-        }
-        Ok(caller)
+        Ok(format!("{}{name}", username.prefix))
     }
+
+    fn groups(&self, claims: &Value, doc: &Doc) -> ApiResult<Vec<String>> {
+        match &self.settings.groups {
+            None => Ok(Vec::new()),
+            Some(Source::Expression(expression)) => expression.texts(doc).map_err(refused),
+            Some(Source::Claim(Claim { name, prefix })) => {
+                let Some(found) = claims.get(name) else { return Ok(Vec::new()) };
+                let found = texts(found).ok_or_else(|| refused(format!("claim {name:?} is no list of texts")))?;
+                Ok(found.iter().map(|group| format!("{prefix}{group}")).collect())
+            }
+        }
+    }
+}
+
+/// Every rule must hold.
+fn check(rules: &[Rule], of: &Doc) -> ApiResult<()> {
+    for rule in rules {
+        if !rule.expression.holds(of).map_err(refused)? {
+            return Err(refused(if rule.message.is_empty() { rule.expression.source() } else { &rule.message }));
+        }
+    }
+    Ok(())
+}
+
+/// The caller as expressions see it. `system:authenticated` is added to groups later.
+fn user(caller: &Caller) -> Doc {
+    let mut extra = doc!({});
+    for (key, values) in &caller.extra {
+        extra.set_at(&[key], Doc::from(values.clone()));
+    }
+    let groups: Vec<Text> = caller.groups.iter().filter(|group| *group != "system:authenticated").cloned().collect();
+    doc!({"username": caller.name.clone(), "uid": caller.uid.clone(), "groups": groups, "extra": extra})
 }
 
 fn refused(why: impl std::fmt::Display) -> ApiError {

@@ -82,8 +82,8 @@ fn scene(change: impl FnOnce(&mut Settings)) -> Scene {
     let mut settings = Settings {
         issuer: ISSUER.into(),
         audiences: vec!["k8s".into()],
-        username: Claim { name: "sub".into(), prefix: format!("{ISSUER}#") },
-        groups: Some(Claim { name: "groups".into(), prefix: "oidc:".into() }),
+        username: Source::Claim(Claim { name: "sub".into(), prefix: format!("{ISSUER}#") }),
+        groups: Some(Source::Claim(Claim { name: "groups".into(), prefix: "oidc:".into() })),
         ..Settings::default()
     };
     change(&mut settings);
@@ -113,7 +113,8 @@ impl Scene {
 
 #[tokio::test(start_paused = true)]
 async fn claims_become_a_caller() {
-    let scene = scene(|settings| settings.uid = Some("id".into()));
+    let scene =
+        scene(|settings| settings.uid = Some(Source::Claim(Claim { name: "id".into(), prefix: String::new() })));
     let caller = scene.asked(json!({"groups": ["a", "b"], "id": "7"})).await.unwrap().unwrap();
     assert_eq!(caller.name, format!("{ISSUER}#jane"));
     assert_eq!(
@@ -153,7 +154,8 @@ async fn a_token_is_refused_for_each_thing_that_is_wrong() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_counts_once_it_is_verified() {
-    let scene = scene(|settings| settings.username = Claim { name: "email".into(), prefix: String::new() });
+    let scene =
+        scene(|settings| settings.username = Source::Claim(Claim { name: "email".into(), prefix: String::new() }));
     let name = async |change: Value| scene.asked(change).await.map(|caller| caller.unwrap().name.to_string());
     assert_eq!(name(json!({"email": "j@x", "email_verified": true})).await, Ok("j@x".into()));
     assert_eq!(name(json!({"email": "j@x"})).await, Ok("j@x".into()), "a provider that does not say");
@@ -187,4 +189,33 @@ async fn keys_are_found_again_when_they_change_but_not_for_every_forgery() {
 async fn a_provider_that_is_another_or_not_there_lets_nobody_in() {
     let scene = scene(|settings| settings.discovery_url = Some("https://elsewhere/x".into()));
     assert_eq!(scene.asked(json!({})).await, Err(503));
+}
+
+#[tokio::test(start_paused = true)]
+async fn expressions_read_claims_and_judge_the_caller() {
+    let over = |variable: &'static str, source: &str| Expression::compile(variable, source, None).unwrap();
+    let scene = scene(|settings| {
+        settings.username = Source::Expression(over("claims", "'acme:' + claims.sub"));
+        settings.groups = Some(Source::Expression(over("claims", "claims.?roles.orValue([])")));
+        settings.uid = Some(Source::Expression(over("claims", "string(claims.number)")));
+        settings.extra = vec![("acme.com/tenant".into(), over("claims", "claims.?tenant.orValue('')"))];
+        let rule =
+            |variable, source, message: &str| Rule { expression: over(variable, source), message: message.into() };
+        settings.claim_rules = vec![rule("claims", "claims.exp - claims.iat <= 3600", "too long")];
+        settings.user_rules = vec![rule("user", "!user.username.startsWith('acme:system')", "reserved")];
+    });
+    let now = scene.env.now().as_second();
+    let with = |change: Value| {
+        let mut claims = json!({"iat": now, "number": 7, "roles": ["a"], "tenant": "t"});
+        change.as_object().unwrap().iter().for_each(|(name, value)| claims[name] = value.clone());
+        claims
+    };
+    let caller = scene.asked(with(json!({}))).await.unwrap().unwrap();
+    assert_eq!((caller.name.as_str(), caller.uid.as_str()), ("acme:jane", "7"));
+    assert_eq!(caller.groups, ["a", "system:authenticated"]);
+    assert_eq!(caller.extra, [(Text::from("acme.com/tenant"), vec![Text::from("t")])]);
+    assert!(scene.asked(with(json!({"tenant": ""}))).await.unwrap().unwrap().extra.is_empty());
+    for wrong in [json!({"iat": now - 7200}), json!({"sub": "system:x"}), json!({"roles": [1]}), json!({"sub": 1})] {
+        assert_eq!(scene.asked(with(wrong.clone())).await, Err(401), "{wrong}");
+    }
 }

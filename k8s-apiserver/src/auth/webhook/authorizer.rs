@@ -12,7 +12,7 @@ use k8s_core::{
 use parking_lot::Mutex;
 
 use super::{Reviewer, kept::Kept};
-use crate::auth::{Attributes, Authorizer, Decision, Subject};
+use crate::auth::{Attributes, Authorizer, Decision, Subject, expression::Expression};
 
 /// Questions that are longer are asked every time, so that nobody fills the memory with them.
 const MAX_QUESTION_BYTES: usize = 10_000;
@@ -34,13 +34,41 @@ pub struct AccessWebhook {
     /// How long anything else is kept.
     unauthorized: Duration,
     on_failure: FailurePolicy,
+    conditions: Vec<Expression>,
     kept: Mutex<Kept<Decision>>,
 }
 
 impl AccessWebhook {
     /// Asks `reviewer`; keeps a yes for `authorized`, and anything else for `unauthorized`. Failures are not kept.
     pub fn new(reviewer: Reviewer, authorized: Duration, unauthorized: Duration, on_failure: FailurePolicy) -> Self {
-        Self { reviewer, authorized, unauthorized, on_failure, kept: Mutex::default() }
+        Self { reviewer, authorized, unauthorized, on_failure, conditions: Vec::new(), kept: Mutex::default() }
+    }
+
+    /// Asks only about requests of which all these hold: expressions over `request`, the spec of the review.
+    pub fn only_if(self, conditions: Vec<Expression>) -> Self {
+        Self { conditions, ..self }
+    }
+
+    /// Whether the webhook is to be asked; the error says which condition cannot be told.
+    fn is_asked(&self, spec: &Doc) -> Result<bool, String> {
+        let mut failed = None;
+        for condition in &self.conditions {
+            match condition.holds(spec) {
+                Ok(true) => {}
+                // One that does not hold counts more than one that cannot be told.
+                Ok(false) => return Ok(false),
+                Err(why) => failed = Some(why),
+            }
+        }
+        failed.map_or(Ok(true), Err)
+    }
+
+    fn failed(&self, why: &dyn std::fmt::Display) -> Decision {
+        tracing::warn!(%why, "the authorization webhook could not be asked");
+        match self.on_failure {
+            FailurePolicy::NoOpinion => Decision::NoOpinion(String::new()),
+            FailurePolicy::Deny => Decision::Deny(why.to_string()),
+        }
     }
 }
 
@@ -48,6 +76,11 @@ impl AccessWebhook {
 impl Authorizer for AccessWebhook {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let spec = spec(attributes);
+        match self.is_asked(&spec) {
+            Ok(true) => {}
+            Ok(false) => return Decision::NoOpinion(String::new()),
+            Err(why) => return self.failed(&why),
+        }
         let question = spec.to_json();
         let now = self.reviewer.env.monotonic();
         if let Some(decision) = self.kept.lock().get(&question, now) {
@@ -58,13 +91,7 @@ impl Authorizer for AccessWebhook {
         });
         let decision = match self.reviewer.review(&review).await {
             Ok(status) => decision(&status),
-            Err(why) => {
-                tracing::warn!(%why, "the authorization webhook could not be asked");
-                return match self.on_failure {
-                    FailurePolicy::NoOpinion => Decision::NoOpinion(String::new()),
-                    FailurePolicy::Deny => Decision::Deny(why.to_string()),
-                };
-            }
+            Err(why) => return self.failed(&why),
         };
         if question.len() <= MAX_QUESTION_BYTES {
             let ttl = if decision == Decision::Allow { self.authorized } else { self.unauthorized };

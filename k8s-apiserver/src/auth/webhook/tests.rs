@@ -13,6 +13,7 @@ use crate::{
     auth::{
         Attributes, Authorizer, Decision, Subject,
         bearer::{Known, TokenAuthenticator},
+        expression::Expression,
     },
     server::tests::clock::paused,
 };
@@ -142,4 +143,23 @@ async fn what_a_failure_means_is_configured() {
             (decision, _) => panic!("{policy:?}: {decision:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn conditions_say_what_it_is_asked_about() {
+    let over = |source: &str| Expression::compile("request", source, None).unwrap();
+    let asked = async |policy: FailurePolicy, conditions: &[&str], name: &str| {
+        let (hook, reviewer, _) = reviewer(vec![Ok(doc!({"allowed": true}))]);
+        let webhook = AccessWebhook::new(reviewer, Duration::ZERO, Duration::ZERO, policy);
+        let webhook = webhook.only_if(conditions.iter().map(|source| over(source)).collect());
+        let decision = may(&webhook, name).await;
+        (decision, hook.asked.lock().len())
+    };
+    let no = || Decision::NoOpinion(String::new());
+    let (on_x, broken) = ("request.resourceAttributes.name == 'x'", "request.nonResourceAttributes.path == '/'");
+    assert_eq!(asked(FailurePolicy::Deny, &["has(request.resourceAttributes)", on_x], "x").await, (Decision::Allow, 1));
+    assert_eq!(asked(FailurePolicy::Deny, &[broken, on_x], "y").await, (no(), 0), "one that does not hold is enough");
+    assert_eq!(asked(FailurePolicy::NoOpinion, &[broken, on_x], "x").await, (no(), 0));
+    let (decision, count) = asked(FailurePolicy::Deny, &[on_x, broken], "x").await;
+    assert!(matches!(decision, Decision::Deny(_)) && count == 0, "{decision:?}");
 }

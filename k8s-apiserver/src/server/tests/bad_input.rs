@@ -98,7 +98,10 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
         ("a kind that is not there", at(Verb::List, Target::all(core("wheels"), "default")), 404),
         (
             "a kind that is not yet served",
-            at(Verb::List, Target::all(ResourceType::new("apiregistration.k8s.io", "v1", "apiservices"), "default")),
+            at(
+                Verb::List,
+                Target::all(ResourceType::new("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies"), ""),
+            ),
             404,
         ),
         ("a subresource that is not there", at(Verb::Get, target("configmaps/a/status", "default")), 404),
