@@ -3,6 +3,7 @@
 //! Plugins run in upstream's order: first all that change the object, then all that only judge it. The order and the
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
+mod durations;
 mod escalation;
 mod limit_ranger;
 mod namespace;
@@ -16,7 +17,7 @@ mod tolerations;
 mod trail;
 mod webhook;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_core::{
@@ -32,7 +33,10 @@ use parking_lot::Mutex;
 
 use crate::{auth::rbac::Rbac, cache::Cache, webhook::Webhooks};
 
-use self::reinvocation::Reinvocation;
+use self::{
+    durations::{Durations, Phase},
+    reinvocation::Reinvocation,
+};
 pub use self::{
     escalation::Escalation, limit_ranger::LimitRanger, namespace::NamespaceLifecycle, node::NodeRestriction,
     priority::Priority, runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes,
@@ -304,20 +308,32 @@ impl Hooks {
 
 /// The plugins of a server, in order.
 #[derive(Clone, Default)]
-pub struct Chain(Arc<[Arc<dyn Admission>]>);
+pub struct Chain {
+    plugins: Arc<[Arc<dyn Admission>]>,
+    durations: Option<Arc<Durations>>,
+}
 
 impl Chain {
     /// The built-in plugins, then `more`.
-    pub fn new(builtin: Vec<Arc<dyn Admission>>, more: Vec<Arc<dyn Admission>>) -> Self {
-        Self(builtin.into_iter().chain(more).collect())
+    pub fn new(env: Env, builtin: Vec<Arc<dyn Admission>>, more: Vec<Arc<dyn Admission>>) -> Self {
+        let plugins = builtin.into_iter().chain(more).collect();
+        Self { plugins, durations: Some(Arc::new(Durations::new(env))) }
     }
 
     /// Lets every plugin change the object; twice, where one of the later ones asks for it.
     pub async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
+        let began = self.begins();
+        let done = self.admit_all(request).await;
+        self.ended(None, Phase::Admit, request.verb, began, done)
+    }
+
+    async fn admit_all(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
         loop {
-            for plugin in self.0.iter() {
+            for plugin in self.plugins.iter() {
                 if plugin.handles(request) {
-                    plugin.admit(request).await?;
+                    let began = self.begins();
+                    let done = plugin.admit(request).await;
+                    self.ended(Some(plugin.name()), Phase::Admit, request.verb, began, done)?;
                 }
             }
             if !request.reinvocation.again() {
@@ -328,12 +344,43 @@ impl Chain {
 
     /// Lets every plugin judge the object.
     pub async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
-        for plugin in self.0.iter() {
+        let began = self.begins();
+        let done = self.validate_all(request).await;
+        self.ended(None, Phase::Validate, request.verb, began, done)
+    }
+
+    async fn validate_all(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        for plugin in self.plugins.iter() {
             if plugin.handles(request) {
-                plugin.validate(request).await?;
+                let began = self.begins();
+                let done = plugin.validate(request).await;
+                self.ended(Some(plugin.name()), Phase::Validate, request.verb, began, done)?;
             }
         }
         Ok(())
+    }
+
+    /// The samples of admission in the Prometheus text format.
+    pub fn samples(&self) -> String {
+        self.durations.as_ref().map_or_else(String::new, |durations| durations.samples())
+    }
+
+    fn begins(&self) -> Duration {
+        self.durations.as_ref().map_or(Duration::ZERO, |durations| durations.begins())
+    }
+
+    fn ended(
+        &self,
+        name: Option<&'static str>,
+        phase: Phase,
+        verb: Verb,
+        began: Duration,
+        done: ApiResult<()>,
+    ) -> ApiResult<()> {
+        if let Some(durations) = &self.durations {
+            durations.ended(name, phase, verb, done.is_err(), began);
+        }
+        done
     }
 }
 

@@ -82,6 +82,11 @@ pub trait Door: Send + Sync + 'static {
     /// Answers one request. With [`ApiRequest::caller`] set, `caller` asks to act as that one.
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse>;
 
+    /// What it counts, for `/metrics`: samples in the Prometheus text format.
+    fn samples(&self) -> String {
+        String::new()
+    }
+
     /// Where requests are noted, if anywhere. A request that is carries its [`crate::audit::Ongoing`] as attachment.
     fn audit(&self) -> Option<Arc<Audit>> {
         None
@@ -138,7 +143,10 @@ struct Shared {
 impl Outer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout, .. } = parts;
+        let Parts { env, inner, catalog, authenticator, authorizer, mut answers, request_timeout, .. } = parts;
+        let (door, more) = (inner.clone(), answers.metrics.take());
+        answers.metrics =
+            Some(Box::new(move || door.samples() + &more.as_ref().map_or_else(String::new, |make| make())));
         let requests = Arc::new(Requests::default());
         let schemas = Schemas::builtin();
         let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());

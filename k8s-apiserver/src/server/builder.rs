@@ -232,7 +232,7 @@ impl ApiServerBuilder {
             cache: cache.clone(),
             registry: self.registry,
             authorizer: Arc::new(Union(authorizers)),
-            admission: Chain::new(builtin, self.admission),
+            admission: Chain::new(self.env.clone(), builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
