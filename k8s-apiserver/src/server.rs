@@ -1,5 +1,6 @@
 //! The inner API server: one request at a time through authorization and into the registry.
 
+mod aggregation;
 mod authorize;
 mod bootstrap;
 mod builder;
@@ -8,13 +9,14 @@ mod compaction;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use k8s_core::{
     env::{Env, Task},
-    registry::{Registry, ResourceInfo},
-    request::{ApiRequest, ApiResponse, Caller, ObjectList, RequestBody, ResponseBody, Verb},
+    registry::{Kinds, Registry, ResourceInfo},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Target, Verb},
     seam::{
         node::{NodeDialer, PodDialer},
         transport::Transport,
@@ -24,9 +26,10 @@ use k8s_core::{
 use k8s_store::Store;
 use parking_lot::Mutex;
 
-pub use self::builder::ApiServerBuilder;
+pub use self::{aggregation::Aggregation, builder::ApiServerBuilder};
 use crate::{
     admission::{Chain, Cluster, Trail},
+    aggregator::Aggregator,
     audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
@@ -35,6 +38,9 @@ use crate::{
     storage::Encrypted,
     webhook::Webhooks,
 };
+
+/// As whom the server itself asks.
+pub(crate) const OWN_NAME: &str = "system:apiserver";
 
 /// The API server, for callers that are known already. Cloning shares.
 #[derive(Clone)]
@@ -53,8 +59,8 @@ pub struct Inner {
     pub encrypted: Option<Arc<Encrypted>>,
     /// What is kept, at hand.
     pub cache: Arc<Cache>,
-    /// The kinds.
-    pub registry: Arc<Registry>,
+    /// The kinds of this moment.
+    pub kinds: Arc<Kinds>,
     /// Decides who may.
     pub authorizer: Arc<dyn Authorizer>,
     /// Decides what may be written.
@@ -73,10 +79,14 @@ pub struct Inner {
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
     pub bearer_tokens: Arc<BearerTokens>,
+    /// What other servers answer for.
+    pub aggregator: Arc<Aggregator>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
     pub ranges: Ranges,
+    /// What nobody in the cluster acts on.
+    pub inert: BTreeSet<String>,
 }
 
 impl ApiServer {
@@ -108,9 +118,14 @@ impl ApiServer {
         self.inner.cache.revision()
     }
 
-    /// The kinds that it knows.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.inner.registry
+    /// The kinds that it knows, custom ones as they come and go.
+    pub fn kinds(&self) -> &Arc<Kinds> {
+        &self.inner.kinds
+    }
+
+    /// The kinds that it knows now.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.inner.kinds.now()
     }
 
     /// The audit log, if there is one.
@@ -121,6 +136,11 @@ impl ApiServer {
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks
+    }
+
+    /// What other servers answer for, for the outer service.
+    pub fn aggregation(&self) -> Aggregation {
+        Aggregation(self.inner.clone())
     }
 
     /// The authorizer, for the outer service's paths that are no resource.
@@ -175,6 +195,27 @@ impl Transport for Local {
 }
 
 impl Inner {
+    /// Asks as the server itself, past authorization.
+    pub(crate) fn ask_own(&self, verb: Verb, target: Target, body: RequestBody) -> BoxFuture<'_, ApiResult<()>> {
+        Box::pin(async move {
+            let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
+            let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
+            self.ask_as(&caller, request).await.map(drop)
+        })
+    }
+
+    /// The warning for a write of what nobody acts on.
+    fn inert_warning(&self, request: &ApiRequest) -> Option<String> {
+        let target = &request.target;
+        let (name, verb) = match target.subresource.as_str() {
+            "" => (target.resource.to_string(), Verb::Create),
+            below => (format!("{}/{below}", target.resource), request.verb),
+        };
+        let writes = matches!(request.verb, Verb::Create | Verb::Update | Verb::Patch) && request.verb == verb;
+        let is_inert = writes && self.inert.contains(&name);
+        is_inert.then(|| format!("{name} are stored, but no controller of this cluster acts on them yet"))
+    }
+
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
         let Some(ongoing) = self.noted(&caller, &request) else {
             return self.handle_noting(caller, request, &Trail::default()).await;
@@ -207,7 +248,7 @@ impl Inner {
             Some(other) => act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
-        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
         check_place(&info, &request)?;
         let authorized = authorize::authorize(&*self.authorizer, &caller, &request).await;
         let (decision, reason) = match &authorized {
@@ -217,16 +258,18 @@ impl Inner {
         trail.annotate("authorization.k8s.io/decision", decision);
         trail.annotate("authorization.k8s.io/reason", reason);
         authorized?;
-        if !info.is_served() {
-            // The registry lets only lists come here.
-            let none = ObjectList { revision: self.cache.revision(), ..ObjectList::default() };
-            return Ok(ApiResponse::ok(ResponseBody::List(none)));
-        }
         check_verb(&info, &request)?;
         self.answer(&caller, &info, request, trail).await
     }
 
-    async fn answer(
+    /// Answers a request of the server's own. Authorization is passed by.
+    pub(crate) async fn ask_as(&self, caller: &Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
+        self.answer(caller, &info, request, &Trail::default()).await
+    }
+
+    /// Answers a request that was authorized.
+    pub(crate) async fn answer(
         &self,
         caller: &Caller,
         info: &Arc<ResourceInfo>,
@@ -235,11 +278,24 @@ impl Inner {
     ) -> ApiResult<ApiResponse> {
         let body = std::mem::take(&mut request.body);
         let Some(kind) = self.cache.kind(&info.resource()) else {
-            return review(self, caller, info, &request, body).await;
+            // Custom kinds leave the cache when their definition goes.
+            let is_gone = info.is_stored();
+            return if is_gone {
+                Err(ApiError::no_such_path())
+            } else {
+                review(self, caller, info, &request, body).await
+            };
         };
-        let (warnings, behind) = (Vec::new(), false);
+        let deprecation = info.custom.iter().filter_map(|custom| custom.deprecation.clone());
+        let (warnings, behind) = (deprecation.chain(self.inert_warning(&request)).collect(), false);
+        let kind = &kind;
         let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings, trail, behind };
         let mut response = operation.run(body).await?;
+        let newer = self.cache.kind(&info.resource()).filter(|_| kind.is_closed());
+        if let (Verb::Get | Verb::List, Some(kind)) = (request.verb, &newer) {
+            // The definition changed while this was read, and the former form may have missed something.
+            response = Operation { kind, warnings: Vec::new(), ..operation }.run(RequestBody::None).await?;
+        }
         response.warnings.append(&mut operation.warnings);
         if let Some(view) = operation.view() {
             response.body = view.show_answer(response.body)?;
@@ -283,7 +339,6 @@ impl Operation<'_> {
                 ("eviction", Verb::Create, RequestBody::Doc(doc)) => self.evict(doc).await,
                 ("finalize", Verb::Update, RequestBody::Doc(doc)) => self.finalize(doc).await,
                 ("token", Verb::Create, RequestBody::Doc(doc)) => self.issue_token(doc).await,
-                ("resize", ..) => Err(ApiError::not_implemented("resizing pods in place")),
                 (_, verb, _) => Err(unsuited(verb)),
             },
             (verb, ..) => Err(unsuited(verb)),

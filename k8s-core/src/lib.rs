@@ -8,6 +8,7 @@ pub use k8s_openapi as api;
 
 pub mod apply;
 pub mod cel;
+pub mod custom;
 pub mod defaulting;
 pub mod doc;
 pub mod env;
@@ -17,6 +18,7 @@ pub mod object;
 pub mod patch;
 pub mod path;
 pub mod quantity;
+pub mod quota;
 pub mod registry;
 pub mod request;
 pub mod resource;

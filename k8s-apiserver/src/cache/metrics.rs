@@ -1,6 +1,9 @@
 //! What the cache counts, under upstream's names where it has them.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use k8s_core::metrics::Samples;
 
@@ -76,7 +79,7 @@ impl Cache {
         out.single("apiserver_watch_cache_rebuilds_total", "counter", help, self.rebuilds());
         let name = "apiserver_storage_objects";
         out.family(name, "gauge", "Objects that are stored, by resource and group in one word.");
-        for kind in &self.kinds {
+        for kind in self.served() {
             let count = kind.state().count("");
             if count > 0 {
                 out.sample(name, &[("resource", kind.info.resource().to_string().as_str())], count);
@@ -94,6 +97,11 @@ impl Cache {
         out.into_text()
     }
 
+    /// The kinds, each once: the versions of a custom one hold the same objects.
+    fn served(&self) -> Vec<Arc<KindCache>> {
+        self.kinds().into_iter().filter(|kind| kind.is_stored_form()).collect()
+    }
+
     /// One metric of every kind. What is zero is left out: most kinds are never asked for.
     fn family(
         &self,
@@ -104,9 +112,9 @@ impl Cache {
         read: impl Fn(&KindCache) -> Vec<(Option<(&'static str, &'static str)>, u64)>,
     ) {
         out.family(name, form, help);
-        for kind in &self.kinds {
+        for kind in self.served() {
             let labels = [("group", kind.info.group.as_str()), ("resource", kind.info.plural.as_str())];
-            for (more, value) in read(kind).into_iter().filter(|(_, value)| *value > 0) {
+            for (more, value) in read(&kind).into_iter().filter(|(_, value)| *value > 0) {
                 let labels: Vec<(&str, &str)> = labels.into_iter().chain(more).collect();
                 out.sample(name, &labels, value);
             }

@@ -18,7 +18,7 @@ impl Operation<'_> {
     /// Binds the target pod as a `Binding` says: once, and only while it is not being deleted.
     pub async fn bind(&mut self, mut binding: Doc) -> ApiResult<ApiResponse> {
         accept_type(&mut binding, &ResourceType::new("", "v1", "bindings"), "Binding")?;
-        let schema = self.server.registry.schemas().schema("", "v1", "Binding");
+        let schema = self.server.kinds.now().schemas().schema("", "v1", "Binding");
         let schema = schema.ok_or_else(|| ApiError::internal("the kind Binding has no schema"))?;
         self.check(&schema, &mut binding, Mode::Whole)?;
         self.check_place(&mut binding)?;
@@ -69,6 +69,10 @@ impl Operation<'_> {
         let annotations = binding.at(&["metadata", "annotations"]).and_then(Doc::as_object);
         for (key, value) in annotations.into_iter().flat_map(|map| map.iter()) {
             new.set_at(&["metadata", "annotations", key], value.clone());
+        }
+        let labels = binding.at(&["metadata", "labels"]).and_then(Doc::as_object);
+        for (key, value) in labels.into_iter().flat_map(|map| map.iter()) {
+            new.set_at(&["metadata", "labels", key], value.clone());
         }
         set_scheduled(&mut new, &rfc3339(self.server.env.now()));
         match metadata(binding, "resourceVersion") {

@@ -9,16 +9,17 @@ use k8s_core::{
     object::Object,
     request::{ApiResponse, Verb},
     status::{ApiError, ApiResult, FieldError, FieldErrorKind},
-    strategy::{Strategy, strategy_for},
-    structure,
+    strategy::{Strategy, strategy_of},
 };
 
 use super::{
+    certificates,
     commit::Refused,
     create::Outcome,
     delete::holds_namespace,
     operation::{Operation, metadata, metadata_list},
-    status::only_ephemeral_containers,
+    resize::{check_resize, only_resources},
+    status::{only_conditions, only_ephemeral_containers},
 };
 use crate::auth::{self, Attributes};
 
@@ -32,8 +33,12 @@ pub enum Part {
     Main,
     /// The status.
     Status,
+    /// The conditions of a certificate signing request, verdicts among them.
+    Approval,
     /// The ephemeral containers of a pod.
     Ephemeral,
+    /// What the containers of a pod may use.
+    Resize,
     /// The server changes what it wants: no rule keeps anything.
     Server,
 }
@@ -44,6 +49,8 @@ impl Part {
         match self {
             Self::Main => strategy.prepare_update(new, &base.doc),
             Self::Status => strategy.prepare_status(new, &base.doc),
+            Self::Approval => only_conditions(new, &base.doc),
+            Self::Resize => only_resources(new, &base.doc),
             Self::Ephemeral => only_ephemeral_containers(new, base),
             Self::Server => {}
         }
@@ -161,7 +168,7 @@ impl Operation<'_> {
 
     /// Whether the kind lets an update leave the revision out.
     fn check_revision(&self, new: &Doc) -> ApiResult<()> {
-        let may = strategy_for(&self.info.group, &self.info.kind).allows_unconditional_update();
+        let may = strategy_of(self.info).allows_unconditional_update();
         if may || self.insisted(new)?.is_some() {
             return Ok(());
         }
@@ -186,11 +193,11 @@ impl Operation<'_> {
         part: Part,
         track: impl Fn(&Doc, &mut Doc, &Self) + Send + Sync,
     ) -> Result<Outcome, Refused> {
-        let schema = self.kind.schema.clone();
-        let strategy = strategy_for(&self.info.group, &self.info.kind);
+        let strategy = strategy_of(self.info);
         let old = &base.doc;
         new.set_at(&["metadata", "resourceVersion"], base.object.revision().to_string().into());
         part.prepare(strategy, &mut new, base);
+        self.stamp_change(&mut new, old);
         self.keep_allocated(&mut new, old);
         let target = self.target().clone();
         let admission = self.admission();
@@ -199,7 +206,7 @@ impl Operation<'_> {
         if request.is_edited()
             && let Some(new) = request.edit()
         {
-            defaulting::default(&schema, new);
+            self.settle(new);
             // Nor may a plugin write what this part does not reach.
             part.prepare(strategy, new, base);
         }
@@ -207,10 +214,14 @@ impl Operation<'_> {
             track(old, new, self);
             let mut errors = match part {
                 Part::Main => strategy.validate_update(new, old),
-                Part::Status => strategy.validate_status(new, old),
+                Part::Status | Part::Approval => strategy.validate_status(new, old),
+                Part::Resize => check_resize(new, old),
                 Part::Ephemeral | Part::Server => Vec::new(),
             };
-            errors.extend(structure::validate_fields(&schema, new, Some(old)));
+            errors.extend(self.field_errors(new, Some(old)));
+            if part == Part::Main {
+                errors.extend(certificates::check(self.info, new));
+            }
             if !errors.is_empty() {
                 return Err(self.invalid(&self.target().name, &errors).into());
             }
@@ -230,7 +241,7 @@ impl Operation<'_> {
             let beside = self.beside_delete(&base.doc);
             return Ok(Outcome::Done(self.remove(&base.object, beside).await?));
         }
-        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key()).await? {
+        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key(), &new).await? {
             return Ok(Outcome::Done(base.object.clone()));
         }
         let key = base.object.meta.key();
