@@ -4,6 +4,7 @@
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
 mod certificates;
+mod durations;
 mod escalation;
 mod ingress_class;
 mod limit_ranger;
@@ -23,7 +24,10 @@ mod trail;
 mod volumes;
 mod webhook;
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use k8s_core::{
@@ -44,7 +48,6 @@ use crate::{
     webhook::Webhooks,
 };
 
-use self::reinvocation::Reinvocation;
 pub use self::{
     certificates::{CertificateApproval, CertificateSigning, SubjectRestriction, TrustBundleAttest},
     escalation::Escalation,
@@ -62,6 +65,10 @@ pub use self::{
     tolerations::DefaultTolerations,
     trail::Trail,
     volumes::{ClaimResize, DefaultStorageClass, InUseProtection},
+};
+use self::{
+    durations::{Durations, Phase},
+    reinvocation::Reinvocation,
 };
 pub(crate) use self::{
     namespace::check_namespace,
@@ -402,20 +409,32 @@ impl Hooks {
 
 /// The plugins of a server, in order.
 #[derive(Clone, Default)]
-pub struct Chain(Arc<[Arc<dyn Admission>]>);
+pub struct Chain {
+    plugins: Arc<[Arc<dyn Admission>]>,
+    durations: Option<Arc<Durations>>,
+}
 
 impl Chain {
     /// The built-in plugins, then `more`.
-    pub fn new(builtin: Vec<Arc<dyn Admission>>, more: Vec<Arc<dyn Admission>>) -> Self {
-        Self(builtin.into_iter().chain(more).collect())
+    pub fn new(env: Env, builtin: Vec<Arc<dyn Admission>>, more: Vec<Arc<dyn Admission>>) -> Self {
+        let plugins = builtin.into_iter().chain(more).collect();
+        Self { plugins, durations: Some(Arc::new(Durations::new(env))) }
     }
 
     /// Lets every plugin change the object; twice, where one of the later ones asks for it.
     pub async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
+        let began = self.begins();
+        let done = self.admit_all(request).await;
+        self.ended(None, Phase::Admit, request.verb, began, done)
+    }
+
+    async fn admit_all(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
         loop {
-            for plugin in self.0.iter() {
+            for plugin in self.plugins.iter() {
                 if plugin.handles(request) {
-                    plugin.admit(request).await?;
+                    let began = self.begins();
+                    let done = plugin.admit(request).await;
+                    self.ended(Some(plugin.name()), Phase::Admit, request.verb, began, done)?;
                 }
             }
             if !request.reinvocation.again() {
@@ -426,12 +445,43 @@ impl Chain {
 
     /// Lets every plugin judge the object.
     pub async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
-        for plugin in self.0.iter() {
+        let began = self.begins();
+        let done = self.validate_all(request).await;
+        self.ended(None, Phase::Validate, request.verb, began, done)
+    }
+
+    async fn validate_all(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
+        for plugin in self.plugins.iter() {
             if plugin.handles(request) {
-                plugin.validate(request).await?;
+                let began = self.begins();
+                let done = plugin.validate(request).await;
+                self.ended(Some(plugin.name()), Phase::Validate, request.verb, began, done)?;
             }
         }
         Ok(())
+    }
+
+    /// The samples of admission in the Prometheus text format.
+    pub fn samples(&self) -> String {
+        self.durations.as_ref().map_or_else(String::new, |durations| durations.samples())
+    }
+
+    fn begins(&self) -> Duration {
+        self.durations.as_ref().map_or(Duration::ZERO, |durations| durations.begins())
+    }
+
+    fn ended(
+        &self,
+        name: Option<&'static str>,
+        phase: Phase,
+        verb: Verb,
+        began: Duration,
+        done: ApiResult<()>,
+    ) -> ApiResult<()> {
+        if let Some(durations) = &self.durations {
+            durations.ended(name, phase, verb, done.is_err(), began);
+        }
+        done
     }
 }
 

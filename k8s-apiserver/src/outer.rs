@@ -87,6 +87,11 @@ pub trait Door: Send + Sync + 'static {
     /// Answers one request. With [`ApiRequest::caller`] set, `caller` asks to act as that one.
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse>;
 
+    /// What it counts, for `/metrics`: samples in the Prometheus text format.
+    fn samples(&self) -> String {
+        String::new()
+    }
+
     /// Where requests are noted, if anywhere. A request that is carries its [`crate::audit::Ongoing`] as attachment.
     fn audit(&self) -> Option<Arc<Audit>> {
         None
@@ -146,7 +151,10 @@ struct Shared {
 impl Outer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout, .. } = parts;
+        let Parts { env, inner, catalog, authenticator, authorizer, mut answers, request_timeout, .. } = parts;
+        let (door, more) = (inner.clone(), answers.metrics.take());
+        answers.metrics =
+            Some(Box::new(move || door.samples() + &more.as_ref().map_or_else(String::new, |make| make())));
         let requests = Arc::new(Requests::default());
         let schemas = Schemas::builtin();
         let paths = Paths::new(catalog.clone(), parts.aggregation.clone(), answers, requests.clone(), schemas.clone());
@@ -289,13 +297,14 @@ impl Shared {
             }
         };
         let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
-        let (began, kept) = (self.env.monotonic(), self.requests.begin(request.verb, stop));
+        let series = Series::new(request.verb, &request.target, &request.options, &head.headers);
+        let (began, kept) = (self.env.monotonic(), self.requests.begin(request.verb, &series, stop));
         let answered = match aggregation.connect(entry).await {
             Ok(passing) => connect::pass_on(&self.env, head, body, passing, &caller, self.request_timeout, kept).await,
             Err(why) => Err(why),
         };
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
-        self.requests.answered(request.verb, &request.target, code, self.env.monotonic().saturating_sub(began));
+        self.requests.answered(request.verb, &series, code, self.env.monotonic().saturating_sub(began));
         answered
     }
 

@@ -169,6 +169,10 @@ impl ApiServer {
 
 #[async_trait]
 impl Door for ApiServer {
+    fn samples(&self) -> String {
+        self.inner.admission.samples()
+    }
+
     fn audit(&self) -> Option<Arc<Audit>> {
         self.inner.audit.clone()
     }

@@ -281,7 +281,7 @@ impl ApiServerBuilder {
             cache: cache.clone(),
             kinds,
             authorizer,
-            admission: Chain::new(builtin, self.admission),
+            admission: Chain::new(self.env.clone(), builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,

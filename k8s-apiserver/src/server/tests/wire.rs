@@ -113,6 +113,7 @@ impl Wire {
             catalog: Arc::new(api.api.registry().clone()),
             authenticator: Arc::new(ByName),
             front_proxy: None,
+            aggregation: None,
             anonymous: Anonymous::default(),
             authorizer: api.api.authorizer().clone(),
             answers: Answers::default(),

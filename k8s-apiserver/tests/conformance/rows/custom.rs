@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, Answer, name};
+use crate::api::{Answer, Api, name};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -11,9 +11,7 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 fn definition(group: &str, kind: &str, versions: &[(&str, Value)]) -> Value {
     let singular = kind.to_lowercase();
     let names = json!({"plural": format!("{singular}s"), "singular": singular, "kind": kind, "listKind": format!("{kind}List")});
-    let version = |(place, (name, schema)): (usize, &(&str, Value))| {
-        json!({"name": name, "served": true, "storage": place == 0, "schema": {"openAPIV3Schema": schema}})
-    };
+    let version = |(place, (name, schema)): (usize, &(&str, Value))| json!({"name": name, "served": true, "storage": place == 0, "schema": {"openAPIV3Schema": schema}});
     let versions: Vec<Value> = versions.iter().enumerate().map(version).collect();
     let spec = json!({"group": group, "scope": "Namespaced", "names": names, "versions": versions});
     let metadata = json!({"name": format!("{singular}s.{group}")});
@@ -48,7 +46,11 @@ fn objects(definition: &Value, version: usize) -> String {
 
 fn object(definition: &Value, version: usize, name: &str, more: Value) -> Value {
     let spec = &definition["spec"];
-    let api_version = format!("{}/{}", spec["group"].as_str().expect("text"), spec["versions"][version]["name"].as_str().expect("text"));
+    let api_version = format!(
+        "{}/{}",
+        spec["group"].as_str().expect("text"),
+        spec["versions"][version]["name"].as_str().expect("text")
+    );
     let mut object = json!({"apiVersion": api_version, "kind": spec["names"]["kind"], "metadata": {"name": name}});
     for (field, value) in more.as_object().expect("fields") {
         object[field] = value.clone();
@@ -104,9 +106,7 @@ pub async fn status(api: &Api) {
     define(api, &foo).await;
     let path = format!("{DEFINITIONS}/{}/status", name(&foo));
     let mut got = api.read(&path).await;
-    let condition = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": "E2E", "message": "set", "lastTransitionTime": "2026-01-01T00:00:00Z"})
-    };
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "E2E", "message": "set", "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let has = |object: &Value, kind: &str| {
         object["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == kind))
     };
@@ -141,7 +141,12 @@ pub async fn defaulting(api: &Api) {
 
 pub async fn discovery(api: &Api) {
     let groups = api.read("/apis").await;
-    let found = groups["groups"].as_array().expect("groups").iter().find(|group| group["name"] == "apiextensions.k8s.io").cloned();
+    let found = groups["groups"]
+        .as_array()
+        .expect("groups")
+        .iter()
+        .find(|group| group["name"] == "apiextensions.k8s.io")
+        .cloned();
     assert_eq!(found.expect("the group")["versions"][0]["groupVersion"], "apiextensions.k8s.io/v1");
     let group = api.read("/apis/apiextensions.k8s.io").await;
     assert_eq!(group["preferredVersion"]["version"], "v1");
@@ -157,7 +162,9 @@ async fn aggregated(api: &Api, path: &str) -> Value {
 fn lists(document: &Value, group: &str, version: &str, resource: &str) -> bool {
     let groups = document["items"].as_array().expect("groups").iter().filter(|found| name(found) == group);
     let versions = groups.flat_map(|found| found["versions"].as_array().expect("versions"));
-    let mut resources = versions.filter(|found| found["version"] == version).flat_map(|found| found["resources"].as_array().expect("resources"));
+    let mut resources = versions
+        .filter(|found| found["version"] == version)
+        .flat_map(|found| found["resources"].as_array().expect("resources"));
     resources.any(|found| found["resource"] == resource)
 }
 
@@ -197,9 +204,8 @@ async fn published(api: &Api, group: &str, version: &str, kind: &str) -> Option<
     let document = api.send_accepting("GET", "/openapi/v2", "application/json", None).await.expect(200);
     let wanted = json!({"group": group, "version": version, "kind": kind});
     let definitions = document["definitions"].as_object().expect("definitions").values();
-    let mut found = definitions.filter(|found| {
-        found["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.contains(&wanted))
-    });
+    let mut found = definitions
+        .filter(|found| found["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.contains(&wanted)));
     found.next().cloned()
 }
 
@@ -218,13 +224,13 @@ async fn wait_published(api: &Api, group: &str, version: &str, kind: &str, there
 /// The same in the document of version 3 of its group.
 async fn published_3(api: &Api, group: &str, version: &str, kind: &str) -> Value {
     let index = api.read("/openapi/v3").await;
-    let path = index["paths"][format!("apis/{group}/{version}")]["serverRelativeURL"].as_str().expect("a path").to_owned();
+    let path =
+        index["paths"][format!("apis/{group}/{version}")]["serverRelativeURL"].as_str().expect("a path").to_owned();
     let document = api.read(&path).await;
     let wanted = json!({"group": group, "version": version, "kind": kind});
     let schemas = document["components"]["schemas"].as_object().expect("schemas").values();
-    let mut found = schemas.filter(|found| {
-        found["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.contains(&wanted))
-    });
+    let mut found = schemas
+        .filter(|found| found["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.contains(&wanted)));
     found.next().unwrap_or_else(|| panic!("no {kind}")).clone()
 }
 
@@ -388,7 +394,10 @@ pub async fn fields_invalid(api: &Api) {
     define(api, &foo).await;
     let more = json!({"spec": {"cronSpec": "* * * * */5", "extraProperty": "x"}});
     let refused = created(api, &foo, &text(&foo, "p", more.clone())).await.failed(400, "BadRequest");
-    assert!(refused["message"].as_str().is_some_and(|why| why.contains(r#"unknown field "spec.extraProperty""#)), "{refused}");
+    assert!(
+        refused["message"].as_str().is_some_and(|why| why.contains(r#"unknown field "spec.extraProperty""#)),
+        "{refused}"
+    );
     let refused = applied(api, &foo, &text(&foo, "o", more)).await;
     assert!(matches!(refused.code, 400 | 500), "{}", refused.value);
     assert!(refused.value["message"].as_str().is_some_and(|why| why.contains("extraProperty")), "{}", refused.value);
@@ -407,11 +416,14 @@ pub async fn fields_duplicate(api: &Api) {
 }
 
 pub async fn fields_metadata(api: &Api) {
-    let template = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
-    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"template": template}}}});
+    let template =
+        json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    let schema =
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"template": template}}}});
     let foo = definition("metadata.example.com", "Foo", &[("v1", schema)]);
     define(api, &foo).await;
-    let inner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "unknownSubMeta": "y"}});
+    let inner =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "unknownSubMeta": "y"}});
     let mut wrong = object(&foo, 0, "o", json!({"spec": {"template": inner}}));
     wrong["metadata"]["unknownMeta"] = "z".into();
     let refused = created(api, &foo, &wrong.to_string()).await.failed(400, "BadRequest");

@@ -65,14 +65,16 @@ pub async fn flow_schemas(api: &Api) {
         "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]});
     let spec = json!({"matchingPrecedence": 10000, "priorityLevelConfiguration": {"name": "global-default"},
         "distinguisherMethod": {"type": "ByUser"}, "rules": [rule]});
-    let sample = in_cluster("flowcontrol.apiserver.k8s.io/v1", "flowschemas", json!({"kind": "FlowSchema", "spec": spec}));
+    let sample =
+        in_cluster("flowcontrol.apiserver.k8s.io/v1", "flowschemas", json!({"kind": "FlowSchema", "spec": spec}));
     let conditions = |kind: &str| json!({"conditions": [condition(kind)]});
     status_works(api, &sample, "s", conditions("PatchStatusFailed"), conditions("StatusUpdateFailed")).await;
     works(api, sample, &["status"]).await;
 }
 
 pub async fn priority_levels(api: &Api) {
-    let spec = json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}}});
+    let spec =
+        json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}}});
     let object = json!({"kind": "PriorityLevelConfiguration", "spec": spec});
     let sample = in_cluster("flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations", object);
     let conditions = |kind: &str| json!({"conditions": [condition(kind)]});
@@ -114,12 +116,16 @@ pub async fn signing_requests(api: &Api) {
     let one = format!("{}/s", sample.path());
     let made = api.create(&sample.path(), &sample.named("s")).await;
     assert_eq!(made["spec"]["username"], "admin");
-    let approved = |kind: &str| json!({"conditions": [{"type": kind, "status": "True", "reason": "E2E", "message": "set"}]});
+    let approved =
+        |kind: &str| json!({"conditions": [{"type": kind, "status": "True", "reason": "E2E", "message": "set"}]});
     let patch = json!({"metadata": {"annotations": {"patchedapproval": "true"}}, "status": approved("ApprovalPatch")});
     let patched = api.patch(&format!("{one}/approval"), "merge", &patch).await.expect(200);
     assert_eq!(patched["status"]["conditions"][0]["type"], "ApprovalPatch");
     let mut update = patched;
-    update["status"]["conditions"].as_array_mut().expect("conditions").push(approved("ApprovalUpdate")["conditions"][0].clone());
+    update["status"]["conditions"]
+        .as_array_mut()
+        .expect("conditions")
+        .push(approved("ApprovalUpdate")["conditions"][0].clone());
     let updated = api.put(&format!("{one}/approval"), &update).await.expect(200);
     assert_eq!(updated["status"]["conditions"][1]["type"], "ApprovalUpdate");
     let authority = Authority::generate("e2e", System::current().now()).expect("an authority");
@@ -127,7 +133,10 @@ pub async fn signing_requests(api: &Api) {
     let patched = api.patch(&format!("{one}/status"), "merge", &patch).await.expect(200);
     assert_eq!(patched["status"]["certificate"], patch["status"]["certificate"]);
     let mut update = patched;
-    update["status"]["conditions"].as_array_mut().expect("conditions").push(approved("StatusUpdate")["conditions"][0].clone());
+    update["status"]["conditions"]
+        .as_array_mut()
+        .expect("conditions")
+        .push(approved("StatusUpdate")["conditions"][0].clone());
     let updated = api.put(&format!("{one}/status"), &update).await.expect(200);
     assert_eq!(updated["status"]["conditions"][2]["type"], "StatusUpdate");
     api.delete(&one).await.expect(200);
@@ -156,12 +165,16 @@ pub async fn trust_bundles(api: &Api) {
         "spec": {"signerName": "example.com/signer", "trustBundle": authority.certificate_pem()}});
     let path = "/apis/certificates.k8s.io/v1/clustertrustbundles";
     api.create(path, &signed).await;
-    assert_eq!(api.names(&format!("{path}?fieldSelector=spec.signerName%3Dexample.com%2Fsigner")).await, ["example.com:signer:a"]);
+    assert_eq!(
+        api.names(&format!("{path}?fieldSelector=spec.signerName%3Dexample.com%2Fsigner")).await,
+        ["example.com:signer:a"]
+    );
 }
 
 pub async fn ingresses(api: &Api) {
     let backend = json!({"service": {"name": "default-backend", "port": {"number": 80}}});
-    let rule = json!({"host": "foo.bar.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}});
+    let rule =
+        json!({"host": "foo.bar.com", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}});
     let object = json!({"kind": "Ingress", "spec": {"defaultBackend": backend, "rules": [rule]}});
     let sample = in_namespace("networking.k8s.io/v1", "ingresses", object);
     let at = |ip: &str| json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
@@ -188,7 +201,8 @@ pub async fn service_cidrs(api: &Api) {
     let conditions = |kind: &str| json!({"conditions": [condition(kind)]});
     let one = format!("{}/s", sample.path());
     api.create(&sample.path(), &sample.named("s")).await;
-    let mut patched = api.patch(&format!("{one}/status"), "merge", &json!({"status": conditions("Patched")})).await.expect(200);
+    let mut patched =
+        api.patch(&format!("{one}/status"), "merge", &json!({"status": conditions("Patched")})).await.expect(200);
     contains(&patched["status"], &conditions("Patched"));
     patched["status"] = conditions("Updated");
     contains(&api.put(&format!("{one}/status"), &patched).await.expect(200)["status"], &conditions("Updated"));
@@ -214,7 +228,8 @@ fn claim() -> Value {
 }
 
 pub async fn resource_claims(api: &Api) {
-    let sample = in_namespace("resource.k8s.io/v1", "resourceclaims", json!({"kind": "ResourceClaim", "spec": claim()}));
+    let sample =
+        in_namespace("resource.k8s.io/v1", "resourceclaims", json!({"kind": "ResourceClaim", "spec": claim()}));
     works(api, sample, &["status"]).await;
 }
 
@@ -226,7 +241,8 @@ pub async fn resource_claim_templates(api: &Api) {
 pub async fn resource_slices(api: &Api) {
     let pool = json!({"name": "pool", "generation": 1, "resourceSliceCount": 1});
     let spec = json!({"driver": "d.example.com", "nodeName": "n", "pool": pool, "devices": [{"name": "d0"}]});
-    works(api, in_cluster("resource.k8s.io/v1", "resourceslices", json!({"kind": "ResourceSlice", "spec": spec})), &[]).await;
+    works(api, in_cluster("resource.k8s.io/v1", "resourceslices", json!({"kind": "ResourceSlice", "spec": spec})), &[])
+        .await;
 }
 
 pub async fn csi_drivers(api: &Api) {
@@ -273,7 +289,8 @@ pub async fn volume_attributes_classes(api: &Api) {
 }
 
 pub async fn runtime_classes(api: &Api) {
-    works(api, in_cluster("node.k8s.io/v1", "runtimeclasses", json!({"kind": "RuntimeClass", "handler": "h"})), &[]).await;
+    works(api, in_cluster("node.k8s.io/v1", "runtimeclasses", json!({"kind": "RuntimeClass", "handler": "h"})), &[])
+        .await;
 }
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";

@@ -124,6 +124,30 @@ async fn long_answers_are_compressed_for_who_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_servers_figures_stand_below_what_describes_them() {
+    let wire = Wire::new().await;
+    wire.maps(&["a"]).await;
+    let nowhere = wire.send("POST", &MAPS.replace("default", "nowhere"), JSON, r#"{"metadata":{"name":"a"}}"#).await;
+    nowhere.failed(404);
+    let samples = wire.api.api.cache().samples() + &wire.get("/metrics").await.text();
+    for line in [
+        r#"apiserver_storage_objects{resource="configmaps"} 1"#,
+        r#"apiserver_resource_objects{group="",resource="configmaps"} 1"#,
+        r#"apiserver_admission_step_admission_duration_seconds_count{operation="CREATE",rejected="true",type="admit"} 1"#,
+        r#"apiserver_admission_controller_admission_duration_seconds_count{name="NamespaceLifecycle",operation="CREATE",rejected="true",type="admit"} 1"#,
+    ] {
+        assert!(samples.lines().any(|found| found == line), "{line} in {samples}");
+    }
+    let mut family = "";
+    for line in samples.lines().filter(|line| !line.starts_with("# TYPE ")) {
+        match line.strip_prefix("# HELP ") {
+            Some(help) => family = help.split(' ').next().unwrap(),
+            None => assert!(!family.is_empty() && line.starts_with(family), "{line} below {family}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn people_get_indented_json() {
     let wire = Wire::new().await;
     wire.maps(&["a"]).await;
