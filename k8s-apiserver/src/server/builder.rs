@@ -32,7 +32,7 @@ use crate::{
         token::ServiceAccountTokens,
     },
     cache::{Cache, consistency},
-    definitions::{self, Served},
+    definitions::{self, Changes, Served},
     registry::Ranges,
     storage::{Encrypted, Encryption},
     webhook::Webhooks,
@@ -205,6 +205,8 @@ impl ApiServerBuilder {
         let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone()];
         followers.extend(self.tokens.iter().map(|tokens| tokens.clone() as Arc<dyn Follower>));
         followers.extend(self.followers);
+        let changes = Arc::new(Changes::default());
+        followers.push(changes.clone());
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
@@ -249,7 +251,7 @@ impl ApiServerBuilder {
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
-        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served)));
+        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served, changes)));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
         Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction, custom, check])) })

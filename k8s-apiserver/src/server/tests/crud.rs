@@ -37,7 +37,9 @@ async fn every_kind_that_is_served_can_be_created_read_changed_and_deleted() {
     let api = server().await;
     let registry = api.api.registry();
     let mut seen = 0;
-    for info in registry.iter().filter(|info| info.is_stored()) {
+    // Definitions have names of a form, and end when their kind is empty: they have tests of their own.
+    let plain = |info: &&std::sync::Arc<ResourceInfo>| info.is_stored() && info.plural != "customresourcedefinitions";
+    for info in registry.iter().filter(plain) {
         let (plural, namespace) = (info.plural.as_str(), if info.is_namespaced() { "default" } else { "" });
         let one = format!("{plural}/matrix");
         let mut body = example(plural);
