@@ -3,20 +3,26 @@
 //! Plugins run in upstream's order: first all that change the object, then all that only judge it. The order and the
 //! set of built-in plugins are fixed; embedders add theirs after them, before nothing.
 
+mod certificates;
 mod escalation;
+mod ingress_class;
 mod limit_ranger;
 mod namespace;
 mod node;
+mod placement;
+pub mod pod_security;
 mod priority;
+mod quota;
 mod reinvocation;
 mod runtime_class;
 mod service_account;
 mod taints;
 mod tolerations;
 mod trail;
+mod volumes;
 mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use k8s_core::{
@@ -24,19 +30,37 @@ use k8s_core::{
     env::Env,
     object::{Object, ObjectKey},
     registry::{Kinds, ResourceInfo},
-    request::{Caller, Options, ResourceType, Target, Verb},
+    request::{Caller, Options, RequestBody, ResourceType, Target, Verb},
     schema::Schema,
     status::{ApiError, ApiResult},
 };
 use parking_lot::Mutex;
 
-use crate::{auth::rbac::Rbac, cache::Cache, webhook::Webhooks};
+use crate::{
+    auth::{Authorizer, rbac::Rbac},
+    cache::Cache,
+    server::Inner,
+    webhook::Webhooks,
+};
 
 use self::reinvocation::Reinvocation;
 pub use self::{
-    escalation::Escalation, limit_ranger::LimitRanger, namespace::NamespaceLifecycle, node::NodeRestriction,
-    priority::Priority, runtime_class::RuntimeClass, service_account::ServiceAccounts, taints::TaintNodes,
-    tolerations::DefaultTolerations, trail::Trail,
+    certificates::{CertificateApproval, CertificateSigning, SubjectRestriction, TrustBundleAttest},
+    escalation::Escalation,
+    ingress_class::DefaultIngressClass,
+    limit_ranger::LimitRanger,
+    namespace::NamespaceLifecycle,
+    node::NodeRestriction,
+    placement::{PodResizeValidator, PodTopologyLabels},
+    pod_security::PodSecurity,
+    priority::Priority,
+    quota::ResourceQuota,
+    runtime_class::RuntimeClass,
+    service_account::ServiceAccounts,
+    taints::TaintNodes,
+    tolerations::DefaultTolerations,
+    trail::Trail,
+    volumes::{ClaimResize, DefaultStorageClass, InUseProtection},
 };
 pub(crate) use self::{
     namespace::check_namespace,
@@ -189,12 +213,13 @@ impl<'a> AdmissionRequest<'a> {
 pub struct Cluster {
     cache: Arc<Cache>,
     kinds: Arc<Kinds>,
+    server: OnceLock<Weak<Inner>>,
 }
 
 impl Cluster {
     /// The cluster behind a cache of these kinds.
     pub fn new(cache: Arc<Cache>, kinds: Arc<Kinds>) -> Self {
-        Self { cache, kinds }
+        Self { cache, kinds, server: OnceLock::new() }
     }
 
     /// What objects of a kind look like as they are stored; `None` for a kind that is not.
@@ -235,6 +260,21 @@ impl Cluster {
         self.cache.wait_for_head().await
     }
 
+    /// By whom plugins write.
+    pub(crate) fn serve_by(&self, server: &Arc<Inner>) {
+        // Only the first one counts: a cluster has one server.
+        let _ = self.server.set(Arc::downgrade(server));
+    }
+
+    /// Writes the status of an object as the server itself, if it is still at the revision that `doc` names.
+    pub(crate) async fn write_status(&self, group: &str, version: &str, plural: &str, doc: Doc) -> ApiResult<()> {
+        let server = self.server.get().and_then(Weak::upgrade);
+        let server = server.ok_or_else(|| ApiError::unavailable("the server has stopped"))?;
+        let resource = ResourceType::new(group, version, plural);
+        let target = Target::one(resource, doc.str_at(&["metadata", "namespace"]), doc.str_at(&["metadata", "name"]));
+        server.ask_own(Verb::Update, target.subresource("status"), RequestBody::Doc(doc)).await
+    }
+
     /// Every object of a kind.
     pub fn all(&self, group: &str, version: &str, plural: &str) -> Vec<Arc<Object>> {
         let kind = self.cache.kind(&ResourceType::new(group, version, plural));
@@ -244,26 +284,46 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 10] = [
+pub const BUILTIN: [&str; 22] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
     "NodeRestriction",
     "TaintNodesByCondition",
+    "PodSecurity",
     "Priority",
     "DefaultTolerationSeconds",
+    "DefaultStorageClass",
+    "StorageObjectInUseProtection",
+    "PersistentVolumeClaimResize",
     "RuntimeClass",
+    "CertificateApproval",
+    "CertificateSigning",
+    "ClusterTrustBundleAttest",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "PodTopologyLabels",
+    "PodResizeValidator",
     "MutatingAdmissionWebhook",
     "ValidatingAdmissionWebhook",
+    "ResourceQuota",
 ];
 
 /// The built-in plugins, in upstream's order. What is missing of upstream's list belongs to kinds that are not served
-/// yet.
-pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn Admission>> {
+/// yet, or acts behind a gate only.
+pub(crate) fn builtin(
+    env: &Env,
+    rbac: Arc<Rbac>,
+    authorizer: &Arc<dyn Authorizer>,
+    pod_security: PodSecurity,
+    hooks: &Hooks,
+) -> Vec<Arc<dyn Admission>> {
+    let authorizer = || authorizer.clone();
     let asking = |configurations: &Arc<Configurations>| Asking {
         env: env.clone(),
         webhooks: hooks.webhooks.clone(),
         configurations: configurations.clone(),
+        authorizer: hooks.authorizer.clone(),
     };
     vec![
         Arc::new(NamespaceLifecycle),
@@ -271,12 +331,25 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn 
         Arc::new(ServiceAccounts { env: env.clone() }),
         Arc::new(NodeRestriction),
         Arc::new(TaintNodes),
+        Arc::new(pod_security),
         Arc::new(Priority),
         Arc::new(DefaultTolerations),
+        Arc::new(DefaultStorageClass),
+        Arc::new(InUseProtection),
+        Arc::new(ClaimResize),
         Arc::new(RuntimeClass),
+        Arc::new(CertificateApproval { authorizer: authorizer() }),
+        Arc::new(CertificateSigning { authorizer: authorizer() }),
+        Arc::new(TrustBundleAttest { authorizer: authorizer() }),
+        Arc::new(SubjectRestriction),
+        Arc::new(DefaultIngressClass),
+        Arc::new(PodTopologyLabels),
+        Arc::new(PodResizeValidator),
         Arc::new(MutatingWebhooks(asking(&hooks.mutating))),
         Arc::new(ValidatingWebhooks(asking(&hooks.validating))),
         Arc::new(Escalation { rbac }),
+        // Last of all: what is refused is not charged.
+        Arc::new(ResourceQuota { env: env.clone() }),
     ]
 }
 
@@ -284,6 +357,8 @@ pub(crate) fn builtin(env: &Env, rbac: Arc<Rbac>, hooks: &Hooks) -> Vec<Arc<dyn 
 pub(crate) struct Hooks {
     /// Calls them.
     pub webhooks: Arc<Webhooks>,
+    /// Answers what match conditions ask.
+    pub authorizer: Arc<dyn Authorizer>,
     /// Those that change.
     pub mutating: Arc<Configurations>,
     /// Those that judge.
@@ -292,10 +367,11 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// None yet.
-    pub fn new(webhooks: Arc<Webhooks>) -> Self {
+    pub fn new(webhooks: Arc<Webhooks>, authorizer: Arc<dyn Authorizer>) -> Self {
         let of = |plural| Arc::new(Configurations::of(plural));
         Self {
             webhooks,
+            authorizer,
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
         }
@@ -346,8 +422,9 @@ mod tests {
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
         let env = System::current();
-        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)));
-        let mut plugins = builtin(&env, Arc::default(), &hooks);
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)), authorizer.clone());
+        let mut plugins = builtin(&env, Arc::default(), &authorizer, PodSecurity::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);
     }

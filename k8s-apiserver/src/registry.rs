@@ -4,6 +4,7 @@
 
 mod binding;
 mod budget;
+mod certificates;
 mod collection;
 mod commit;
 mod connect;
@@ -15,17 +16,19 @@ mod finalize;
 mod operation;
 mod patch;
 mod proxy;
+mod resize;
 mod reviews;
 mod scale;
 mod services;
+mod stamp;
 mod status;
 mod time;
 mod token;
 mod update;
 mod view;
 
-pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};
 pub(crate) use self::{
+    certificates::signing_request,
     commit::store_error,
     operation::metadata_list,
     reviews::{review, user_info},
@@ -33,3 +36,4 @@ pub(crate) use self::{
     time::rfc3339,
     view::View,
 };
+pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

@@ -1,5 +1,6 @@
 //! The inner API server: one request at a time through authorization and into the registry.
 
+mod aggregation;
 mod authorize;
 mod bootstrap;
 mod builder;
@@ -8,13 +9,14 @@ mod compaction;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use k8s_core::{
     env::{Env, Task},
     registry::{Kinds, Registry, ResourceInfo},
-    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Verb},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Target, Verb},
     seam::{
         node::{NodeDialer, PodDialer},
         transport::Transport,
@@ -24,9 +26,10 @@ use k8s_core::{
 use k8s_store::Store;
 use parking_lot::Mutex;
 
-pub use self::builder::ApiServerBuilder;
+pub use self::{aggregation::Aggregation, builder::ApiServerBuilder};
 use crate::{
     admission::{Chain, Cluster, Trail},
+    aggregator::Aggregator,
     audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
@@ -35,6 +38,9 @@ use crate::{
     storage::Encrypted,
     webhook::Webhooks,
 };
+
+/// As whom the server itself asks.
+pub(crate) const OWN_NAME: &str = "system:apiserver";
 
 /// The API server, for callers that are known already. Cloning shares.
 #[derive(Clone)]
@@ -73,10 +79,14 @@ pub struct Inner {
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
     pub bearer_tokens: Arc<BearerTokens>,
+    /// What other servers answer for.
+    pub aggregator: Arc<Aggregator>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
     pub ranges: Ranges,
+    /// What nobody in the cluster acts on.
+    pub inert: BTreeSet<String>,
 }
 
 impl ApiServer {
@@ -128,6 +138,11 @@ impl ApiServer {
         &self.inner.webhooks
     }
 
+    /// What other servers answer for, for the outer service.
+    pub fn aggregation(&self) -> Aggregation {
+        Aggregation(self.inner.clone())
+    }
+
     /// The authorizer, for the outer service's paths that are no resource.
     pub fn authorizer(&self) -> &Arc<dyn Authorizer> {
         &self.inner.authorizer
@@ -176,6 +191,27 @@ impl Transport for Local {
 }
 
 impl Inner {
+    /// Asks as the server itself, past authorization.
+    pub(crate) fn ask_own(&self, verb: Verb, target: Target, body: RequestBody) -> BoxFuture<'_, ApiResult<()>> {
+        Box::pin(async move {
+            let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
+            let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
+            self.ask_as(&caller, request).await.map(drop)
+        })
+    }
+
+    /// The warning for a write of what nobody acts on.
+    fn inert_warning(&self, request: &ApiRequest) -> Option<String> {
+        let target = &request.target;
+        let (name, verb) = match target.subresource.as_str() {
+            "" => (target.resource.to_string(), Verb::Create),
+            below => (format!("{}/{below}", target.resource), request.verb),
+        };
+        let writes = matches!(request.verb, Verb::Create | Verb::Update | Verb::Patch) && request.verb == verb;
+        let is_inert = writes && self.inert.contains(&name);
+        is_inert.then(|| format!("{name} are stored, but no controller of this cluster acts on them yet"))
+    }
+
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
         let Some(ongoing) = self.noted(&caller, &request) else {
             return self.handle_noting(caller, request, &Trail::default()).await;
@@ -222,6 +258,12 @@ impl Inner {
         self.answer(&caller, &info, request, trail).await
     }
 
+    /// Answers a request of the server's own. Authorization is passed by.
+    pub(crate) async fn ask_as(&self, caller: &Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
+        self.answer(caller, &info, request, &Trail::default()).await
+    }
+
     /// Answers a request that was authorized.
     pub(crate) async fn answer(
         &self,
@@ -240,7 +282,8 @@ impl Inner {
                 review(self, caller, info, &request, body).await
             };
         };
-        let (warnings, behind) = (info.custom.iter().filter_map(|custom| custom.deprecation.clone()).collect(), false);
+        let deprecation = info.custom.iter().filter_map(|custom| custom.deprecation.clone());
+        let (warnings, behind) = (deprecation.chain(self.inert_warning(&request)).collect(), false);
         let kind = &kind;
         let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings, trail, behind };
         let mut response = operation.run(body).await?;
@@ -292,7 +335,6 @@ impl Operation<'_> {
                 ("eviction", Verb::Create, RequestBody::Doc(doc)) => self.evict(doc).await,
                 ("finalize", Verb::Update, RequestBody::Doc(doc)) => self.finalize(doc).await,
                 ("token", Verb::Create, RequestBody::Doc(doc)) => self.issue_token(doc).await,
-                ("resize", ..) => Err(ApiError::not_implemented("resizing pods in place")),
                 (_, verb, _) => Err(unsuited(verb)),
             },
             (verb, ..) => Err(unsuited(verb)),

@@ -16,6 +16,7 @@
 //!
 //! [`Doc`]: crate::doc::Doc
 
+pub mod admission;
 mod ast;
 pub mod authorizer;
 mod budget;

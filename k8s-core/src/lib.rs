@@ -18,6 +18,7 @@ pub mod object;
 pub mod patch;
 pub mod path;
 pub mod quantity;
+pub mod quota;
 pub mod registry;
 pub mod request;
 pub mod resource;

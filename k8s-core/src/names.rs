@@ -142,6 +142,38 @@ pub fn port_name(text: &str) -> Problems {
     problems
 }
 
+/// A domain, a slash and a path below it: who is responsible for something.
+pub fn domain_prefixed_path(text: &str) -> Problems {
+    let Some((domain, path)) = text.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty())
+    else {
+        return vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".into()];
+    };
+    let mut problems: Problems = dns_subdomain(domain).iter().map(|problem| format!("prefix part {problem}")).collect();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:@%!$&'()*+,;=._~-".contains(&byte);
+    if !path.bytes().all(is_plain) {
+        problems.push("Invalid path (must consist of unreserved characters and sub-delimiters of RFC 3986)".into());
+    }
+    problems
+}
+
+/// The name of a signer of certificates: a domain with at least two parts, a slash, and a path of subdomains.
+pub fn signer_name(text: &str) -> Problems {
+    let Some((domain, path)) = text.split_once('/') else {
+        return vec!["must be a fully qualified domain and path of the form 'example.com/signer-name'".into()];
+    };
+    let mut problems: Problems = dns_subdomain(domain);
+    if !domain.contains('.') {
+        problems.push("should be a domain with at least two segments separated by dots".into());
+    }
+    if path.is_empty() {
+        problems.push("must have at least one path segment of the form 'example.com/signer-name'".into());
+    } else {
+        problems.extend(path.split('/').flat_map(dns_subdomain));
+    }
+    problems.extend(too_long(text, 571));
+    problems
+}
+
 fn too_long(text: &str, most: usize) -> Problems {
     if text.len() > most { vec![format!("must be no more than {most} bytes")] } else { Vec::new() }
 }
@@ -179,6 +211,8 @@ mod tests {
             (label_value, &["", "a", "A.b_c-1"], &["-a", "a b", "a/b", &"a".repeat(64)]),
             (config_key, &["a", "A_b-c.d", ".x"], &["", "a/b", ".", "..", "..a", "a b"]),
             (env_name, &["A", "a.b-c", "1 x"], &["", "a=b", "ä"]),
+            (domain_prefixed_path, &["a.b/c", "a/b/c"], &["", "a", "/a", "a/", "A/b", "a/b c"]),
+            (signer_name, &["a.b/c", "a.b/c/d"], &["", "a.b", "a/c", "a.b/", "a.b/C"]),
             (port_name, &["http", "a-1"], &["", "80", "a--b", "-a", "a-", "Http", "averyveryverylong"]),
         ];
         for (check, fine, wrong) in cases {

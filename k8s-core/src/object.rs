@@ -145,7 +145,7 @@ impl Meta {
         labels.sort();
         let items = |path: &[&str]| doc.at(path).map(Doc::items).unwrap_or_default();
         let finalizers = items(&["metadata", "finalizers"]).iter().filter_map(Doc::as_str).map(Text::from);
-        let is_pod = doc.str_at(&["kind"]) == "Pod";
+        let is_routed = is_routed_by_node(doc.str_at(&["kind"]));
         Self {
             api_version: text(&["apiVersion"]),
             kind: text(&["kind"]),
@@ -158,7 +158,7 @@ impl Meta {
             finalizers: finalizers.collect(),
             created: time(&["metadata", "creationTimestamp"]),
             deleted: time(&["metadata", "deletionTimestamp"]),
-            node_name: if is_pod { text(&["spec", "nodeName"]) } else { Text::default() },
+            node_name: if is_routed { text(&["spec", "nodeName"]) } else { Text::default() },
         }
     }
 
@@ -328,6 +328,11 @@ struct HeadMeta<'a> {
     deletion_timestamp: Option<Timestamp>,
 }
 
+/// Whether objects of a kind say in `spec.nodeName` which node they are about, and are selected by that.
+pub fn is_routed_by_node(kind: &str) -> bool {
+    matches!(kind, "Pod" | "PodCertificateRequest" | "ResourceSlice")
+}
+
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct SpecHead {
@@ -336,9 +341,9 @@ struct SpecHead {
 }
 
 impl Head<'_> {
-    /// Only pods are routed by node; a `spec` of another shape is somebody else's business.
+    /// A `spec` of a kind that is not routed by node is somebody else's business.
     fn node_name(&self) -> Text {
-        let spec = self.spec.filter(|_| self.kind == "Pod");
+        let spec = self.spec.filter(|_| is_routed_by_node(&self.kind));
         let head: SpecHead = spec.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
         head.node_name.unwrap_or_default()
     }

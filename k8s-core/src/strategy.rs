@@ -4,29 +4,52 @@
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
 mod affinity;
+mod aggregation;
+mod autoscaler;
+mod certificates;
 mod config;
 mod container;
 mod custom;
 mod definition;
+mod devices;
 mod discovery;
 mod endpoints;
 mod event;
+mod flow_control;
+mod ingress;
+mod job;
 mod limit_range;
 mod metadata;
 mod namespace;
+mod network_policy;
+mod persistent_volume;
 mod pod;
 mod pod_network;
 mod policy;
+mod quota;
 mod rbac;
+mod schedule;
 mod scheduling;
 mod security;
+mod selects;
 mod service;
+mod service_cidr;
+mod sets;
 mod simple;
+mod storage;
+mod template;
 mod volume;
 mod webhook;
 mod workload;
 
-use crate::{doc::Doc, registry::ResourceInfo, status::FieldError};
+pub use certificates::pem_blocks;
+pub use pod::qos_class;
+
+use crate::{
+    doc::Doc,
+    registry::ResourceInfo,
+    status::{FieldError, FieldErrorKind},
+};
 
 /// The rules of one kind. All methods are pure.
 ///
@@ -118,9 +141,41 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             &webhook::WebhookConfiguration
         }
-        ("storage.k8s.io", "StorageClass") => &simple::Plain,
+        ("", "PersistentVolume") => &persistent_volume::PersistentVolume,
+        ("", "PersistentVolumeClaim") => &persistent_volume::Claim,
+        ("", "ResourceQuota") => &quota::ResourceQuota,
+        ("apps", "ControllerRevision") => &sets::ControllerRevision,
+        ("apps", "DaemonSet") => &sets::DaemonSet,
+        ("apps", "StatefulSet") => &sets::StatefulSet,
+        ("autoscaling", "HorizontalPodAutoscaler") => &autoscaler::HorizontalPodAutoscaler,
+        ("batch", "CronJob") => &job::CronJob,
+        ("batch", "Job") => &job::Job,
+        ("certificates.k8s.io", "CertificateSigningRequest") => &certificates::SigningRequest,
+        ("certificates.k8s.io", "ClusterTrustBundle") => &certificates::ClusterTrustBundle,
+        ("certificates.k8s.io", "PodCertificateRequest") => &certificates::PodRequest,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &flow_control::FlowSchema,
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &flow_control::PriorityLevel,
+        ("networking.k8s.io", "Ingress") => &ingress::Ingress,
+        ("networking.k8s.io", "IngressClass") => &ingress::IngressClass,
+        ("networking.k8s.io", "NetworkPolicy") => &network_policy::NetworkPolicy,
+        ("networking.k8s.io", "IPAddress") => &service_cidr::IpAddress,
+        ("networking.k8s.io", "ServiceCIDR") => &service_cidr::ServiceCidr,
+        ("node.k8s.io", "RuntimeClass") => &storage::RuntimeClass,
+        ("resource.k8s.io", "DeviceClass") => &devices::DeviceClass,
+        ("resource.k8s.io", "DeviceTaintRule") => &devices::TaintRule,
+        ("resource.k8s.io", "ResourceClaim") => &devices::Claim,
+        ("resource.k8s.io", "ResourceClaimTemplate") => &devices::ClaimTemplate,
+        ("resource.k8s.io", "ResourceSlice") => &devices::Slice,
+        ("storage.k8s.io", "CSIDriver") => &storage::CsiDriver,
+        ("storage.k8s.io", "CSINode") => &storage::CsiNode,
+        ("storage.k8s.io", "CSIStorageCapacity") => &storage::CsiStorageCapacity,
+        ("storage.k8s.io", "StorageClass") => &storage::StorageClass,
+        ("storage.k8s.io", "VolumeAttachment") => &storage::VolumeAttachment,
+        ("storage.k8s.io", "VolumeAttributesClass") => &storage::VolumeAttributesClass,
+        ("storagemigration.k8s.io", "StorageVersionMigration") => &storage::StorageVersionMigration,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => &definition::Definition,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
+        ("apiregistration.k8s.io", "APIService") => &aggregation::ApiService,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,
@@ -203,6 +258,29 @@ fn list_at<'a>(doc: &'a Doc, path: &[&str]) -> &'a [Doc] {
     doc.at(path).map_or(&[], Doc::items)
 }
 
+/// The integer in a field.
+fn integer(doc: &Doc, field: &str) -> Option<i64> {
+    doc.get(field).and_then(Doc::as_i64)
+}
+
+/// Whether a field is there and says something.
+fn is_set(doc: &Doc, field: &str) -> bool {
+    doc.get(field).is_some_and(|value| !value.is_null())
+}
+
+/// `Invalid value` of any type.
+fn broken(path: impl Into<String>, value: &Doc, detail: impl Into<String>) -> FieldError {
+    FieldError::new(FieldErrorKind::Invalid, path, value.to_string(), detail)
+}
+
+/// Refuses more than `most` items.
+fn check_count(errors: &mut Vec<FieldError>, path: &str, count: usize, most: usize) {
+    if count > most {
+        let detail = format!("must have at most {most} items");
+        errors.push(FieldError::new(FieldErrorKind::TooMany, path, count.to_string(), detail));
+    }
+}
+
 /// One error per problem with a name.
 fn named(errors: &mut Vec<FieldError>, path: &str, value: &str, problems: Vec<String>) {
     errors.extend(problems.into_iter().map(|problem| FieldError::invalid(path, value, problem)));
@@ -212,8 +290,7 @@ fn named(errors: &mut Vec<FieldError>, path: &str, value: &str, problems: Vec<St
 fn immutable(errors: &mut Vec<FieldError>, new: &Doc, old: &Doc, path: &[&str]) {
     if new.at(path) != old.at(path) {
         let value = new.at(path).unwrap_or(&Doc::Null).to_string();
-        let kind = crate::status::FieldErrorKind::Invalid;
-        errors.push(FieldError::new(kind, path.join("."), value, "field is immutable"));
+        errors.push(FieldError::new(FieldErrorKind::Invalid, path.join("."), value, "field is immutable"));
     }
 }
 

@@ -3,10 +3,14 @@
 //! Follows upstream's printers: names, order, formats and priorities of columns (priority 0 is always shown, 1 with
 //! `-o wide`), and what each cell says.
 
+mod batch;
 mod cluster;
+mod control;
 mod duration;
+mod ingress;
 mod network;
 mod pod;
+mod storage;
 mod workload;
 
 use crate::{
@@ -71,6 +75,34 @@ pub fn table_for(group: &str, kind: &str) -> &'static Table {
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => &cluster::ROLE,
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &cluster::BINDING,
         ("scheduling.k8s.io", "PriorityClass") => &cluster::PRIORITY_CLASS,
+        ("apps", "DaemonSet") => &batch::DAEMON_SET,
+        ("apps", "StatefulSet") => &batch::STATEFUL_SET,
+        ("batch", "Job") => &batch::JOB,
+        ("batch", "CronJob") => &batch::CRON_JOB,
+        ("autoscaling", "HorizontalPodAutoscaler") => &batch::AUTOSCALER,
+        ("", "PersistentVolume") => &storage::VOLUME,
+        ("", "PersistentVolumeClaim") => &storage::CLAIM,
+        ("storage.k8s.io", "StorageClass") => &storage::CLASS,
+        ("storage.k8s.io", "VolumeAttributesClass") => &storage::ATTRIBUTES_CLASS,
+        ("storage.k8s.io", "VolumeAttachment") => &storage::ATTACHMENT,
+        ("storage.k8s.io", "CSIDriver") => &storage::DRIVER,
+        ("storage.k8s.io", "CSINode") => &storage::CSI_NODE,
+        ("storage.k8s.io", "CSIStorageCapacity") => &storage::CAPACITY,
+        ("networking.k8s.io", "Ingress") => &ingress::INGRESS,
+        ("networking.k8s.io", "IngressClass") => &ingress::INGRESS_CLASS,
+        ("networking.k8s.io", "NetworkPolicy") => &ingress::NETWORK_POLICY,
+        ("networking.k8s.io", "IPAddress") => &ingress::IP_ADDRESS,
+        ("networking.k8s.io", "ServiceCIDR") => &ingress::SERVICE_CIDR,
+        ("resource.k8s.io", "ResourceClaim") => &control::RESOURCE_CLAIM,
+        ("resource.k8s.io", "ResourceSlice") => &control::RESOURCE_SLICE,
+        ("", "ComponentStatus") => &control::COMPONENT_STATUS,
+        ("", "ResourceQuota") => &control::QUOTA,
+        ("certificates.k8s.io", "CertificateSigningRequest") => &control::SIGNING_REQUEST,
+        ("certificates.k8s.io", "ClusterTrustBundle") => &control::TRUST_BUNDLE,
+        ("certificates.k8s.io", "PodCertificateRequest") => &control::POD_CERTIFICATE,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &control::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &control::PRIORITY_LEVEL,
+        ("node.k8s.io", "RuntimeClass") => &control::RUNTIME_CLASS,
         _ => &DEFAULT,
     }
 }

@@ -78,6 +78,14 @@ pub enum ClusterError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("audit log {}", path.display())]
+    AuditLog {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Keys or certificates.
     #[error("keys and certificates")]
     Pki(#[from] PkiError),

@@ -11,6 +11,7 @@ pub fn field<'a>(object: &'a Object, path: &str) -> Option<Cow<'a, str>> {
         "metadata.name" => return Some(Cow::Borrowed(&object.meta.name)),
         "metadata.namespace" => return Some(Cow::Borrowed(&object.meta.namespace)),
         "spec.nodeName" => return Some(Cow::Borrowed(&object.meta.node_name)),
+        "status.successful" => return Some(read(object.stored_json(), "status.succeeded").unwrap_or("0".into())),
         _ => {}
     }
     let found = read(object.stored_json(), path).filter(|text| !text.is_empty());
@@ -21,7 +22,7 @@ pub fn field<'a>(object: &'a Object, path: &str) -> Option<Cow<'a, str>> {
 fn fallback<'a>(object: &'a Object, path: &str) -> Option<Cow<'a, str>> {
     match path {
         "spec.unschedulable" | "spec.hostNetwork" => Some("false".into()),
-        "status.replicas" | "status.successful" => Some("0".into()),
+        "status.replicas" => Some("0".into()),
         "source" => {
             read(object.stored_json(), "source.component").or_else(|| read(object.stored_json(), "reportingComponent"))
         }

@@ -70,6 +70,10 @@ impl Operation<'_> {
         for (key, value) in annotations.into_iter().flat_map(|map| map.iter()) {
             new.set_at(&["metadata", "annotations", key], value.clone());
         }
+        let labels = binding.at(&["metadata", "labels"]).and_then(Doc::as_object);
+        for (key, value) in labels.into_iter().flat_map(|map| map.iter()) {
+            new.set_at(&["metadata", "labels", key], value.clone());
+        }
         set_scheduled(&mut new, &rfc3339(self.server.env.now()));
         match metadata(binding, "resourceVersion") {
             "" => drop(new.remove_at(&["metadata", "resourceVersion"])),

@@ -13,6 +13,7 @@ use k8s_store::{Attachment, Guard, Key, Op, Revision, StoreError, Transaction};
 use super::{
     encode::{Encoded, encode},
     operation::Operation,
+    services::AddressChange,
 };
 use crate::cache::Written;
 
@@ -114,6 +115,8 @@ impl Operation<'_> {
         transaction.guards.extend(beside.guards);
         transaction.ops.push(op);
         transaction.ops.extend(beside.ops);
+        let addresses =
+            if self.info.plural == "services" { AddressChange::among(&transaction.ops) } else { Vec::new() };
         let fenced = self.request.fence.as_ref().map(|fence| fence_key(&fence.namespace, &fence.name));
         match self.server.store.commit(transaction).await {
             Ok(committed) => {
@@ -121,6 +124,7 @@ impl Operation<'_> {
                 if self.kind.is_followed() || self.info.plural == "namespaces" {
                     drop(self.server.cache.wait_for(committed.revision.0).await);
                 }
+                self.show_addresses(addresses).await;
                 Ok(committed.revision.0)
             }
             Err(StoreError::Conflict { key: failed, .. }) if Some(&failed) == fenced.as_ref() => {

@@ -14,6 +14,7 @@ use k8s_core::{
 use k8s_store::{Guard, Revision};
 
 use super::{
+    certificates,
     commit::Refused,
     operation::{Operation, metadata},
     time::rfc3339,
@@ -68,6 +69,7 @@ impl Operation<'_> {
         defaulting::default(&schema, &mut doc);
         let strategy = strategy_of(self.info);
         strategy.prepare_create(&mut doc);
+        self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
         let admission = self.admission();
         let mut request = self.admission_request(Verb::Create, &target).with(None, Some(doc));
@@ -83,6 +85,7 @@ impl Operation<'_> {
             track(doc, self)?;
             let mut errors = strategy.validate_create(doc);
             errors.extend(self.field_errors(doc, None));
+            errors.extend(certificates::check(self.info, doc));
             if !errors.is_empty() {
                 return Err(self.invalid(&target.name, &errors));
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use k8s_core::{
     doc::{Doc, Text},
     env::Timestamp,
-    object::{Meta, Owner},
+    object::{Meta, Owner, is_routed_by_node},
     status::{ApiError, ApiResult},
 };
 
@@ -78,7 +78,7 @@ fn meta(doc: &Doc) -> Meta {
         finalizers: strings(doc.at(&["metadata", "finalizers"])),
         created: time("creationTimestamp"),
         deleted: time("deletionTimestamp"),
-        node_name: if kind == "Pod" { text(&["spec", "nodeName"]) } else { Text::default() },
+        node_name: if is_routed_by_node(&kind) { text(&["spec", "nodeName"]) } else { Text::default() },
         kind,
     }
 }

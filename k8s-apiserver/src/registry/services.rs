@@ -1,7 +1,9 @@
 //! What a write changes beside its object: the addresses and ports of Services, and the fence of a Lease.
 //!
 //! An allocation is a key of its own, put and deleted in the same transaction as the Service that holds it. So none is
-//! ever given twice, and none is left behind.
+//! ever given twice, and none is left behind. The IPAddress objects that show who has which address follow right after;
+//! one that somebody else makes takes its address, too. Addresses come from the server's own range first, then from those
+//! of ServiceCIDRs.
 
 use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive};
 
@@ -9,6 +11,8 @@ use ipnet::IpNet;
 use k8s_core::{
     doc,
     doc::Doc,
+    object::ObjectKey,
+    request::{RequestBody, ResourceType, Target, Verb},
     status::{ApiError, ApiResult, FieldError, FieldErrorKind},
 };
 use k8s_store::{Guard, Key, Op, Page};
@@ -17,6 +21,7 @@ use super::{
     commit::{Beside, fence_key, store_error},
     operation::{Operation, metadata},
 };
+use crate::server::{Inner, OWN_NAME};
 
 const IPS: &str = "/registry/ranges/serviceips/";
 const PORTS: &str = "/registry/ranges/servicenodeports/";
@@ -56,6 +61,7 @@ impl Ranges {
         if self.cidr.addr().is_ipv4() { "IPv4" } else { "IPv6" }
     }
 
+    /// Whether an address can be given.
     fn has(&self, address: &IpAddr) -> bool {
         self.cidr.contains(address) && *address != self.cidr.network()
     }
@@ -139,6 +145,7 @@ impl Operation<'_> {
     pub(super) async fn beside(&self, new: &mut Doc, old: Option<&Doc>) -> ApiResult<Beside> {
         match (self.info.group.as_str(), self.info.plural.as_str()) {
             ("", "services") => self.allocate(new, old).await,
+            ("networking.k8s.io", "ipaddresses") if old.is_none() => Ok(self.reserve(new)),
             ("coordination.k8s.io", "leases") => Ok(fence(new, old)),
             _ => Ok(Beside::default()),
         }
@@ -151,6 +158,7 @@ impl Operation<'_> {
             ("coordination.k8s.io", "leases") => {
                 BTreeSet::from([fence_key(metadata(old, "namespace"), metadata(old, "name"))])
             }
+            ("networking.k8s.io", "ipaddresses") if !is_managed(old) => BTreeSet::from([ip_key(metadata(old, "name"))]),
             _ => BTreeSet::new(),
         };
         Beside { guards: Vec::new(), ops: keys.into_iter().map(|key| Op::Delete { key }).collect() }
@@ -162,6 +170,52 @@ impl Operation<'_> {
             keep_addresses(new, old);
             keep_ports(new, old);
         }
+    }
+
+    /// An address that somebody takes by hand; the server's own objects show what a Service holds already.
+    fn reserve(&self, new: &Doc) -> Beside {
+        if self.caller.name == OWN_NAME && is_managed(new) {
+            return Beside::default();
+        }
+        let key = ip_key(metadata(new, "name"));
+        let put = Op::Put { key: key.clone(), value: "ipaddresses".into(), lease: None, attachment: None };
+        Beside { guards: vec![Guard::Absent(key)], ops: vec![put] }
+    }
+
+    /// Shows in IPAddress objects what a write changed about addresses. What fails here the next start of a server
+    /// makes good.
+    pub(super) async fn show_addresses(&self, changes: Vec<AddressChange>) {
+        for change in changes {
+            let shown = match change {
+                AddressChange::Taken { address, owner } => self.server.show_address(&address, &owner).await,
+                AddressChange::Free { address } => {
+                    let target = Target::one(ip_addresses(), "", address);
+                    self.server.ask_own(Verb::Delete, target, RequestBody::None).await
+                }
+            };
+            if let Err(error) = shown
+                && !error.is_not_found()
+                && !error.is_already_exists()
+            {
+                tracing::warn!(%error, "an IPAddress does not show what a Service holds");
+            }
+        }
+    }
+
+    /// The ranges that addresses come from: the server's own first.
+    fn address_ranges(&self) -> Vec<Ranges> {
+        let own = &self.server.ranges;
+        let mut ranges = vec![own.clone()];
+        let mut others = self.server.cluster.all("networking.k8s.io", "v1", "servicecidrs");
+        others.retain(|object| object.meta.deleted.is_none());
+        for object in others {
+            let Ok(doc) = Doc::parse(object.stored_json()) else { continue };
+            let cidrs = doc.at(&["spec", "cidrs"]).map_or(&[][..], Doc::items).iter().filter_map(Doc::as_str);
+            let nets = cidrs.filter_map(|text| text.parse::<IpNet>().ok());
+            let same = nets.filter(|net| net.addr().is_ipv4() == own.cidr.addr().is_ipv4() && *net != own.cidr);
+            ranges.extend(same.map(|cidr| Ranges { cidr, ports: own.ports.clone() }));
+        }
+        ranges
     }
 
     async fn allocate(&self, new: &mut Doc, old: Option<&Doc>) -> ApiResult<Beside> {
@@ -223,7 +277,15 @@ impl Operation<'_> {
 
     /// An address that nobody holds, from the upper part of the range if there is one: the lower is for those who ask.
     async fn free_address(&self) -> ApiResult<String> {
-        let ranges = &self.server.ranges;
+        for range in self.address_ranges() {
+            if let Some(address) = self.free_address_in(&range).await? {
+                return Ok(address);
+            }
+        }
+        Err(ApiError::internal("failed to allocate a serviceIP: range is full"))
+    }
+
+    async fn free_address_in(&self, ranges: &Ranges) -> ApiResult<Option<String>> {
         let size = ranges.size();
         let reserved = (size / 16).clamp(16, 256).min(size.saturating_sub(1) / 2).max(1);
         for _ in 0..GUESSES {
@@ -231,13 +293,12 @@ impl Operation<'_> {
             let offset = reserved + 1 + u128::from(self.server.env.random()) % span;
             let address = ranges.address(offset).to_string();
             if offset < size && self.is_free(&ip_key(&address)).await? {
-                return Ok(address);
+                return Ok(Some(address));
             }
         }
         let taken = self.taken(IPS).await?;
         let offsets = (reserved + 1..size).chain(1..=reserved);
-        let free = offsets.map(|offset| ranges.address(offset).to_string()).find(|ip| !taken.contains(ip.as_str()));
-        free.ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))
+        Ok(offsets.map(|offset| ranges.address(offset).to_string()).find(|ip| !taken.contains(ip.as_str())))
     }
 
     async fn choose_ports(&self, new: &mut Doc, before: &BTreeSet<Key>, chosen: &mut BTreeSet<Key>) -> ApiResult<()> {
@@ -297,7 +358,8 @@ impl Operation<'_> {
         if let Some(text) = key.strip_prefix(IPS) {
             let Ranges { cidr, .. } = self.server.ranges;
             let (path, value) = ("spec.clusterIPs", format!("[\"{text}\"]"));
-            if !text.parse().is_ok_and(|address| self.server.ranges.has(&address)) {
+            let fits = |address: IpAddr| self.address_ranges().iter().any(|range| range.has(&address));
+            if !text.parse().is_ok_and(fits) {
                 let why = format!("provided IP is not in the valid range. The range of valid IPs is {cidr}");
                 return refused(path, value, format!("failed to allocate IP {text}: {why}"));
             }
@@ -316,6 +378,79 @@ impl Operation<'_> {
             }
             if !self.is_free(key).await? {
                 return refused(&path, text.to_owned(), "provided port is already allocated".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A change about an address that a Service holds.
+#[derive(Debug, PartialEq)]
+pub(super) enum AddressChange {
+    /// A Service, as `NAMESPACE/NAME`, has it now.
+    Taken { address: String, owner: String },
+    /// Nobody has it any more.
+    Free { address: String },
+}
+
+impl AddressChange {
+    /// The changes among what was written beside a Service.
+    pub(super) fn among(ops: &[Op]) -> Vec<Self> {
+        let address = |key: &Key| key.strip_prefix(IPS).map(str::to_owned);
+        let change = |op: &Op| match op {
+            Op::Put { key, value, .. } => {
+                let owner = String::from_utf8_lossy(value).into_owned();
+                address(key).map(|address| Self::Taken { address, owner })
+            }
+            Op::Delete { key } => address(key).map(|address| Self::Free { address }),
+        };
+        ops.iter().filter_map(change).collect()
+    }
+}
+
+const MANAGED_BY: [&str; 3] = ["metadata", "labels", "ipaddress.kubernetes.io/managed-by"];
+const MANAGER: &str = "ipallocator.k8s.io";
+
+/// Whether an IPAddress shows what a Service holds.
+fn is_managed(address: &Doc) -> bool {
+    address.str_at(&MANAGED_BY) == MANAGER
+}
+
+fn ip_addresses() -> ResourceType {
+    ResourceType::new("networking.k8s.io", "v1", "ipaddresses")
+}
+
+impl Inner {
+    /// Makes the IPAddress that shows which Service holds an address.
+    pub(crate) async fn show_address(&self, address: &str, owner: &str) -> ApiResult<()> {
+        let (namespace, name) = owner.split_once('/').unwrap_or_default();
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        let object = doc!({
+            "metadata": {"name": address, "labels": {
+                "ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": MANAGER}},
+            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}}
+        });
+        self.ask_own(Verb::Create, Target::all(ip_addresses(), ""), RequestBody::Doc(object)).await
+    }
+
+    /// Makes every IPAddress that is missing, and takes away those of Services that have gone: what a server that ended
+    /// between two writes left behind.
+    pub(crate) async fn repair_addresses(&self) -> ApiResult<()> {
+        let listing = self.store.list(IPS, Page::all()).await.map_err(|error| store_error(&error))?;
+        let mut held = BTreeSet::new();
+        for entry in &listing.entries {
+            let (address, owner) = (&entry.key[IPS.len()..], String::from_utf8_lossy(&entry.value).into_owned());
+            held.insert(address.to_owned());
+            let is_shown = self.cluster.get("networking.k8s.io", "v1", "ipaddresses", &ObjectKey::new("", address));
+            if is_shown.is_none() && owner.contains('/') {
+                self.show_address(address, &owner).await?;
+            }
+        }
+        for object in self.cluster.all("networking.k8s.io", "v1", "ipaddresses") {
+            let name = object.meta.name.as_str();
+            let managed = object.meta.labels.iter().any(|(key, value)| key == MANAGED_BY[2] && value == MANAGER);
+            if managed && !held.contains(name) {
+                self.ask_own(Verb::Delete, Target::one(ip_addresses(), "", name), RequestBody::None).await?;
             }
         }
         Ok(())

@@ -23,7 +23,9 @@ impl Operation<'_> {
         match self.target().subresource.as_str() {
             "" => Some(Part::Main),
             "status" => Some(Part::Status),
+            "approval" => Some(Part::Approval),
             "ephemeralcontainers" => Some(Part::Ephemeral),
+            "resize" => Some(Part::Resize),
             _ => None,
         }
     }
@@ -40,6 +42,18 @@ pub(super) fn only_ephemeral_containers(new: &mut Doc, base: &Base) {
             None => drop(new.remove_at(path)),
         }
     }
+}
+
+/// `old` with nothing but the conditions of `new`.
+pub(super) fn only_conditions(new: &mut Doc, old: &Doc) {
+    let mut kept = old.clone();
+    for path in [&["status", "conditions"][..], &["metadata", "managedFields"], &["metadata", "resourceVersion"]] {
+        match new.remove_at(path) {
+            Some(value) => kept.set_at(path, value),
+            None => drop(kept.remove_at(path)),
+        }
+    }
+    *new = kept;
 }
 
 /// Puts a condition in the place of the one of its type, or beside the others.

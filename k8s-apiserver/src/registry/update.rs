@@ -13,11 +13,13 @@ use k8s_core::{
 };
 
 use super::{
+    certificates,
     commit::Refused,
     create::Outcome,
     delete::holds_namespace,
     operation::{Operation, metadata, metadata_list},
-    status::only_ephemeral_containers,
+    resize::{check_resize, only_resources},
+    status::{only_conditions, only_ephemeral_containers},
 };
 /// How often an update that does not name a revision is tried again when others write at the same time.
 const ATTEMPTS: usize = 16;
@@ -29,8 +31,12 @@ pub enum Part {
     Main,
     /// The status.
     Status,
+    /// The conditions of a certificate signing request, verdicts among them.
+    Approval,
     /// The ephemeral containers of a pod.
     Ephemeral,
+    /// What the containers of a pod may use.
+    Resize,
     /// The server changes what it wants: no rule keeps anything.
     Server,
 }
@@ -41,6 +47,8 @@ impl Part {
         match self {
             Self::Main => strategy.prepare_update(new, &base.doc),
             Self::Status => strategy.prepare_status(new, &base.doc),
+            Self::Approval => only_conditions(new, &base.doc),
+            Self::Resize => only_resources(new, &base.doc),
             Self::Ephemeral => only_ephemeral_containers(new, base),
             Self::Server => {}
         }
@@ -160,6 +168,7 @@ impl Operation<'_> {
         let old = &base.doc;
         new.set_at(&["metadata", "resourceVersion"], base.object.revision().to_string().into());
         part.prepare(strategy, &mut new, base);
+        self.stamp_change(&mut new, old);
         self.keep_allocated(&mut new, old);
         let target = self.target().clone();
         let admission = self.admission();
@@ -176,10 +185,14 @@ impl Operation<'_> {
             track(old, new, self);
             let mut errors = match part {
                 Part::Main => strategy.validate_update(new, old),
-                Part::Status => strategy.validate_status(new, old),
+                Part::Status | Part::Approval => strategy.validate_status(new, old),
+                Part::Resize => check_resize(new, old),
                 Part::Ephemeral | Part::Server => Vec::new(),
             };
             errors.extend(self.field_errors(new, Some(old)));
+            if part == Part::Main {
+                errors.extend(certificates::check(self.info, new));
+            }
             if !errors.is_empty() {
                 return Err(self.invalid(&self.target().name, &errors).into());
             }

@@ -1,8 +1,11 @@
-//! One kind under two names: `events.k8s.io` shows the Events of the core group in newer words.
+//! One kind under two names: `events.k8s.io` shows the Events of the core group in newer words, and the first version
+//! of autoscalers shows those of the second in older ones.
 //!
-//! Both are stored once, in the form of the core group, as upstream stores them. What comes in under the other name is
-//! judged and patched in its own words, and turned before it is stored; what goes out is turned back. Only names of
-//! top-level fields differ, so turning is renaming.
+//! Both are stored once, Events in the form of the core group and autoscalers in that of version 2, as upstream stores
+//! them. What comes in under the other name is judged and patched in its own words, and turned before it is stored; what
+//! goes out is turned back. Names of top-level fields are turned by renaming, all else by the kind's own code.
+
+mod autoscaler;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -18,15 +21,32 @@ use k8s_core::{
 /// How a kind differs from the one that is stored.
 pub struct View {
     group: &'static str,
+    version: &'static str,
     kind: &'static str,
     /// `apiVersion` as it is shown and as it is stored.
     versions: (&'static str, &'static str),
     /// Fields as they are shown and as they are stored.
     fields: &'static [(&'static str, &'static str)],
+    /// What is no renaming: how a document is shown and how it is stored.
+    convert: Option<(Convert, Convert)>,
 }
 
-static VIEWS: [View; 1] = [View {
+type Convert = fn(&mut Doc);
+
+static VIEWS: [View; 2] = [AUTOSCALER, EVENT];
+
+const AUTOSCALER: View = View {
+    group: "autoscaling",
+    version: "v1",
+    kind: "HorizontalPodAutoscaler",
+    versions: ("autoscaling/v1", "autoscaling/v2"),
+    fields: &[],
+    convert: Some((autoscaler::show, autoscaler::store)),
+};
+
+const EVENT: View = View {
     group: "events.k8s.io",
+    version: "v1",
     kind: "Event",
     versions: ("events.k8s.io/v1", "v1"),
     fields: &[
@@ -38,22 +58,30 @@ static VIEWS: [View; 1] = [View {
         ("regarding", "involvedObject"),
         ("reportingController", "reportingComponent"),
     ],
-}];
+    convert: None,
+};
 
 impl View {
     /// How this kind is shown, if it is not the stored one.
     pub fn of(info: &ResourceInfo) -> Option<&'static Self> {
-        VIEWS.iter().find(|view| view.group == info.group && view.kind == info.kind)
+        let is = |view: &&Self| view.group == info.group && view.version == info.version && view.kind == info.kind;
+        VIEWS.iter().find(is)
     }
 
     /// A document as it is shown.
     pub fn show(&self, doc: &mut Doc) {
         self.rename(doc, self.versions.0, |(shown, stored)| (stored, shown));
+        if let Some((show, _)) = self.convert {
+            show(doc);
+        }
     }
 
     /// A document as it is stored.
     pub fn store(&self, doc: &mut Doc) {
         self.rename(doc, self.versions.1, |(shown, stored)| (shown, stored));
+        if let Some((_, store)) = self.convert {
+            store(doc);
+        }
     }
 
     /// The stored field that a selector means.

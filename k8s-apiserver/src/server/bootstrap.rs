@@ -7,29 +7,29 @@ use k8s_core::{
     api::apimachinery::pkg::apis::meta::v1::ObjectMeta,
     doc,
     doc::Doc,
-    request::{ApiRequest, Caller, RequestBody, ResourceType, Target, Verb},
+    request::{ApiRequest, Caller, PatchKind, RequestBody, ResourceType, Target, Verb},
     status::{ApiError, ApiResult},
 };
 use serde::Serialize;
 
-use super::Inner;
-use crate::{
-    admission::Trail,
-    auth::{PublishedAuthentication, bootstrap::policy, rbac},
-};
+mod flow_control;
+
+use super::{Inner, OWN_NAME};
+use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 /// How often something that others change at the same time is tried again.
 const ATTEMPTS: usize = 8;
 
-/// Namespaces, priority classes, the RBAC policy, what extension servers believe, and the Service by which pods reach the API server.
+/// Namespaces, priority classes, the RBAC policy, what extension servers believe, flow control, the range of Services, and
+/// the Service by which pods reach the API server.
 pub async fn run(
     inner: &Inner,
     advertised: Option<SocketAddr>,
     published: Option<&PublishedAuthentication>,
 ) -> ApiResult<()> {
-    let own = Own { inner, caller: Caller::new("system:apiserver", &["system:masters"]).with_agent("kube-apiserver") };
+    let own = Own { inner, caller: Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver") };
     for name in NAMESPACES {
         own.ensure("", "namespaces", "", doc!({"metadata": {"name": name}}), |_, _| false).await?;
     }
@@ -38,6 +38,9 @@ pub async fn run(
     if let Some(published) = published {
         own.ensure("", "configmaps", "kube-system", published.config_map(), replace(&["data"])).await?;
     }
+    own.flow_control().await?;
+    own.service_range().await?;
+    inner.repair_addresses().await?;
     own.kubernetes(advertised).await
 }
 
@@ -49,11 +52,9 @@ struct Own<'a> {
 
 impl Own<'_> {
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
-        let info = self.inner.kinds.now().served(&target.resource)?.clone();
-        let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
-        let request = ApiRequest { body, ..request };
-        self.inner.answer(&self.caller, &info, request, &Trail::default()).await?.into_doc()
+        let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
+        self.inner.ask_as(&self.caller, request).await?.into_doc()
     }
 
     /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says
@@ -106,6 +107,40 @@ impl Own<'_> {
             self.ensure("scheduling.k8s.io", "priorityclasses", "", class, |_, _| false).await?;
         }
         Ok(())
+    }
+
+    /// The levels and schemas of flow control. What must be there is put right; what is suggested, where nobody has taken
+    /// it over.
+    async fn flow_control(&self) -> ApiResult<()> {
+        let mut writes = Vec::new();
+        for (plural, object) in flow_control::objects() {
+            writes.push(self.ensure("flowcontrol.apiserver.k8s.io", plural, "", object, |found, wanted| {
+                const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", flow_control::AUTO_UPDATE];
+                let is_ours = found.str_at(&AUTO_UPDATE) == "true";
+                is_ours && replace(&["spec"])(found, wanted)
+            }));
+        }
+        try_join_all(writes).await.map(drop)
+    }
+
+    /// The range that Services get their addresses from, as an object.
+    async fn service_range(&self) -> ApiResult<()> {
+        const GROUP: &str = "networking.k8s.io";
+        let cidr = self.inner.ranges.cidr.to_string();
+        let wanted = doc!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [cidr.as_str()]}});
+        self.ensure(GROUP, "servicecidrs", "", wanted, |_, _| false).await?;
+        let target = Target::one(ResourceType::new(GROUP, "v1", "servicecidrs"), "", "kubernetes");
+        let found = self.ask(Verb::Get, target.clone(), RequestBody::None).await?;
+        let conditions = found.at(&["status", "conditions"]).map_or(&[][..], Doc::items);
+        let is_ready = conditions.iter().any(|condition| condition.str_at(&["type"]) == "Ready");
+        if is_ready || !found.str_at(&["metadata", "deletionTimestamp"]).is_empty() {
+            return Ok(());
+        }
+        let ready = doc!({"type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+            "lastTransitionTime": found.str_at(&["metadata", "creationTimestamp"])});
+        let patch = doc!({"status": {"conditions": [ready]}});
+        let body = RequestBody::Patch(PatchKind::Merge, patch);
+        self.ask(Verb::Patch, target.subresource("status"), body).await.map(drop)
     }
 
     /// All at once, so that they share the flushes of the store.

@@ -1,5 +1,6 @@
 //! The inner server in process, over the memory store, under a paused clock.
 
+mod aggregation;
 mod bad_input;
 pub(crate) mod clock;
 mod crud;
@@ -9,8 +10,11 @@ mod events;
 pub mod fixture;
 mod identity;
 mod limits;
+pub(crate) mod matrix;
+mod node_matrix;
 mod nodes;
 mod pages;
+pub(crate) mod samples;
 mod services;
 mod watches;
 mod witnesses;

@@ -128,6 +128,7 @@ impl Api {
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: None,
             anonymous: Default::default(),
+            aggregation: None,
             authorizer: server.authorizer().clone(),
             answers: Answers { issuer: Some(tokens), ..Answers::default() },
             request_timeout: REQUEST_TIMEOUT,

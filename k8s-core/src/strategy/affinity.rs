@@ -24,16 +24,23 @@ pub(super) fn check(errors: &mut Vec<FieldError>, spec: &Doc, path: &str) {
 }
 
 fn check_nodes(errors: &mut Vec<FieldError>, affinity: &Doc, path: &str) {
-    let terms = list_at(affinity, &[REQUIRED, "nodeSelectorTerms"]);
-    if affinity.get(REQUIRED).is_some_and(|required| !required.is_null()) && terms.is_empty() {
-        let detail = "must have at least one node selector term";
-        errors.push(FieldError::required(format!("{path}.{REQUIRED}.nodeSelectorTerms"), detail));
-    }
-    for (path, term) in indexed(terms, &format!("{path}.{REQUIRED}.nodeSelectorTerms")) {
-        check_node_term(errors, term, &path);
+    if let Some(required) = affinity.get(REQUIRED).filter(|required| !required.is_null()) {
+        check_node_selector(errors, required, &format!("{path}.{REQUIRED}"));
     }
     for (path, preferred) in indexed(list_at(affinity, &[PREFERRED]), &format!("{path}.{PREFERRED}")) {
         check_node_term(errors, preferred.get("preference").unwrap_or(&Doc::Null), &format!("{path}.preference"));
+    }
+}
+
+/// A selector of nodes at `path`: one of its terms must hold.
+pub(super) fn check_node_selector(errors: &mut Vec<FieldError>, selector: &Doc, path: &str) {
+    let (terms, path) = (list_at(selector, &["nodeSelectorTerms"]), format!("{path}.nodeSelectorTerms"));
+    if terms.is_empty() {
+        errors.push(FieldError::required(path, "must have at least one node selector term"));
+        return;
+    }
+    for (path, term) in indexed(terms, &path) {
+        check_node_term(errors, term, &path);
     }
 }
 

@@ -2,12 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Strategy, immutable, indexed, list_at, metadata, named};
-use crate::{
-    doc::Doc,
-    names,
-    status::{FieldError, FieldErrorKind},
-};
+use super::{Strategy, check_count, immutable, indexed, list_at, metadata, named};
+use crate::{doc::Doc, names, status::FieldError};
 
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
@@ -46,13 +42,6 @@ impl Strategy for EndpointSlice {
         errors.extend(metadata::check_update(new, old));
         immutable(&mut errors, new, old, &["addressType"]);
         errors
-    }
-}
-
-fn check_count(errors: &mut Vec<FieldError>, path: &str, count: usize, most: usize) {
-    if count > most {
-        let detail = format!("must have at most {most} items");
-        errors.push(FieldError::new(FieldErrorKind::TooMany, path, count.to_string(), detail));
     }
 }
 

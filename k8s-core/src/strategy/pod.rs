@@ -89,7 +89,7 @@ impl Strategy for Pod {
 
 /// `Guaranteed` when every container limits cpu and memory and requests just that, `BestEffort` when none asks for
 /// either, else `Burstable`.
-fn qos_class(spec: &Doc) -> &'static str {
+pub fn qos_class(spec: &Doc) -> &'static str {
     let (mut any, mut all) = (false, true);
     let containers = CONTAINER_LISTS[..2].iter().flat_map(|list| list_at(spec, &[list]));
     for container in containers {

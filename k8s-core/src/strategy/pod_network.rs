@@ -111,11 +111,55 @@ pub(super) fn check_reachable(errors: &mut Vec<FieldError>, path: &str, address:
     }
 }
 
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Cidr {
+    /// The first address, as a number of the family's width.
+    network: u128,
+    length: u8,
+    bits: u8,
+}
+
+impl Cidr {
+    /// Reads `10.0.0.0/8`; bits of the host are dropped.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (address, length) = text.split_once('/')?;
+        let length: u8 = length.parse().ok()?;
+        let (value, bits): (u128, u8) = match address.parse().ok()? {
+            IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
+            IpAddr::V6(address) => (u128::from(address), 128),
+        };
+        let host = bits.checked_sub(length)?;
+        let network = value.checked_shr(u32::from(host)).unwrap_or(0).checked_shl(u32::from(host)).unwrap_or(0);
+        Some(Self { network, length, bits })
+    }
+
+    /// Whether it is of the older family.
+    pub(super) fn is_ipv4(self) -> bool {
+        self.bits == 32
+    }
+
+    /// Whether all of `other` lies in it, and it is larger.
+    pub(super) fn strictly_contains(self, other: Self) -> bool {
+        let host = u32::from(self.bits - self.length);
+        let part = |value: u128| value.checked_shr(host).unwrap_or(0);
+        self.bits == other.bits && self.length < other.length && part(other.network) == part(self.network)
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = match self.bits {
+            32 => IpAddr::V4((self.network as u32).into()),
+            _ => IpAddr::V6(self.network.into()),
+        };
+        write!(f, "{address}/{}", self.length)
+    }
+}
+
 /// An address with the length of its prefix.
 pub(super) fn check_cidr(errors: &mut Vec<FieldError>, path: &str, cidr: &str) {
-    let parsed = cidr.split_once('/').and_then(|(ip, length)| Some((ip.parse().ok()?, length.parse::<u8>().ok()?)));
-    let fits = parsed.is_some_and(|(ip, length)| length <= if matches!(ip, IpAddr::V4(_)) { 32 } else { 128 });
-    if !fits {
+    if Cidr::parse(cidr).is_none() {
         errors.push(FieldError::invalid(path, cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
     }
 }

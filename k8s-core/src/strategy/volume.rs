@@ -49,6 +49,16 @@ fn check_volume_source(errors: &mut Vec<FieldError>, volume: &Doc, path: &str) {
     if name_of("hostPath", "path") == Some("") {
         errors.push(FieldError::required(format!("{path}.hostPath.path"), ""));
     }
+    if let Some(ephemeral) = volume.get("ephemeral").filter(|source| !source.is_null()) {
+        let place = format!("{path}.ephemeral.volumeClaimTemplate");
+        match ephemeral.get("volumeClaimTemplate").filter(|template| !template.is_null()) {
+            None => errors.push(FieldError::required(place, "")),
+            Some(template) => {
+                let spec = template.get("spec").unwrap_or(&Doc::Null);
+                super::persistent_volume::check_claim(errors, spec, &format!("{place}.spec"));
+            }
+        }
+    }
     check_files(errors, list_at(volume, &["downwardAPI", "items"]), &format!("{path}.downwardAPI.items"));
     check_projections(errors, list_at(volume, &["projected", "sources"]), &format!("{path}.projected.sources"));
     let on_host = volume.str_at(&["hostPath", "path"]);

@@ -1,10 +1,10 @@
 //! `apps/v1` Deployment and ReplicaSet, `v1` ReplicationController.
 
-use super::{Strategy, immutable, metadata, pod};
+use super::{Strategy, immutable, metadata, template};
 use crate::{
     api::apimachinery::pkg::apis::meta::v1 as meta,
     doc::{Doc, Map},
-    selector::{LabelSelector, Labels},
+    selector::LabelSelector,
     status::{FieldError, FieldErrorKind},
 };
 
@@ -45,7 +45,9 @@ impl Strategy for Workload {
             check_not_negative(&mut errors, spec, field);
         }
         check_selector(&mut errors, spec, self.selects);
-        check_template(&mut errors, spec.get("template").unwrap_or(&Doc::Null));
+        let template = spec.get("template").unwrap_or(&Doc::Null);
+        template::check(&mut errors, template, "spec.template");
+        template::check_runs_forever(&mut errors, template, "spec.template", "ReplicaSet");
         if self.rolls {
             check_strategy(&mut errors, spec.get("strategy").unwrap_or(&Doc::Null));
             check_deadline(&mut errors, spec);
@@ -91,14 +93,6 @@ fn check_deadline(errors: &mut Vec<FieldError>, spec: &Doc) {
     }
 }
 
-struct LabelsOf<'a>(Option<&'a Map>);
-
-impl Labels for LabelsOf<'_> {
-    fn label(&self, key: &str) -> Option<&str> {
-        self.0?.get(key)?.as_str()
-    }
-}
-
 fn check_selector(errors: &mut Vec<FieldError>, spec: &Doc, selects: Selects) {
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));
@@ -115,41 +109,15 @@ fn check_selector(errors: &mut Vec<FieldError>, spec: &Doc, selects: Selects) {
             parsed.and_then(|selector| LabelSelector::try_from(&selector).map_err(|why| why.to_string()))
         }
     };
-    let labels = spec.at(&["template", "metadata", "labels"]);
     match parsed {
         Err(why) => errors.push(FieldError::new(FieldErrorKind::Invalid, "spec.selector", selector.to_string(), why)),
-        Ok(parsed) if parsed.is_everything() => {
-            let detail = "empty selector is invalid for deployment";
-            errors.push(FieldError::new(FieldErrorKind::Invalid, "spec.selector", selector.to_string(), detail));
-        }
-        Ok(parsed) if !parsed.matches(&LabelsOf(labels.and_then(Doc::as_object))) => {
-            let value = labels.unwrap_or(&Doc::Null).to_string();
-            let (path, detail) = ("spec.template.metadata.labels", "`selector` does not match template `labels`");
-            errors.push(FieldError::new(FieldErrorKind::Invalid, path, value, detail));
-        }
-        Ok(_) => {}
+        Ok(parsed) => template::check_selected(errors, spec, selector, &parsed, "deployment"),
     }
 }
 
 fn pairs(selector: &Doc) -> LabelSelector {
     let pairs = selector.as_object().into_iter().flat_map(Map::iter);
     LabelSelector::equal(pairs.map(|(key, value)| (key.to_string(), value.as_str().unwrap_or(""))))
-}
-
-fn check_template(errors: &mut Vec<FieldError>, template: &Doc) {
-    let metadata = template.get("metadata").unwrap_or(&Doc::Null);
-    metadata::check_labels(errors, metadata.get("labels"), "spec.template.metadata.labels");
-    metadata::check_annotations(errors, metadata.get("annotations"), "spec.template.metadata.annotations");
-    let spec = template.get("spec").unwrap_or(&Doc::Null);
-    pod::check_spec(errors, spec, "spec.template.spec");
-    let policy = spec.str_at(&["restartPolicy"]);
-    if !matches!(policy, "" | "Always") {
-        errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
-    }
-    if spec.get("activeDeadlineSeconds").is_some_and(|deadline| !deadline.is_null()) {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", detail));
-    }
 }
 
 fn check_strategy(errors: &mut Vec<FieldError>, strategy: &Doc) {
@@ -194,7 +162,7 @@ fn check_strategy(errors: &mut Vec<FieldError>, strategy: &Doc) {
 }
 
 /// A count or a percentage, without its sign.
-fn share(value: &Doc) -> Option<u32> {
+pub(super) fn share(value: &Doc) -> Option<u32> {
     match value {
         Doc::String(text) => text.strip_suffix('%')?.parse().ok(),
         other => u32::try_from(other.as_i64()?).ok(),

@@ -118,6 +118,6 @@ fn template(doc: &Doc) -> [Doc; 2] {
     pod::containers(doc.at(&["spec", "template", "spec"]).unwrap_or(&Doc::Null))
 }
 
-fn selector(doc: &Doc) -> Doc {
+pub(super) fn selector(doc: &Doc) -> Doc {
     LabelSelector::of_workload(doc).map_or_else(|| "<none>".into(), |parsed| or_none(&parsed.to_string()))
 }

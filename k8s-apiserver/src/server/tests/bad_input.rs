@@ -98,7 +98,7 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
         ("a kind that is not there", at(Verb::List, Target::all(core("wheels"), "default")), 404),
         (
             "a kind that is not yet served",
-            at(Verb::List, Target::all(ResourceType::new("batch", "v1", "jobs"), "default")),
+            at(Verb::List, Target::all(ResourceType::new("apiregistration.k8s.io", "v1", "apiservices"), "default")),
             404,
         ),
         ("a subresource that is not there", at(Verb::Get, target("configmaps/a/status", "default")), 404),
@@ -137,15 +137,6 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
             "an application without a kind",
             patch(PatchKind::Apply, doc!({"apiVersion": "v1", "metadata": {"name": "a"}})),
             400,
-        ),
-        (
-            "resizing",
-            {
-                let mut request = patch(PatchKind::Merge, doc!({}));
-                request.target = target("pods/a/resize", "default");
-                request
-            },
-            501,
         ),
     ];
     let mut wrong = Vec::new();

@@ -7,71 +7,14 @@ use k8s_core::{
     request::{ApiRequest, FieldValidation, Options, PatchKind, RequestBody, ResourceType, Target, Verb},
 };
 
-use super::fixture::{built, names, revision, server, target};
+use super::{
+    fixture::{built, names, revision, server, target},
+    samples::sample,
+};
 
-/// A valid body of every kind that is stored and served, but for its name.
+/// A valid body of a kind, but for its name.
 pub fn example(plural: &str) -> Doc {
-    let pod = || doc!({"containers": [{"name": "c", "image": "i"}]});
-    let template = || doc!({"metadata": {"labels": {"a": "b"}}, "spec": pod()});
-    let workload = || doc!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template()}});
-    match plural {
-        "pods" => doc!({"spec": pod()}),
-        "podtemplates" => doc!({"template": template()}),
-        "deployments" | "replicasets" => workload(),
-        "replicationcontrollers" => doc!({"spec": {"template": template()}}),
-        "services" => doc!({"spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}),
-        "controllerrevisions" => doc!({"revision": 1}),
-        "events" => doc!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r"}),
-        "endpointslices" => doc!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
-        "priorityclasses" => doc!({"value": 5}),
-        "rolebindings" | "clusterrolebindings" => doc!({
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
-            "subjects": [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}]
-        }),
-        _ => doc!({}),
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_kind_that_is_served_can_be_created_read_changed_and_deleted() {
-    let api = server().await;
-    let registry = api.api.registry();
-    let mut seen = 0;
-    // Definitions have names of a form, and end when their kind is empty: they have tests of their own.
-    let plain = |info: &&std::sync::Arc<ResourceInfo>| info.is_stored() && info.plural != "customresourcedefinitions";
-    for info in registry.iter().filter(plain) {
-        let (plural, namespace) = (info.plural.as_str(), if info.is_namespaced() { "default" } else { "" });
-        let one = format!("{plural}/matrix");
-        let mut body = example(plural);
-        body.set_at(&["metadata", "name"], "matrix".into());
-        let created = api.create(plural, namespace, body.clone()).await.unwrap_or_else(|e| panic!("{plural}: {e:?}"));
-        assert_eq!(created.str_at(&["kind"]), info.kind);
-        assert_eq!(created.str_at(&["metadata", "uid"]).len(), 36, "{plural}");
-        assert!(!created.str_at(&["metadata", "creationTimestamp"]).is_empty(), "{plural}");
-        assert_eq!(api.create(plural, namespace, body).await.unwrap_err().code(), 409, "{plural}");
-        let read = api.get(&one, namespace).await.unwrap();
-        assert_eq!(read, created, "{plural}");
-        let again = api.update(&one, namespace, read.clone()).await.unwrap_or_else(|e| panic!("{plural}: {e:?}"));
-        assert_eq!(
-            revision(&again),
-            revision(&read),
-            "{plural}: an update that changes nothing writes nothing: {read} {again}"
-        );
-        let label = doc!({"metadata": {"labels": {"x": "y"}}});
-        let patched = api.patch(&one, namespace, PatchKind::Merge, label).await.unwrap();
-        assert!(revision(&patched) > revision(&read), "{plural}");
-        assert_eq!(patched.str_at(&["metadata", "labels", "x"]), "y");
-        assert_eq!(api.update(&one, namespace, read).await.unwrap_err().code(), 409, "{plural}: the revision is stale");
-        let list = api.list(plural, namespace, Options::default()).await.unwrap();
-        assert!(names(&list).contains(&"matrix"), "{plural}");
-        let now = Options { grace_period_seconds: Some(0), ..Options::default() };
-        api.delete(&one, namespace, now).await.unwrap();
-        let gone = api.get(&one, namespace).await;
-        // A namespace is held by its finalizer.
-        assert_eq!(gone.is_err(), plural != "namespaces", "{plural}");
-        seen += 1;
-    }
-    assert!(seen >= 15, "{seen} kinds");
+    sample("v1", plural)
 }
 
 fn config_map(name: &str) -> Doc {

@@ -1,302 +1,435 @@
-//! Custom kinds: their definitions, what is published of them, and how their objects are validated.
+//! Kinds that are defined at run time.
 
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Api, name};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const WHEELS: &str = "/apis/example.com/v1/wheels";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-fn anything() -> Value {
+/// A definition of `Foo`s, `Bar`s and so on, with these versions: name and schema.
+fn definition(group: &str, kind: &str, versions: &[(&str, Value)]) -> Value {
+    let singular = kind.to_lowercase();
+    let names = json!({"plural": format!("{singular}s"), "singular": singular, "kind": kind, "listKind": format!("{kind}List")});
+    let version = |(place, (name, schema)): (usize, &(&str, Value))| json!({"name": name, "served": true, "storage": place == 0, "schema": {"openAPIV3Schema": schema}});
+    let versions: Vec<Value> = versions.iter().enumerate().map(version).collect();
+    let spec = json!({"group": group, "scope": "Namespaced", "names": names, "versions": versions});
+    let metadata = json!({"name": format!("{singular}s.{group}")});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata, "spec": spec})
+}
+
+fn open() -> Value {
     json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
-fn version(name: &str, schema: &Value) -> Value {
-    json!({"name": name, "served": true, "storage": name == "v1", "schema": {"openAPIV3Schema": schema}})
+fn established(answer: &Answer) -> bool {
+    let conditions = answer.value["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Established" && one["status"] == "True"))
 }
 
-/// A cluster-scoped kind with these versions.
-fn definition(group: &str, kind: &str, versions: &[Value]) -> Value {
-    let plural = format!("{}s", kind.to_lowercase());
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {"group": group, "scope": "Cluster", "names": {"plural": plural, "kind": kind}, "versions": versions}
-    })
-}
-
-fn wheels(schema: &Value) -> Value {
-    definition("example.com", "Wheel", &[version("v1", schema)])
-}
-
-fn is_established(answer: &Answer) -> bool {
-    let conditions = answer.value["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True")
-}
-
-/// Creates a definition and waits until it is established.
+/// Defines a kind and waits until its objects can be asked for.
 async fn define(api: &Api, definition: &Value) -> Value {
-    let made = api.create(DEFINITIONS, definition).await;
-    api.wait_until(&format!("{DEFINITIONS}/{}", name(&made)), is_established).await.value
+    api.create(DEFINITIONS, definition).await;
+    let one = format!("{DEFINITIONS}/{}", name(definition));
+    let ready = api.wait_until(&one, established).await.value;
+    api.wait_until(&objects(definition, 0), |answer| answer.code == 200).await;
+    ready
 }
 
-pub async fn create(api: &Api) {
-    define(api, &wheels(&anything())).await;
-    api.delete(&format!("{DEFINITIONS}/wheels.example.com")).await.expect(200);
-    api.wait_until(&format!("{DEFINITIONS}/wheels.example.com"), |answer| answer.code == 404).await;
+/// Where the objects of a definition's version are.
+fn objects(definition: &Value, version: usize) -> String {
+    let spec = &definition["spec"];
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let (group, version) = (text(&spec["group"]), text(&spec["versions"][version]["name"]));
+    format!("/apis/{group}/{version}/namespaces/default/{}", text(&spec["names"]["plural"]))
 }
 
-pub async fn list(api: &Api) {
-    for number in 0..10 {
-        let mut one = definition(&format!("g{number}.example.com"), "Wheel", &[version("v1", &anything())]);
-        one["metadata"]["labels"] = json!({"e2e": "mine"});
-        define(api, &one).await;
+fn object(definition: &Value, version: usize, name: &str, more: Value) -> Value {
+    let spec = &definition["spec"];
+    let api_version = format!(
+        "{}/{}",
+        spec["group"].as_str().expect("text"),
+        spec["versions"][version]["name"].as_str().expect("text")
+    );
+    let mut object = json!({"apiVersion": api_version, "kind": spec["names"]["kind"], "metadata": {"name": name}});
+    for (field, value) in more.as_object().expect("fields") {
+        object[field] = value.clone();
     }
-    define(api, &wheels(&anything())).await;
-    let mine = format!("{DEFINITIONS}?labelSelector=e2e%3Dmine");
-    assert_eq!(api.items(&mine).await.len(), 10);
-    api.delete(&mine).await.expect(200);
-    let none_left = |answer: &Answer| answer.value["items"].as_array().is_some_and(Vec::is_empty);
-    api.wait_until(&mine, none_left).await;
-    assert_eq!(api.names(DEFINITIONS).await, ["wheels.example.com"]);
+    object
+}
+
+pub async fn watch(api: &Api) {
+    let foo = definition("watch.example.com", "Foo", &[("v1beta1", open())]);
+    define(api, &foo).await;
+    let path = objects(&foo, 0);
+    let mut watch = api.watch(&format!("{path}?watch=1")).await;
+    for name in ["a", "b"] {
+        api.create(&path, &object(&foo, 0, name, json!({"content": {"n": 1}}))).await;
+        watch.expect("ADDED", name).await;
+    }
+    api.patch(&format!("{path}/a"), "merge", &json!({"content": {"n": 2}})).await.expect(200);
+    assert_eq!(watch.expect("MODIFIED", "a").await["content"]["n"], 2);
+    for name in ["a", "b"] {
+        api.delete(&format!("{path}/{name}")).await.expect(200);
+        watch.expect("DELETED", name).await;
+    }
+}
+
+pub async fn create_and_delete(api: &Api) {
+    let foo = definition("simple.example.com", "Foo", &[("v1", open())]);
+    let ready = define(api, &foo).await;
+    assert_eq!(ready["status"]["acceptedNames"]["plural"], "foos");
+    assert_eq!(ready["status"]["storedVersions"], json!(["v1"]));
+    api.delete(&format!("{DEFINITIONS}/{}", name(&foo))).await.expect(200);
+    api.wait_until(&format!("{DEFINITIONS}/{}", name(&foo)), |answer| answer.code == 404).await;
+    api.wait_until(&objects(&foo, 0), |answer| answer.code == 404).await;
+}
+
+pub async fn list_and_collection(api: &Api) {
+    for kind in ["Foo", "Bar", "Baz"] {
+        let mut definition = definition("list.example.com", kind, &[("v1", open())]);
+        definition["metadata"]["labels"] = json!({"e2e-list-test-uuid": "1"});
+        define(api, &definition).await;
+    }
+    let other = definition("other.example.com", "Qux", &[("v1", open())]);
+    define(api, &other).await;
+    let chosen = format!("{DEFINITIONS}?labelSelector=e2e-list-test-uuid%3D1");
+    let names = api.names(&chosen).await;
+    assert_eq!(names, ["bars.list.example.com", "bazs.list.example.com", "foos.list.example.com"]);
+    api.delete(&chosen).await.expect(200);
+    api.wait_until(&chosen, |answer| answer.value["items"].as_array().is_some_and(Vec::is_empty)).await;
+    assert_eq!(name(&api.read(&format!("{DEFINITIONS}/quxs.other.example.com")).await), "quxs.other.example.com");
 }
 
 pub async fn status(api: &Api) {
-    define(api, &wheels(&anything())).await;
-    let path = format!("{DEFINITIONS}/wheels.example.com/status");
-    let mut read = api.read(&path).await;
-    let condition = json!({"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "Set from e2e test",
-        "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    read["status"]["conditions"].as_array_mut().expect("conditions").push(condition);
-    let updated = api.put(&path, &read).await.expect(200);
-    assert!(updated["status"]["conditions"].to_string().contains("StatusUpdate"), "{updated}");
-    let mut conditions = updated["status"]["conditions"].clone();
-    conditions.as_array_mut().expect("conditions").retain(|condition| condition["type"] != "StatusUpdate");
-    let patch = json!({"metadata": {"annotations": {"patchedstatus": "true"}}, "status": {"conditions": conditions}});
-    let patched = api.patch(&path, "merge", &patch).await.expect(200);
-    assert!(!patched["status"]["conditions"].to_string().contains("StatusUpdate"), "{patched}");
+    let foo = definition("status.example.com", "Foo", &[("v1", open())]);
+    define(api, &foo).await;
+    let path = format!("{DEFINITIONS}/{}/status", name(&foo));
+    let mut got = api.read(&path).await;
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "E2E", "message": "set", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let has = |object: &Value, kind: &str| {
+        object["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|one| one["type"] == kind))
+    };
+    got["status"]["conditions"].as_array_mut().expect("conditions").push(condition("StatusUpdate"));
+    let updated = api.put(&path, &got).await.expect(200);
+    assert!(has(&updated, "StatusUpdate"), "{updated}");
+    let mut conditions = updated["status"]["conditions"].as_array().expect("conditions").clone();
+    conditions.push(condition("StatusPatched"));
+    let patched = api.patch(&path, "merge", &json!({"status": {"conditions": conditions}})).await.expect(200);
+    assert!(has(&patched, "StatusPatched") && has(&patched, "StatusUpdate"), "{patched}");
+    assert_eq!(patched["spec"], updated["spec"]);
 }
 
 pub async fn defaulting(api: &Api) {
-    let schema = |a: Value, b: Value| json!({"type": "object", "properties": {"a": a, "b": b}});
-    let (plain, by_default) = (json!({"type": "string"}), |text: &str| json!({"type": "string", "default": text}));
-    let redefine = async |schema: Value| {
-        let patch = json!({"spec": {"versions": [version("v1", &schema)]}});
-        api.patch(&format!("{DEFINITIONS}/wheels.example.com"), "merge", &patch).await.expect(200);
-    };
-    let wheel = |name: &str| json!({"apiVersion": "example.com/v1", "kind": "Wheel", "metadata": {"name": name}});
-    define(api, &wheels(&schema(plain.clone(), plain.clone()))).await;
-    assert_eq!(api.create(WHEELS, &wheel("one")).await.get("a"), None);
-    redefine(schema(by_default("A"), plain.clone())).await;
-    api.wait_until(&format!("{WHEELS}/one"), |answer| answer.value["a"] == "A").await;
-    assert_eq!(api.create(WHEELS, &wheel("two")).await["a"], "A");
-    redefine(schema(plain, by_default("B"))).await;
-    let two = api.wait_until(&format!("{WHEELS}/two"), |answer| answer.value["b"] == "B").await;
-    assert_eq!(two.value["a"], "A");
+    let closed = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"a": {"type": "string", "default": "A"}, "b": {"type": "string"}}});
+    let foo = definition("default.example.com", "Foo", &[("v1", closed)]);
+    define(api, &foo).await;
+    let path = objects(&foo, 0);
+    let made = api.create(&path, &object(&foo, 0, "o", json!({}))).await;
+    assert_eq!((&made["a"], made.get("b")), (&json!("A"), None));
+    let add = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/b/default", "value": "B"},
+        {"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/a/default"}]);
+    api.patch(&format!("{DEFINITIONS}/{}", name(&foo)), "json", &add).await.expect(200);
+    let got = api.wait_until(&format!("{path}/o"), |answer| answer.value["b"] == "B").await.value;
+    assert_eq!(got["a"], "A", "what was stored stays");
+    let listed = api.items(&path).await;
+    assert_eq!((&listed[0]["a"], &listed[0]["b"]), (&json!("A"), &json!("B")));
+    let second = api.create(&path, &object(&foo, 0, "p", json!({}))).await;
+    assert_eq!((second.get("a"), &second["b"]), (None, &json!("B")));
 }
 
 pub async fn discovery(api: &Api) {
     let groups = api.read("/apis").await;
-    let group =
-        groups["groups"].as_array().expect("groups").iter().find(|group| group["name"] == "apiextensions.k8s.io");
-    assert_eq!(group.expect("the group")["preferredVersion"]["version"], "v1");
+    let found = groups["groups"]
+        .as_array()
+        .expect("groups")
+        .iter()
+        .find(|group| group["name"] == "apiextensions.k8s.io")
+        .cloned();
+    assert_eq!(found.expect("the group")["versions"][0]["groupVersion"], "apiextensions.k8s.io/v1");
     let group = api.read("/apis/apiextensions.k8s.io").await;
-    assert!(group["versions"].as_array().expect("versions").iter().any(|version| version["version"] == "v1"));
+    assert_eq!(group["preferredVersion"]["version"], "v1");
     let resources = api.read("/apis/apiextensions.k8s.io/v1").await;
-    let mut resources = resources["resources"].as_array().expect("resources").iter();
-    assert!(resources.any(|resource| resource["name"] == "customresourcedefinitions"));
+    let resources = resources["resources"].as_array().expect("resources").clone();
+    assert!(resources.iter().any(|resource| resource["name"] == "customresourcedefinitions"));
 }
 
-pub async fn watch(api: &Api) {
-    let mut watch = api.watch(&format!("{DEFINITIONS}?watch=1")).await;
-    define(api, &wheels(&anything())).await;
-    watch.expect("ADDED", "wheels.example.com").await;
-    watch.expect("MODIFIED", "wheels.example.com").await;
-    let mut objects = api.watch(&format!("{WHEELS}?watch=1")).await;
-    let wheel = json!({"apiVersion": "example.com/v1", "kind": "Wheel", "metadata": {"name": "a"}});
-    api.create(WHEELS, &wheel).await;
-    objects.expect("ADDED", "a").await;
-    api.delete(&format!("{DEFINITIONS}/wheels.example.com")).await.expect(200);
-    objects.expect("DELETED", "a").await;
-    api.wait_until(&format!("{DEFINITIONS}/wheels.example.com"), |answer| answer.code == 404).await;
+async fn aggregated(api: &Api, path: &str) -> Value {
+    api.send_accepting("GET", path, AGGREGATED, None).await.expect(200)
 }
 
-/// What a document of OpenAPI version 3 says of a definition, once it says anything.
-async fn published(api: &Api, group_version: &str, definition: &str) -> Value {
-    let path = format!("/openapi/v3/apis/{group_version}");
-    let there = |answer: &Answer| answer.value["components"]["schemas"].get(definition).is_some();
-    api.wait_until(&path, there).await.value["components"]["schemas"][definition].clone()
-}
-
-fn with_rules() -> Value {
-    json!({"type": "object", "description": "Foo CRD for Testing", "properties": {
-        "spec": {"type": "object", "description": "Specification of Foo", "properties": {
-            "bars": {"type": "array", "description": "List of Bars and their specs.", "items": {
-                "type": "object", "required": ["name"], "properties": {
-                    "name": {"type": "string", "description": "Name of Bar."},
-                    "age": {"type": "string", "description": "Age of Bar."}}}}}}}})
-}
-
-pub async fn published_schema(api: &Api) {
-    define(api, &wheels(&with_rules())).await;
-    let published = published(api, "example.com/v1", "com.example.v1.Wheel").await;
-    assert_eq!(published["properties"]["spec"], with_rules()["properties"]["spec"]);
-    assert_eq!(published["description"], "Foo CRD for Testing");
-    let gvk = json!([{"group": "example.com", "version": "v1", "kind": "Wheel"}]);
-    assert_eq!(published["x-kubernetes-group-version-kind"], gvk);
-    let whole = api.read("/openapi/v2").await;
-    let two = &whole["definitions"]["com.example.v1.Wheel"];
-    assert_eq!(two["properties"]["spec"], with_rules()["properties"]["spec"]);
-    let wheel = |bars: Value| json!({"apiVersion": "example.com/v1", "kind": "Wheel", "metadata": {"name": "a"}, "spec": {"bars": bars}});
-    let strict = format!("{WHEELS}?fieldValidation=Strict");
-    api.post(&strict, &wheel(json!([{"name": "test-bar"}]))).await.expect(201);
-    api.post(&strict, &wheel(json!([{"name": "x", "odd": "y"}]))).await.failed(400, "BadRequest");
-    api.post(&strict, &wheel(json!([{"age": "10"}]))).await.failed(422, "Invalid");
-}
-
-pub async fn published_open_schemas(api: &Api) {
-    let spec = json!({"type": "object", "properties": {"spec": {"type": "object",
-        "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}}}});
-    let embedded = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
-        "dummy": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}});
-    for (kind, schema) in [("Root", anything()), ("Inner", spec), ("Embedded", embedded)] {
-        define(api, &definition("example.com", kind, &[version("v1", &schema)])).await;
-        let name = format!("com.example.v1.{kind}");
-        let published = published(api, "example.com/v1", &name).await;
-        assert!(published["properties"]["kind"].is_object(), "{published}");
-        let object = json!({"apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": "a"}, "spec": {
-            "dummy": {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}, "odd": 1}}});
-        let path = format!("/apis/example.com/v1/{}s?fieldValidation=Strict", kind.to_lowercase());
-        let made = api.post(&path, &object).await.expect(201);
-        assert_eq!(made["spec"]["dummy"]["odd"], 1, "{made}");
-    }
-    let whole = api.read("/openapi/v2").await;
-    assert_eq!(whole["definitions"]["com.example.v1.Root"].get("properties"), None);
-    let inner = &whole["definitions"]["com.example.v1.Inner"]["properties"]["spec"];
-    assert_eq!(*inner, json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-    let dummy = &whole["definitions"]["com.example.v1.Embedded"]["properties"]["spec"]["properties"]["dummy"];
-    assert_eq!(dummy["x-kubernetes-embedded-resource"], true);
-}
-
-pub async fn published_groups_kinds_and_versions(api: &Api) {
-    let both = [version("v1", &anything()), version("v2", &anything())];
-    for (group, kind) in [("a.example.com", "Foo"), ("b.example.com", "Foo"), ("b.example.com", "Bar")] {
-        define(api, &definition(group, kind, &both)).await;
-    }
-    for (group, kind) in [("a", "Foo"), ("b", "Foo"), ("b", "Bar")] {
-        for version in ["v1", "v2"] {
-            let definition = format!("com.example.{group}.{version}.{kind}");
-            published(api, &format!("{group}.example.com/{version}"), &definition).await;
-        }
-    }
-}
-
-pub async fn published_changes(api: &Api) {
-    let two = [version("v1", &anything()), version("v2", &anything())];
-    define(api, &definition("example.com", "Wheel", &two)).await;
-    published(api, "example.com/v2", "com.example.v2.Wheel").await;
-    let before = api.read("/openapi/v3").await["paths"]["apis/example.com/v1"].clone();
-    let path = format!("{DEFINITIONS}/wheels.example.com");
-    let renamed = json!([{"op": "test", "path": "/spec/versions/1/name", "value": "v2"},
-        {"op": "replace", "path": "/spec/versions/1/name", "value": "v4"}]);
-    api.patch(&path, "json", &renamed).await.expect(200);
-    published(api, "example.com/v4", "com.example.v4.Wheel").await;
-    api.get("/openapi/v3/apis/example.com/v2").await.failed(404, "NotFound");
-    let retired = json!([{"op": "replace", "path": "/spec/versions/1/served", "value": false}]);
-    api.patch(&path, "json", &retired).await.expect(200);
-    api.wait_until("/openapi/v3/apis/example.com/v4", |answer| answer.code == 404).await;
-    let whole = api.read("/openapi/v2").await;
-    assert!(whole["definitions"].get("com.example.v4.Wheel").is_none());
-    assert!(whole["definitions"].get("com.example.v1.Wheel").is_some());
-    let described =
-        json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/description", "value": "Round."}]);
-    api.patch(&path, "json", &described).await.expect(200);
-    let moved = |answer: &Answer| answer.value["paths"]["apis/example.com/v1"] != before;
-    api.wait_until("/openapi/v3", moved).await;
-}
-
-/// The kind of the rows about validation.
-fn strict_schema(spec: &Value) -> Value {
-    let ports = json!({"type": "array", "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["containerPort", "protocol"],
-        "items": {"type": "object", "required": ["containerPort", "protocol"], "properties": {
-            "containerPort": {"type": "integer", "format": "int32"}, "hostIP": {"type": "string"},
-            "hostPort": {"type": "integer", "format": "int32"}, "name": {"type": "string"}, "protocol": {"type": "string"}}}});
-    let mut schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
-        "foo": {"type": "string"}, "ports": ports,
-        "cronSpec": {"type": "string", "pattern": "^(\\d+|\\*)(/\\d+)?(\\s+(\\d+|\\*)(/\\d+)?){4}$"}}}}});
-    for (name, value) in spec.as_object().expect("an object") {
-        match name.as_str() {
-            "template" => schema["properties"]["spec"]["properties"]["template"] = value.clone(),
-            _ => schema["properties"]["spec"][name] = value.clone(),
-        }
-    }
-    schema
-}
-
-async fn apply(api: &Api, more_metadata: &str, spec: &str) -> Answer {
-    let text = format!(
-        "\napiVersion: example.com/v1\nkind: Wheel\nmetadata:\n  name: mytest\n{more_metadata}  finalizers:\n  - \
-         example.com/test-finalizer\n{spec}  cronSpec: \"* * * * */5\"\n  ports:\n  - name: x\n    containerPort: 80\n    protocol: TCP"
-    );
-    let path = format!("{WHEELS}/mytest?fieldManager=field_validation_mgr&fieldValidation=Strict");
-    api.send("PATCH", &path, Some(("application/apply-patch+yaml", text.into_bytes()))).await
-}
-
-pub async fn valid_object(api: &Api) {
-    define(api, &wheels(&strict_schema(&json!({})))).await;
-    apply(api, "", "spec:\n  foo: foo1\n").await.expect(201);
-}
-
-pub async fn unknown_fields_without_schema(api: &Api) {
-    define(api, &wheels(&anything())).await;
-    let made = apply(api, "", "spec:\n  unknown: uk1\n").await.expect(201);
-    assert_eq!(made["spec"]["unknown"], "uk1");
-}
-
-pub async fn unknown_fields(api: &Api) {
-    define(api, &wheels(&strict_schema(&json!({})))).await;
-    let refused = apply(api, "", "unknownField: unknown\nspec:\n  foo: foo1\n").await;
-    assert!(refused.code >= 400);
-    assert!(refused.value.to_string().contains(".unknownField: field not declared in schema"), "{}", refused.value);
-}
-
-pub async fn unknown_metadata(api: &Api) {
-    let template = json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {
-        "metadata": {"type": "object", "properties": {"name": {"type": "string"}}}, "spec": {"type": "object"}}});
-    let more = json!({"x-kubernetes-preserve-unknown-fields": true, "template": template});
-    define(api, &wheels(&strict_schema(&more))).await;
-    let spec = "spec:\n  template:\n    apiversion: foo/v1\n    kind: Sub\n    metadata:\n        unknownSubMeta: unknown\n        \
-                name: subobject\n        namespace: default\n  foo: foo1\n";
-    let refused = apply(api, "  unknownMeta: unknown\n", spec).await;
-    let text = refused.value.to_string();
-    assert!(text.contains(".spec.template.metadata.unknownSubMeta: field not declared in schema"), "{text}");
-    assert!(text.contains(".metadata.unknownMeta: field not declared in schema"), "{text}");
-}
-
-pub async fn duplicate_fields(api: &Api) {
-    let more = json!({"x-kubernetes-preserve-unknown-fields": true});
-    define(api, &wheels(&strict_schema(&more))).await;
-    let refused = apply(api, "", "spec:\n  unknown: uk1\n  foo: foo1\n  foo: foo2\n").await;
-    let text = refused.value["message"].as_str().unwrap_or_default().to_owned();
-    assert!(text.contains(r#"line 11: key "foo" already set in map"#), "{text}");
+fn lists(document: &Value, group: &str, version: &str, resource: &str) -> bool {
+    let groups = document["items"].as_array().expect("groups").iter().filter(|found| name(found) == group);
+    let versions = groups.flat_map(|found| found["versions"].as_array().expect("versions"));
+    let mut resources = versions
+        .filter(|found| found["version"] == version)
+        .flat_map(|found| found["resources"].as_array().expect("resources"));
+    resources.any(|found| found["resource"] == resource)
 }
 
 pub async fn aggregated_discovery(api: &Api) {
-    define(api, &wheels(&anything())).await;
-    let document = api.send_accepting("GET", "/apis", AGGREGATED, None).await.expect(200);
-    let group =
-        document["items"].as_array().expect("items").iter().find(|item| item["metadata"]["name"] == "example.com");
-    let version = &group.expect("the group")["versions"][0];
-    assert_eq!((&version["version"], &version["resources"][0]["resource"]), (&json!("v1"), &json!("wheels")));
-    assert_eq!(version["resources"][0]["responseKind"]["kind"], "Wheel");
-    let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
-    let wheel = json!({"apiVersion": "example.com/v1", "kind": "Wheel", "metadata": {"name": "a"}});
-    api.create(WHEELS, &wheel).await;
-    let rows = api.send_accepting("GET", WHEELS, table, None).await.expect(200);
-    let names: Vec<&Value> =
-        rows["columnDefinitions"].as_array().expect("columns").iter().map(|c| &c["name"]).collect();
-    assert_eq!(names, ["Name", "Age"]);
-    assert_eq!(rows["rows"][0]["cells"][0], "a");
+    let foo = definition("aggregated.example.com", "Foo", &[("v1", open()), ("v2", open())]);
+    define(api, &foo).await;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    loop {
+        let document = aggregated(api, "/apis").await;
+        if ["v1", "v2"].iter().all(|version| lists(&document, "aggregated.example.com", version, "foos")) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{document}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    api.delete(&format!("{DEFINITIONS}/{}", name(&foo))).await.expect(200);
+    api.wait_until("/apis/aggregated.example.com", |answer| answer.code == 404).await;
+    assert!(!lists(&aggregated(api, "/apis").await, "aggregated.example.com", "v1", "foos"));
+}
+
+pub async fn aggregated_discovery_headers(api: &Api) {
+    let foo = definition("headers.example.com", "Foo", &[("v1", open())]);
+    let before = api.send_accepting("GET", "/apis", AGGREGATED, None).await;
+    let tag = before.headers["etag"].clone();
+    define(api, &foo).await;
+    api.wait_until("/apis/headers.example.com/v1", |answer| answer.code == 200).await;
+    let after = api.send_accepting("GET", "/apis", AGGREGATED, None).await;
+    assert_ne!(after.headers["etag"], tag);
+    assert!(after.headers["content-type"].to_str().expect("text").contains("as=APIGroupDiscoveryList"));
+    assert!(lists(&after.value, "headers.example.com", "v1", "foos"));
+    let plain = api.send_accepting("GET", "/apis", "application/json", None).await.expect(200);
+    assert_eq!(plain["kind"], "APIGroupList");
+}
+
+/// The definition of a kind in the OpenAPI document of version 2.
+async fn published(api: &Api, group: &str, version: &str, kind: &str) -> Option<Value> {
+    let document = api.send_accepting("GET", "/openapi/v2", "application/json", None).await.expect(200);
+    let wanted = json!({"group": group, "version": version, "kind": kind});
+    let definitions = document["definitions"].as_object().expect("definitions").values();
+    let mut found = definitions
+        .filter(|found| found["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.contains(&wanted)));
+    found.next().cloned()
+}
+
+async fn wait_published(api: &Api, group: &str, version: &str, kind: &str, there: bool) -> Value {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let found = published(api, group, version, kind).await;
+        if found.is_some() == there {
+            return found.unwrap_or_default();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{group}/{version} {kind}: {found:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The same in the document of version 3 of its group.
+async fn published_3(api: &Api, group: &str, version: &str, kind: &str) -> Value {
+    let index = api.read("/openapi/v3").await;
+    let path =
+        index["paths"][format!("apis/{group}/{version}")]["serverRelativeURL"].as_str().expect("a path").to_owned();
+    let document = api.read(&path).await;
+    let wanted = json!({"group": group, "version": version, "kind": kind});
+    let schemas = document["components"]["schemas"].as_object().expect("schemas").values();
+    let mut found = schemas
+        .filter(|found| found["x-kubernetes-group-version-kind"].as_array().is_some_and(|all| all.contains(&wanted)));
+    found.next().unwrap_or_else(|| panic!("no {kind}")).clone()
+}
+
+fn validating() -> Value {
+    let bars = json!({"type": "array", "description": "List of Bars and their specs.", "items": {"type": "object", "required": ["name"],
+        "properties": {"name": {"type": "string", "description": "Name of Bar."}, "age": {"type": "string", "description": "Age of Bar."},
+            "bazs": {"type": "array", "items": {"type": "string"}, "description": "List of Bazs."}}}});
+    json!({"type": "object", "description": "Foo CRD for Testing", "properties": {
+        "spec": {"type": "object", "description": "Specification of Foo", "properties": {"bars": bars}},
+        "status": {"type": "object", "description": "Status of Foo", "properties": {"bars": {"type": "array", "items": {"type": "object",
+            "properties": {"name": {"type": "string"}, "available": {"type": "boolean"}}}}}}}})
+}
+
+pub async fn publish_with_schema(api: &Api) {
+    let foo = definition("schema.example.com", "Foo", &[("v1", validating())]);
+    define(api, &foo).await;
+    let found = wait_published(api, "schema.example.com", "v1", "Foo", true).await;
+    assert_eq!(found["description"], "Foo CRD for Testing");
+    let bar = &found["properties"]["spec"]["properties"]["bars"]["items"];
+    assert_eq!((&bar["required"], &bar["properties"]["age"]["description"]), (&json!(["name"]), &json!("Age of Bar.")));
+    for field in ["apiVersion", "kind", "metadata"] {
+        assert!(found["properties"].get(field).is_some(), "{found}");
+    }
+    let newer = published_3(api, "schema.example.com", "v1", "Foo").await;
+    assert_eq!(newer["properties"]["spec"]["properties"]["bars"]["items"]["required"], json!(["name"]));
+    let path = objects(&foo, 0);
+    let good = json!({"spec": {"bars": [{"name": "test-bar"}]}});
+    api.create(&path, &object(&foo, 0, "good", good)).await;
+    let strict = format!("{path}?fieldValidation=Strict");
+    api.post(&strict, &object(&foo, 0, "bad", json!({"spec": {"bars": [{"age": "10"}]}}))).await.failed(422, "Invalid");
+    api.post(&strict, &object(&foo, 0, "bad", json!({"unknown": true}))).await.failed(400, "BadRequest");
+}
+
+pub async fn publish_without_schema(api: &Api) {
+    let foo = definition("open.example.com", "Foo", &[("v1", open())]);
+    define(api, &foo).await;
+    let found = wait_published(api, "open.example.com", "v1", "Foo", true).await;
+    assert_eq!((&found["type"], &found["x-kubernetes-preserve-unknown-fields"]), (&json!("object"), &json!(true)));
+    let strict = format!("{}?fieldValidation=Strict", objects(&foo, 0));
+    api.create(&strict, &object(&foo, 0, "o", json!({"a": {"b": "c"}}))).await;
+}
+
+pub async fn publish_preserving_at_root(api: &Api) {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "kept",
+        "properties": {"spec": {"type": "object"}}});
+    let foo = definition("root.example.com", "Foo", &[("v1", schema)]);
+    define(api, &foo).await;
+    let found = wait_published(api, "root.example.com", "v1", "Foo", true).await;
+    assert_eq!((&found["x-kubernetes-preserve-unknown-fields"], &found["description"]), (&json!(true), &json!("kept")));
+    let strict = format!("{}?fieldValidation=Strict", objects(&foo, 0));
+    let made = api.create(&strict, &object(&foo, 0, "o", json!({"a": {"b": "c"}}))).await;
+    assert_eq!(made["a"], json!({"b": "c"}));
+}
+
+pub async fn publish_preserving_inside(api: &Api) {
+    let spec = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "kept inside",
+        "x-kubernetes-embedded-resource": true});
+    let schema = json!({"type": "object", "properties": {"spec": spec}});
+    let foo = definition("inside.example.com", "Foo", &[("v1", schema)]);
+    define(api, &foo).await;
+    let found = wait_published(api, "inside.example.com", "v1", "Foo", true).await;
+    assert_eq!(found["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"], true, "{found}");
+    let inside = json!({"apiVersion": "v1", "kind": "Anything", "metadata": {"name": "x"}, "b": [1, 2]});
+    let strict = format!("{}?fieldValidation=Strict", objects(&foo, 0));
+    let made = api.create(&strict, &object(&foo, 0, "o", json!({"spec": inside}))).await;
+    assert_eq!(made["spec"], inside);
+}
+
+async fn publishes(api: &Api, definitions: &[Value]) {
+    for definition in definitions {
+        define(api, definition).await;
+    }
+    for definition in definitions {
+        let spec = &definition["spec"];
+        for version in spec["versions"].as_array().expect("versions") {
+            let text = |value: &Value| value.as_str().expect("text").to_owned();
+            let (group, version, kind) = (text(&spec["group"]), text(&version["name"]), text(&spec["names"]["kind"]));
+            let found = wait_published(api, &group, &version, &kind, true).await;
+            assert_eq!(found["description"], "Foo CRD for Testing");
+            published_3(api, &group, &version, &kind).await;
+        }
+    }
+}
+
+pub async fn publish_groups(api: &Api) {
+    let one = |group| definition(group, "Foo", &[("v1", validating())]);
+    publishes(api, &[one("one.example.com"), one("two.example.com")]).await;
+}
+
+pub async fn publish_versions(api: &Api) {
+    let both = [("v2", validating()), ("v3", validating())];
+    publishes(api, &[definition("versions.example.com", "Foo", &both)]).await;
+    let one = |kind, version| definition("apart.example.com", kind, &[(version, validating())]);
+    publishes(api, &[one("Foo", "v4"), one("Bar", "v5")]).await;
+}
+
+pub async fn publish_kinds(api: &Api) {
+    let one = |kind| definition("kinds.example.com", kind, &[("v6", validating())]);
+    publishes(api, &[one("Foo"), one("Bar")]).await;
+}
+
+pub async fn publish_rename(api: &Api) {
+    let foo = definition("rename.example.com", "Foo", &[("v2", validating()), ("v3", validating())]);
+    publishes(api, std::slice::from_ref(&foo)).await;
+    let rename = json!([{"op": "test", "path": "/spec/versions/1/name", "value": "v3"},
+        {"op": "replace", "path": "/spec/versions/1/name", "value": "v4"}]);
+    api.patch(&format!("{DEFINITIONS}/{}", name(&foo)), "json", &rename).await.expect(200);
+    wait_published(api, "rename.example.com", "v4", "Foo", true).await;
+    wait_published(api, "rename.example.com", "v3", "Foo", false).await;
+    wait_published(api, "rename.example.com", "v2", "Foo", true).await;
+    api.get("/apis/rename.example.com/v3/namespaces/default/foos").await.failed(404, "NotFound");
+}
+
+pub async fn publish_stop_serving(api: &Api) {
+    let foo = definition("stop.example.com", "Foo", &[("v5", validating()), ("v6alpha1", validating())]);
+    publishes(api, std::slice::from_ref(&foo)).await;
+    let stop = json!([{"op": "replace", "path": "/spec/versions/1/served", "value": false}]);
+    api.patch(&format!("{DEFINITIONS}/{}", name(&foo)), "json", &stop).await.expect(200);
+    wait_published(api, "stop.example.com", "v6alpha1", "Foo", false).await;
+    wait_published(api, "stop.example.com", "v5", "Foo", true).await;
+}
+
+/// Applies and creates with strict checks, as JSON text.
+async fn applied(api: &Api, definition: &Value, text: &str) -> Answer {
+    let path = format!("{}/o?fieldValidation=Strict&fieldManager=conformance", objects(definition, 0));
+    api.send("PATCH", &path, Some(("application/apply-patch+yaml", text.into()))).await
+}
+
+async fn created(api: &Api, definition: &Value, text: &str) -> Answer {
+    let path = format!("{}?fieldValidation=Strict", objects(definition, 0));
+    api.send("POST", &path, Some(("application/json", text.into()))).await
+}
+
+fn text(definition: &Value, name: &str, more: Value) -> String {
+    object(definition, 0, name, more).to_string()
+}
+
+pub async fn fields_without_schema(api: &Api) {
+    let foo = definition("unknown.example.com", "Foo", &[("v1", open())]);
+    define(api, &foo).await;
+    let more = json!({"unknownField": "kept", "spec": {"cronSpec": "* * * * */5"}});
+    assert_eq!(applied(api, &foo, &text(&foo, "o", more.clone())).await.expect(201)["unknownField"], "kept");
+    assert_eq!(created(api, &foo, &text(&foo, "p", more)).await.expect(201)["unknownField"], "kept");
+}
+
+fn closed() -> Value {
+    let spec = json!({"type": "object", "properties": {"cronSpec": {"type": "string"}, "image": {"type": "string"}}});
+    json!({"type": "object", "properties": {"spec": spec}})
+}
+
+pub async fn fields_valid(api: &Api) {
+    let foo = definition("valid.example.com", "Foo", &[("v1", closed())]);
+    define(api, &foo).await;
+    let more = json!({"spec": {"cronSpec": "* * * * */5", "image": "x"}});
+    applied(api, &foo, &text(&foo, "o", more.clone())).await.expect(201);
+    created(api, &foo, &text(&foo, "p", more)).await.expect(201);
+}
+
+pub async fn fields_invalid(api: &Api) {
+    let foo = definition("invalid.example.com", "Foo", &[("v1", closed())]);
+    define(api, &foo).await;
+    let more = json!({"spec": {"cronSpec": "* * * * */5", "extraProperty": "x"}});
+    let refused = created(api, &foo, &text(&foo, "p", more.clone())).await.failed(400, "BadRequest");
+    assert!(
+        refused["message"].as_str().is_some_and(|why| why.contains(r#"unknown field "spec.extraProperty""#)),
+        "{refused}"
+    );
+    let refused = applied(api, &foo, &text(&foo, "o", more)).await;
+    assert!(matches!(refused.code, 400 | 500), "{}", refused.value);
+    assert!(refused.value["message"].as_str().is_some_and(|why| why.contains("extraProperty")), "{}", refused.value);
+    assert!(api.names(&objects(&foo, 0)).await.is_empty());
+}
+
+pub async fn fields_duplicate(api: &Api) {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"spec": {
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"foo": {"type": "string"}}}}});
+    let foo = definition("duplicate.example.com", "Foo", &[("v1", schema)]);
+    define(api, &foo).await;
+    let twice = r#"{"apiVersion":"duplicate.example.com/v1","kind":"Foo","metadata":{"name":"o"},"spec":{"foo":"a","foo":"b"},"spec2":1}"#;
+    let refused = created(api, &foo, twice).await.failed(400, "BadRequest");
+    assert!(refused["message"].as_str().is_some_and(|why| why.contains(r#"duplicate field "spec.foo""#)), "{refused}");
+    assert!(api.names(&objects(&foo, 0)).await.is_empty());
+}
+
+pub async fn fields_metadata(api: &Api) {
+    let template =
+        json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    let schema =
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"template": template}}}});
+    let foo = definition("metadata.example.com", "Foo", &[("v1", schema)]);
+    define(api, &foo).await;
+    let inner =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "unknownSubMeta": "y"}});
+    let mut wrong = object(&foo, 0, "o", json!({"spec": {"template": inner}}));
+    wrong["metadata"]["unknownMeta"] = "z".into();
+    let refused = created(api, &foo, &wrong.to_string()).await.failed(400, "BadRequest");
+    let message = refused["message"].as_str().expect("a message");
+    for field in ["metadata.unknownMeta", "spec.template.metadata.unknownSubMeta"] {
+        assert!(message.contains(&format!("unknown field \"{field}\"")), "{message}");
+    }
+    assert!(api.names(&objects(&foo, 0)).await.is_empty());
 }

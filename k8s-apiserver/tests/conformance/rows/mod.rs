@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod core;
 pub mod custom;
+pub mod kinds;
 mod operations;
 pub mod services;
 pub mod watches;

@@ -120,6 +120,7 @@ async fn over_http(api: &Fixture, wanted: &Wanted, from: From) -> Records {
         authenticator: Arc::new(Anybody),
         front_proxy: None,
         anonymous: Default::default(),
+        aggregation: None,
         authorizer: api.api.authorizer().clone(),
         answers: Answers::default(),
     });
