@@ -10,23 +10,19 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use k8s_core::{
     doc::Doc,
     env,
-    object::Object,
+    object::{Object, ObjectKey},
     registry::Registry,
-    request::{ApiRequest, Caller, Options, RequestBody, ResourceType, Target, Verb},
+    request::{ApiRequest, Caller, RequestBody, ResourceType, Target, Verb},
+    signal::Signal,
     status::{ApiError, ApiResult},
 };
 use k8s_store::{Page, Store};
 
 pub(crate) use self::catalog::Served;
-use crate::{
-    admission::Trail,
-    cache::{Filter, KindCache},
-    server::Inner,
-};
+use crate::{admission::Trail, auth::Follower, cache::KindCache, server::Inner};
 
 /// How soon to look again at a kind that is being emptied, and after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -41,11 +37,26 @@ fn own() -> Caller {
     Caller::new("system:apiserver", &["system:masters"]).with_agent("kube-apiserver")
 }
 
+/// Counts the changes of definitions.
+#[derive(Default)]
+pub(crate) struct Changes(Signal<u64>);
+
+impl Follower for Changes {
+    fn follows(&self, group: &str, plural: &str) -> bool {
+        let definitions = definitions();
+        group == definitions.group && plural == definitions.plural
+    }
+
+    fn changed(&self, _group: &str, _plural: &str, _key: &ObjectKey, _new: Option<&Arc<Object>>) {
+        self.0.modify(|count| *count += 1);
+    }
+}
+
 /// Runs until the cache is closed.
-pub(crate) async fn run(inner: Arc<Inner>, mut served: Served) {
+pub(crate) async fn run(inner: Arc<Inner>, mut served: Served, changes: Arc<Changes>) {
     let Some(kind) = inner.cache.kind(&definitions()) else { return };
     loop {
-        let seen = kind.state().revision;
+        let seen = changes.0.get();
         let wait = match reconcile(&inner, &kind, &mut served).await {
             Ok(true) => None,
             Ok(false) => Some(AGAIN),
@@ -57,20 +68,11 @@ pub(crate) async fn run(inner: Arc<Inner>, mut served: Served) {
         if inner.cache.is_closed() {
             return;
         }
+        let changed = changes.0.wait_for(|count| *count != seen);
         match wait {
-            None => changed_after(&inner, &kind, seen).await,
-            Some(wait) => drop(env::timeout(&*inner.env, wait, changed_after(&inner, &kind, seen)).await),
+            None => changed.await,
+            Some(wait) => drop(env::timeout(&*inner.env, wait, changed).await),
         }
-    }
-}
-
-/// Waits until a definition changes after a revision, or the cache is closed.
-async fn changed_after(inner: &Inner, kind: &Arc<KindCache>, revision: u64) {
-    let options = Options { resource_version: Some(revision.max(1)), ..Options::default() };
-    match inner.cache.watch(kind, Filter::default(), &options).await {
-        Ok(mut watch) => drop(watch.next().await),
-        // What changed meanwhile is no longer known one by one.
-        Err(_) => inner.env.sleep(AGAIN).await,
     }
 }
 
@@ -91,12 +93,15 @@ pub(crate) async fn stored(store: &Arc<dyn Store>, served: &mut Served) -> ApiRe
 
 /// Brings everything where it should be; whether nothing is left to be looked at without a change.
 async fn reconcile(inner: &Inner, kind: &KindCache, served: &mut Served) -> ApiResult<bool> {
+    // Followers are told of a change before readers see it.
+    inner.cache.wait_for_head().await?;
     served.read(&kind.state())?;
     let statuses = status::judge(served.definitions(), &served.base, inner.env.now());
     if let Some(registry) = served.registry(&statuses) {
         // The cache first: what is found in the table of kinds is there to be read.
         inner.cache.hold(registry.clone()).await?;
         inner.kinds.set(registry);
+        served.shown();
     }
     let mut is_done = true;
     for (definition, status) in served.definitions().zip(&statuses) {

@@ -18,8 +18,8 @@ pub(crate) struct Served {
     /// The kinds that are there from the start.
     pub(super) base: Arc<Registry>,
     known: BTreeMap<Text, Known>,
-    /// Whether the table of kinds still shows kinds whose definition is gone.
-    gone: bool,
+    /// Whether the table of kinds that is in use shows something else.
+    changed: bool,
 }
 
 struct Known {
@@ -33,7 +33,7 @@ struct Known {
 impl Served {
     /// Nothing but what is there from the start.
     pub(crate) fn new(base: Arc<Registry>) -> Self {
-        Self { base, known: BTreeMap::new(), gone: false }
+        Self { base, known: BTreeMap::new(), changed: false }
     }
 
     /// Takes over the definitions of a moment. Those that did not change are not read again.
@@ -45,7 +45,9 @@ impl Served {
     pub(crate) fn stored(&mut self, objects: impl Iterator<Item = Arc<Object>>) -> ApiResult<Arc<Registry>> {
         self.take(objects)?;
         let statuses: Vec<Doc> = self.definitions().map(|doc| doc.get("status").cloned().unwrap_or_default()).collect();
-        Ok(self.registry(&statuses).unwrap_or_else(|| self.base.clone()))
+        let registry = self.registry(&statuses).unwrap_or_else(|| self.base.clone());
+        self.shown();
+        Ok(registry)
     }
 
     fn take(&mut self, objects: impl Iterator<Item = Arc<Object>>) -> ApiResult<()> {
@@ -63,7 +65,7 @@ impl Served {
             };
             self.known.insert(name, known);
         }
-        self.gone |= before.values().any(|known| !known.kinds.is_empty());
+        self.changed |= before.values().any(|known| !known.kinds.is_empty());
         Ok(())
     }
 
@@ -72,9 +74,13 @@ impl Served {
         self.known.values().map(|known| &known.doc)
     }
 
-    /// The table of kinds under these statuses, one for each definition; `None` if it is what it was.
+    /// The table of kinds that was made last is in use.
+    pub(super) fn shown(&mut self) {
+        self.changed = false;
+    }
+
+    /// The table of kinds under these statuses, one for each definition; `None` if the one in use shows the same.
     pub(super) fn registry(&mut self, statuses: &[Doc]) -> Option<Arc<Registry>> {
-        let mut changed = std::mem::take(&mut self.gone);
         for (known, status) in self.known.values_mut().zip(statuses) {
             let made_of = status::is_established(status).then(|| {
                 let part = |path: &[&str]| known.doc.at(path).cloned().unwrap_or_default();
@@ -90,9 +96,9 @@ impl Served {
                 None => Vec::new(),
             };
             known.made_of = made_of;
-            changed = true;
+            self.changed = true;
         }
         let kinds = self.known.values().flat_map(|known| &known.kinds).cloned();
-        changed.then(|| Arc::new(kinds.fold(Registry::clone(&self.base), Registry::with_shared)))
+        self.changed.then(|| Arc::new(kinds.fold(Registry::clone(&self.base), Registry::with_shared)))
     }
 }

@@ -34,7 +34,7 @@ use crate::{
         token::ServiceAccountTokens,
     },
     cache::{Cache, consistency},
-    definitions::{self, Served},
+    definitions::{self, Changes, Served},
     registry::Ranges,
     storage::{Encrypted, Encryption},
     webhook::Webhooks,
@@ -241,6 +241,8 @@ impl ApiServerBuilder {
         let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone(), aggregator.clone()];
         followers.extend(self.tokens.iter().map(|tokens| tokens.clone() as Arc<dyn Follower>));
         followers.extend(self.followers);
+        let changes = Arc::new(Changes::default());
+        followers.push(changes.clone());
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
@@ -298,7 +300,7 @@ impl ApiServerBuilder {
         let local = self.env.spawn("APIServices of custom kinds", Box::pin(aggregator::follow(inner.clone())));
         let availability = self.env.spawn("APIService availability", Box::pin(aggregator::run(inner.clone())));
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
-        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served)));
+        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served, changes)));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
         let tasks = vec![feed, availability, local, compaction, custom, check];

@@ -198,9 +198,12 @@ impl<'a> Matrix<'a> {
 
 /// Every stored kind through a door.
 pub async fn run_all(api: &Fixture, door: &dyn Transport) {
-    let registry = api.api.registry().clone();
-    let kinds: Vec<Arc<ResourceInfo>> =
-        registry.iter().filter(|info| info.supports(Verb::Create) && info.is_stored()).cloned().collect();
+    let registry = api.api.registry();
+    // Definitions end only when their kind is empty: they have tests of their own.
+    let is_plain = |info: &&Arc<ResourceInfo>| {
+        info.supports(Verb::Create) && info.is_stored() && info.plural != "customresourcedefinitions"
+    };
+    let kinds: Vec<Arc<ResourceInfo>> = registry.iter().filter(is_plain).cloned().collect();
     assert!(kinds.len() >= 50, "{} kinds", kinds.len());
     for info in kinds {
         Matrix::new(door, &info).run().await;

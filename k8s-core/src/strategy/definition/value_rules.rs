@@ -4,7 +4,7 @@ use super::{broken, schema::fields};
 use crate::{custom::pattern, doc::Doc, status::FieldError};
 
 /// What says more about a place than which values it may have.
-const STRUCTURE: [&str; 11] = [
+const STRUCTURE: [&str; 12] = [
     "type",
     "additionalProperties",
     "default",
@@ -16,6 +16,7 @@ const STRUCTURE: [&str; 11] = [
     "x-kubernetes-list-type",
     "x-kubernetes-map-type",
     "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
 ];
 
 /// What is wrong with the combinations at a place of the schema.

@@ -93,10 +93,8 @@ async fn a_kind_that_ends_takes_its_objects_and_watches_along() {
         api.make_wheel(wheel(name)).await.unwrap();
     }
     let watch = api.watch_wheels("v1").await;
-    api.delete("customresourcedefinitions/wheels.example.com", "", Options::default()).await.unwrap();
-    let ending = api.until(NAME, |doc| condition(doc, "Terminating") == "True").now_or_never();
-    assert!(ending.is_some(), "it is marked before the answer");
-    assert!(refusal(api.make_wheel(wheel("c")).await, 405).contains("while custom resource definition is terminating"));
+    let answer = api.delete("customresourcedefinitions/wheels.example.com", "", Options::default()).await;
+    assert_eq!(condition(&answer.unwrap().into_doc().unwrap(), "Terminating"), "True", "marked before the answer");
     api.until_gone(NAME).await;
     assert_eq!(rest(watch).await, ["Added a", "Added b", "Deleted a", "Deleted b"]);
     assert_eq!(refusal(api.read_wheel("v1/a").await, 404), "the server could not find the requested resource");
@@ -117,6 +115,8 @@ async fn an_object_that_is_held_holds_its_definition() {
     api.make_wheel(held).await.unwrap();
     api.delete("customresourcedefinitions/wheels.example.com", "", Options::default()).await.unwrap();
     api.env.sleep(Duration::from_secs(5)).await;
+    let refused = refusal(api.make_wheel(wheel("c")).await, 405);
+    assert!(refused.contains("while custom resource definition is terminating"), "{refused}");
     assert!(api.until(NAME, |_| true).await.at(&["metadata", "finalizers"]).is_some());
     let release = RequestBody::Patch(PatchKind::Merge, doc!({"metadata": {"finalizers": null}}));
     api.wheel(Verb::Patch, "v1/a", release).await.unwrap();
