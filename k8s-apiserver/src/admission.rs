@@ -238,7 +238,7 @@ impl Cluster {
 
     /// The served kind of a group, version and kind.
     pub fn served_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<ResourceInfo>> {
-        self.registry.find_kind(group, version, kind).filter(|info| info.is_served()).cloned()
+        self.kinds.now().find_kind(group, version, kind).filter(|info| info.is_served()).cloned()
     }
 
     /// The other names and versions under which the same objects are served.
