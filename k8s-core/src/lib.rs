@@ -9,6 +9,7 @@ pub use k8s_openapi as api;
 pub mod admission_policy;
 pub mod apply;
 pub mod cel;
+pub mod custom;
 pub mod defaulting;
 pub mod doc;
 pub mod env;
