@@ -10,20 +10,20 @@ use k8s_core::{
         ExpressionWarning, TypeChecking, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyStatus,
     },
     doc::Doc,
-    registry::Registry,
+    registry::{Kinds, Registry},
     resource::Stored,
     status::ApiError,
 };
 use k8s_reconcile::{Controller, Cx, Next, Reconciler};
 
 /// The controller for these kinds, ready to start.
-pub fn controller(registry: Arc<Registry>) -> Controller<PolicyStatus> {
-    Controller::new("validatingadmissionpolicy-status-controller", PolicyStatus { registry }).workers(1)
+pub fn controller(kinds: Arc<Kinds>) -> Controller<PolicyStatus> {
+    Controller::new("validatingadmissionpolicy-status-controller", PolicyStatus { kinds }).workers(1)
 }
 
 /// Its reconciler.
 pub struct PolicyStatus {
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
 }
 
 impl Reconciler for PolicyStatus {
@@ -37,7 +37,7 @@ impl Reconciler for PolicyStatus {
             return Ok(Next::Done);
         }
         let doc = Doc::parse(policy.object().stored_json()).map_err(ApiError::internal)?;
-        let checked = checked(&doc, &self.registry);
+        let checked = checked(&doc, &self.kinds.now());
         cx.set_status(&policy, |policy| {
             let status: &mut ValidatingAdmissionPolicyStatus = policy.status.get_or_insert_default();
             status.observed_generation = Some(generation);

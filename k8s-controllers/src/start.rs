@@ -135,7 +135,7 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
             "serviceaccount-controller" => options.sized(name, service_account::controller()).start(client),
             "clusterrole-aggregation-controller" => cluster_role_aggregation::controller().start(client),
             "validatingadmissionpolicy-status-controller" => {
-                policy_status::controller(options.registry.clone()).start(client)
+                policy_status::controller(options.kinds.clone()).start(client)
             }
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
