@@ -27,11 +27,7 @@ pub(super) fn object(info: &ResourceInfo, catalog: &dyn Catalog, dialect: Dialec
     let is_open = whole.get(PRESERVES).and_then(Doc::as_bool) == Some(true);
     if dialect == Dialect::V2 && is_open && info.custom.is_some() {
         // Clients of version 2 take listed fields for all that there are.
-        let description = whole.get("description").cloned();
         whole = doc!({"type": "object"});
-        if let Some(description) = description {
-            whole.set_at(&["description"], description);
-        }
     } else {
         publish(&mut whole, dialect);
         add_type_and_metadata(&mut whole);

@@ -1,7 +1,6 @@
 //! Kinds of which a server alone must support every operation.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_core::env::Environment;
 use k8s_wire::{env::System, pki::Authority};
 use serde_json::{Value, json};
 
