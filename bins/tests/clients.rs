@@ -19,7 +19,7 @@ use hollow::Hollow;
 use k8s::core::api::ByteString;
 
 /// How many requests schemathesis makes here. Generating them is slow; `k8s-apiserver`'s own test makes more.
-const GENERATED: u32 = 1_200;
+const GENERATED: u32 = 600;
 /// The seed of what it generates.
 const SEED: u32 = 1;
 

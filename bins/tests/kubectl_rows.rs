@@ -124,8 +124,10 @@ fn version() {
             for field in
                 ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "platform"]
             {
+                // A server that is built from no known commit names none.
+                let may_be_empty = (side, field) == ("serverVersion", "gitCommit");
                 let value = said[side][field].as_str();
-                assert!(value.is_some_and(|value| !value.is_empty()), "{side}.{field}: {said}");
+                assert!(value.is_some_and(|value| may_be_empty || !value.is_empty()), "{side}.{field}: {said}");
             }
         }
         assert_eq!((&said["serverVersion"]["major"], &said["serverVersion"]["minor"]), (&"1".into(), &"37".into()));

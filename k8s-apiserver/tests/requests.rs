@@ -24,10 +24,10 @@ fn ten_thousand_requests_meet_no_failure_of_the_server() {
     println!("{codes:?}; {} of {operations} operations have succeeded", succeeded.len());
     assert_eq!(codes.values().sum::<u64>(), 4 * COUNT);
     // They reach what they are about: objects are made, changed, refused and not found.
-    for (code, least) in [(200, 1500), (201, 100), (400, 300), (404, 300), (409, 50), (415, 10), (422, 300)] {
+    for (code, least) in [(200, 600), (201, 50), (400, 500), (404, 500), (409, 5), (415, 20), (422, 300)] {
         assert!(codes.get(&code).is_some_and(|count| *count >= least), "{code}: {codes:?}");
     }
-    assert!(succeeded.len() * 2 > operations, "half of the operations have succeeded: {succeeded:?}");
+    assert!(succeeded.len() * 4 > operations, "a quarter of the operations have succeeded: {succeeded:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use k8s_core::{
     doc,
     doc::{Doc, Map},
     registry::ResourceInfo,
-    request::PatchKind,
+    request::{PatchKind, Verb},
     schema::Gvk,
 };
 
@@ -185,9 +185,10 @@ impl Writer<'_> {
 
     fn write(&self, operation: &Operation<'_>, suffix: &str) -> Doc {
         let parameters: Vec<Doc> = operation.parameters.iter().map(|name| self.query_parameter(name)).collect();
+        let named = if self.connects(suffix) { "connect" } else { action(operation.verb) };
         let mut written = doc!({
             "operationId": self.operation_id(operation, suffix),
-            "x-kubernetes-action": action(operation.verb),
+            "x-kubernetes-action": named,
             "x-kubernetes-group-version-kind": gvk_doc(&operation.gvk),
             "parameters": Doc::Array(parameters),
             "responses": {"200": self.answer(&operation.answers), "401": {"description": "Unauthorized"}}
@@ -214,6 +215,11 @@ impl Writer<'_> {
             }
         }
         written
+    }
+
+    /// Whether what hangs below leads on to somebody else, so that it has no end of its own.
+    fn connects(&self, suffix: &str) -> bool {
+        self.of.subresource(suffix).is_some_and(|below| below.verbs.contains(&Verb::Connect))
     }
 
     fn consumed(&self, verb: &str) -> Vec<&'static str> {

@@ -104,6 +104,11 @@ async fn operations_say_kind_validation_and_patches() {
     assert!(patch.at(&["requestBody", "content", strategic]).is_none(), "custom kinds have no strategic merge");
     let evict = core.at(&["paths", "/api/v1/namespaces/{namespace}/pods/{name}/eviction", "post"]).unwrap();
     assert_eq!(evict.str_at(&["x-kubernetes-group-version-kind", "group"]), "policy");
+    let named = |below: &str, method: &str| {
+        let path = format!("/api/v1/namespaces/{{namespace}}/pods/{{name}}/{below}");
+        core.at(&["paths", &path, method, "x-kubernetes-action"]).unwrap().as_str().unwrap().to_owned()
+    };
+    assert_eq!([named("exec", "get"), named("proxy", "delete"), named("log", "get")], ["connect", "connect", "get"]);
     let schema = core.at(&["components", "schemas", "io.k8s.api.core.v1.Pod"]).unwrap();
     let gvk = &schema.get("x-kubernetes-group-version-kind").unwrap().items()[0];
     assert_eq!(gvk.to_string(), r#"{"group":"","kind":"Pod","version":"v1"}"#);

@@ -11,7 +11,7 @@ use k8s_core::{
     request::{ApiResponse, ResourceType, ResponseBody, Target, Verb},
     schema::Schema,
     status::{ApiError, ApiResult, Reason},
-    strategy::{Strategy, strategy_of},
+    strategy::strategy_of,
 };
 use k8s_store::{Guard, Revision};
 
@@ -47,10 +47,8 @@ impl Outcome {
     }
 }
 
-/// Fills in what follows from the kind and from what the object says.
-fn complete(schema: &Schema, strategy: &dyn Strategy, doc: &mut Doc) {
-    defaulting::default(schema, doc);
-    strategy.prepare_create(doc);
+/// Gives a new object the empty status that clients may count on.
+fn begin_status(schema: &Schema, doc: &mut Doc) {
     if doc.get("status").is_none()
         && let Some(status) = defaulting::empty_status(schema)
     {
@@ -79,8 +77,10 @@ impl Operation<'_> {
     ) -> ApiResult<Outcome> {
         let generated = self.begin(&mut doc)?;
         let schema = self.kind.schema.clone();
+        defaulting::default(&schema, &mut doc);
         let strategy = strategy_of(self.info);
-        complete(&schema, strategy, &mut doc);
+        strategy.prepare_create(&mut doc);
+        begin_status(&schema, &mut doc);
         self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
         let admission = self.admission();
@@ -91,7 +91,8 @@ impl Operation<'_> {
         {
             // What follows from the spec, such as a pod's class, follows from it as it is now.
             self.settle(doc);
-            complete(&schema, strategy, doc);
+            strategy.prepare_create(doc);
+            begin_status(&schema, doc);
         }
         if let Some(doc) = request.edit() {
             track(doc, self)?;

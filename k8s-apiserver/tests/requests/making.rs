@@ -98,6 +98,9 @@ impl<'a> Maker<'a> {
             "application/json",
             "application/json",
             "application/json",
+            "application/json",
+            "application/json",
+            "application/json",
             "*/*",
             "application/json;as=Table;v=v1;g=meta.k8s.io",
             "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json",
@@ -130,7 +133,7 @@ impl<'a> Maker<'a> {
     }
 
     fn parameter(&mut self, name: &str, kind: &str) -> String {
-        if self.random.one_in(12) {
+        if self.random.one_in(30) {
             return words::odd(&mut self.random);
         }
         let choices: &[&'static str] = match (name, kind) {
@@ -172,11 +175,11 @@ impl<'a> Maker<'a> {
                 body["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
             }
         }
-        for _ in 0..*self.random.pick(&[0, 0, 1, 1, 2, 4]) {
+        for _ in 0..*self.random.pick(&[0, 0, 0, 1, 1, 3]) {
             self.spoil(&mut body);
         }
         let mut text = serde_json::to_vec(&body).expect("values are JSON");
-        if self.random.one_in(20) {
+        if self.random.one_in(40) {
             self.spoil_text(&mut text);
         }
         text

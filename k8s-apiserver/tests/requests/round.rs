@@ -82,6 +82,7 @@ async fn start() -> (ApiServer, Asker) {
         authenticator: Arc::new(ClientCertificates),
         front_proxy: None,
         anonymous: Default::default(),
+        aggregation: None,
         authorizer: server.authorizer().clone(),
         answers: Answers::default(),
         request_timeout: REQUEST_TIMEOUT,
