@@ -38,9 +38,9 @@ pub struct ServerArguments {
     #[command(flatten)]
     authentication: AuthenticationArguments,
     #[command(flatten)]
-    authorization: AuthorizationArguments,
-    #[command(flatten)]
     audit: AuditArguments,
+    #[command(flatten)]
+    authorization: AuthorizationArguments,
     /// How long a request that is no watch and no connection may take
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     request_timeout: GoDuration,

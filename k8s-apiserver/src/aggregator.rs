@@ -26,7 +26,7 @@ pub(crate) use self::{
     availability::run,
     discovered::Discovered,
     entry::Entry,
-    local::register,
+    local::{follow, register},
     proxy::{Passing, connect, name_caller},
 };
 use crate::auth::Follower;

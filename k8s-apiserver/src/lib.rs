@@ -11,6 +11,7 @@ mod aggregator;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+mod definitions;
 pub mod discovery;
 mod openapi;
 pub mod outer;

@@ -5,6 +5,7 @@
 //! bring their own. Documents are made when first asked for, kept compressed, and made anew only when what they show
 //! has changed.
 
+mod custom;
 mod definitions;
 mod operations;
 mod protobuf;

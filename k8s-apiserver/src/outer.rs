@@ -403,7 +403,7 @@ impl Shared {
     fn view(&self, request: &ApiRequest, head: &Head) -> ApiResult<View> {
         let target = &request.target;
         let registry = self.catalog.registry();
-        let info = registry.served(&target.resource, request.verb)?;
+        let info = registry.served(&target.resource)?;
         let misplaced = if info.is_namespaced() {
             target.namespace.is_empty() && !target.name.is_empty()
         } else {
@@ -420,12 +420,21 @@ impl Shared {
         let form = Accepted::read(&head.headers).resource_form(offer)?;
         let query = head.uri.query().unwrap_or("");
         let rows = match form.shape {
-            Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, &info.group, &info.kind)?)),
+            Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, info)?)),
             Shape::Whole | Shape::Metadata => None,
         };
         let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
         let messages = self.messages(form, info)?;
-        Ok(View { form, pretty, kind: info.kind.clone(), api_version: info.api_version().into(), rows, messages })
+        let list_kind = info.list_kind().into();
+        Ok(View {
+            form,
+            pretty,
+            kind: info.kind.clone(),
+            list_kind,
+            api_version: info.api_version().into(),
+            rows,
+            messages,
+        })
     }
 
     /// What messages are made with, if the form is protobuf.

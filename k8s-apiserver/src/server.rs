@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use k8s_core::{
     env::{Env, Task},
-    registry::{Registry, ResourceInfo},
-    request::{ApiRequest, ApiResponse, Caller, ObjectList, RequestBody, ResponseBody, Target, Verb},
+    registry::{Kinds, Registry, ResourceInfo},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Target, Verb},
     seam::{
         node::{NodeDialer, PodDialer},
         transport::Transport,
@@ -59,8 +59,8 @@ pub struct Inner {
     pub encrypted: Option<Arc<Encrypted>>,
     /// What is kept, at hand.
     pub cache: Arc<Cache>,
-    /// The kinds.
-    pub registry: Arc<Registry>,
+    /// The kinds of this moment.
+    pub kinds: Arc<Kinds>,
     /// Decides who may.
     pub authorizer: Arc<dyn Authorizer>,
     /// Decides what may be written.
@@ -118,9 +118,14 @@ impl ApiServer {
         self.inner.cache.revision()
     }
 
-    /// The kinds that it knows.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.inner.registry
+    /// The kinds that it knows, custom ones as they come and go.
+    pub fn kinds(&self) -> &Arc<Kinds> {
+        &self.inner.kinds
+    }
+
+    /// The kinds that it knows now.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.inner.kinds.now()
     }
 
     /// The audit log, if there is one.
@@ -189,10 +194,9 @@ impl Inner {
     /// Asks as the server itself, past authorization.
     pub(crate) fn ask_own(&self, verb: Verb, target: Target, body: RequestBody) -> BoxFuture<'_, ApiResult<()>> {
         Box::pin(async move {
-            let info = self.registry.served(&target.resource, verb)?.clone();
             let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
             let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
-            self.answer(&caller, &info, request, &Trail::default()).await.map(drop)
+            self.ask_as(&caller, request).await.map(drop)
         })
     }
 
@@ -240,7 +244,7 @@ impl Inner {
             Some(other) => act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
-        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
         check_place(&info, &request)?;
         let authorized = authorize::authorize(&*self.authorizer, &caller, &request).await;
         let (decision, reason) = match &authorized {
@@ -250,22 +254,18 @@ impl Inner {
         trail.annotate("authorization.k8s.io/decision", decision);
         trail.annotate("authorization.k8s.io/reason", reason);
         authorized?;
-        if !info.is_served() {
-            // The registry lets only lists come here.
-            let none = ObjectList { revision: self.cache.revision(), ..ObjectList::default() };
-            return Ok(ApiResponse::ok(ResponseBody::List(none)));
-        }
         check_verb(&info, &request)?;
         self.answer(&caller, &info, request, trail).await
     }
 
     /// Answers a request of the server's own. Authorization is passed by.
     pub(crate) async fn ask_as(&self, caller: &Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
-        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
         self.answer(caller, &info, request, &Trail::default()).await
     }
 
-    async fn answer(
+    /// Answers a request that was authorized.
+    pub(crate) async fn answer(
         &self,
         caller: &Caller,
         info: &Arc<ResourceInfo>,
@@ -274,11 +274,24 @@ impl Inner {
     ) -> ApiResult<ApiResponse> {
         let body = std::mem::take(&mut request.body);
         let Some(kind) = self.cache.kind(&info.resource()) else {
-            return review(self, caller, info, &request, body).await;
+            // Custom kinds leave the cache when their definition goes.
+            let is_gone = info.is_stored();
+            return if is_gone {
+                Err(ApiError::no_such_path())
+            } else {
+                review(self, caller, info, &request, body).await
+            };
         };
-        let (warnings, behind) = (self.inert_warning(&request).into_iter().collect(), false);
+        let deprecation = info.custom.iter().filter_map(|custom| custom.deprecation.clone());
+        let (warnings, behind) = (deprecation.chain(self.inert_warning(&request)).collect(), false);
+        let kind = &kind;
         let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings, trail, behind };
         let mut response = operation.run(body).await?;
+        let newer = self.cache.kind(&info.resource()).filter(|_| kind.is_closed());
+        if let (Verb::Get | Verb::List, Some(kind)) = (request.verb, &newer) {
+            // The definition changed while this was read, and the former form may have missed something.
+            response = Operation { kind, warnings: Vec::new(), ..operation }.run(RequestBody::None).await?;
+        }
         response.warnings.append(&mut operation.warnings);
         if let Some(view) = operation.view() {
             response.body = view.show_answer(response.body)?;

@@ -80,10 +80,10 @@ pub struct ControlPlaneSettings {
     pub node_ports: RangeInclusive<u16>,
     /// How it is told who asks.
     pub authentication: AuthenticationSettings,
-    /// Who decides what is allowed, in this order.
-    pub authorization: Vec<Mode>,
     /// What is noted of requests, and where; nothing by default.
     pub audit: Option<AuditSettings>,
+    /// Who decides what is allowed, in this order.
+    pub authorization: Vec<Mode>,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
     /// How long a request that is no watch and no connection may take.
@@ -103,8 +103,8 @@ impl Default for ControlPlaneSettings {
             service_cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             node_ports: 30000..=32767,
             authentication: AuthenticationSettings::default(),
-            authorization: vec![Mode::Node, Mode::Rbac],
             audit: None,
+            authorization: vec![Mode::Node, Mode::Rbac],
             without_admission: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             serving: None,
@@ -178,7 +178,7 @@ impl ControlPlane {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(api.clone()),
-            catalog: Arc::new(api.registry().clone()),
+            catalog: api.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: Some(authentication.front_proxy),
             anonymous: authentication.anonymous,

@@ -96,13 +96,13 @@ impl Scene {
 
     fn outer(&self) -> Outer {
         Outer::new(Parts {
+            aggregation: None,
             env: self.api.env.clone(),
             inner: Arc::new(self.api.api.clone()),
             catalog: Arc::new(self.api.api.registry().clone()),
             authenticator: Arc::new(Admin),
             front_proxy: None,
             anonymous: Anonymous::default(),
-            aggregation: None,
             authorizer: self.api.api.authorizer().clone(),
             answers: Answers::default(),
             request_timeout: REQUEST_TIMEOUT,

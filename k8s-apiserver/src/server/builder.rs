@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use k8s_core::{
     env::Env,
-    registry::Registry,
+    registry::{Kinds, Registry},
     seam::{
         node::{NodeDialer, PodDialer},
         webhook::WebhookCaller,
@@ -34,6 +34,7 @@ use crate::{
         token::ServiceAccountTokens,
     },
     cache::{Cache, consistency},
+    definitions::{self, Served},
     registry::Ranges,
     storage::{Encrypted, Encryption},
     webhook::Webhooks,
@@ -257,7 +258,11 @@ impl ApiServerBuilder {
         followers.push(hooks.validating.clone());
         let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
-        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
+        // The definitions first: the cache begins with all kinds, so that watches resume over a restart.
+        let mut served = Served::new(self.registry.clone());
+        let registry = definitions::stored(&store, &mut served).await?;
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &registry, &followers));
+        let kinds = Arc::new(Kinds::new(Registry::clone(&registry)));
         let tokens = self.tokens;
         let own = || {
             let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
@@ -270,9 +275,9 @@ impl ApiServerBuilder {
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone(), self.registry.clone()),
+            cluster: Cluster::new(cache.clone(), kinds.clone()),
             cache: cache.clone(),
-            registry: self.registry,
+            kinds,
             authorizer,
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
@@ -287,11 +292,14 @@ impl ApiServerBuilder {
         inner.cluster.serve_by(&inner);
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
-        aggregator::register(&inner, &inner.registry).await?;
+        aggregator::register(&inner, &inner.kinds.now()).await?;
+        let local = self.env.spawn("APIServices of custom kinds", Box::pin(aggregator::follow(inner.clone())));
         let availability = self.env.spawn("APIService availability", Box::pin(aggregator::run(inner.clone())));
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
+        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served)));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
-        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, availability, compaction, check])) })
+        let tasks = vec![feed, availability, local, compaction, custom, check];
+        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }
 }

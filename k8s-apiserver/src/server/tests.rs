@@ -4,6 +4,7 @@ mod aggregation;
 mod bad_input;
 pub(crate) mod clock;
 mod crud;
+mod definitions;
 mod deletion;
 mod events;
 pub mod fixture;

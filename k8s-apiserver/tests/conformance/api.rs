@@ -124,7 +124,7 @@ impl Api {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(server.clone()),
-            catalog: Arc::new(server.registry().clone()),
+            catalog: server.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: None,
             anonymous: Default::default(),

@@ -114,7 +114,7 @@ impl HttpWebhookCaller {
         }
         if endpoint.address.is_some() {
             // A port in the URL would count more than the address's own.
-            drop(url.set_port(None));
+            let _ = url.set_port(None);
         }
         let mut request = client.post(url).header(header::CONTENT_TYPE, "application/json");
         request = request.header(header::ACCEPT, "application/json").body(body);
