@@ -104,7 +104,6 @@ impl Scene {
             authenticator: Arc::new(Admin),
             front_proxy: None,
             anonymous: Anonymous::default(),
-            aggregation: None,
             authorizer: self.api.api.authorizer().clone(),
             answers: Answers::default(),
             request_timeout: REQUEST_TIMEOUT,

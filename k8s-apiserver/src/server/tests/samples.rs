@@ -37,9 +37,6 @@ pub fn sample(version: &str, plural: &str) -> Doc {
         }
         "endpointslices" => doc!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
         "priorityclasses" => doc!({"value": 5}),
-        "apiservices" => {
-            doc!({"spec": {"group": "matrix", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}})
-        }
         "rolebindings" | "clusterrolebindings" => doc!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
             "subjects": [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}]
