@@ -11,6 +11,7 @@ pub mod audit;
 pub mod auth;
 pub mod cache;
 pub mod discovery;
+pub mod fairness;
 mod openapi;
 pub mod outer;
 mod registry;

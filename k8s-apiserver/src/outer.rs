@@ -63,6 +63,7 @@ use crate::{
     audit::Audit,
     auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
+    fairness::{Fairness, Seat},
 };
 
 /// How long a request that is no watch and no connection may take, unless it says otherwise.
@@ -82,6 +83,17 @@ pub trait Door: Send + Sync + 'static {
     /// Where requests are noted, if anywhere. A request that is carries its [`crate::audit::Ongoing`] as attachment.
     fn audit(&self) -> Option<Arc<Audit>> {
         None
+    }
+
+    /// What lets requests in in turn, if anything is limited.
+    fn fairness(&self) -> Option<Arc<Fairness>> {
+        None
+    }
+
+    /// About how many objects a list reads: how much room it takes.
+    fn objects(&self, request: &ApiRequest) -> u64 {
+        let _ = request;
+        0
     }
 }
 
@@ -130,6 +142,7 @@ struct Shared {
     paths: Paths,
     request_timeout: Duration,
     audit: Option<Arc<Audit>>,
+    fairness: Option<Arc<Fairness>>,
 }
 
 impl Outer {
@@ -142,6 +155,7 @@ impl Outer {
         let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
         Self(Arc::new(Shared {
             audit: inner.audit(),
+            fairness: inner.fairness(),
             env,
             inner,
             catalog,
@@ -289,6 +303,8 @@ impl Shared {
         kept: InFlight,
     ) -> ApiResult<Response<Body>> {
         self.turn_strangers_away(&caller, &request).await?;
+        // Until the answer is made; of a watch, until it has begun.
+        let seat = self.seat(&caller, &request).await?;
         request.fence = head.headers.get(FENCE_HEADER).map(fence).transpose()?;
         if request.verb == Verb::Connect {
             return self.connect(request, head, body, caller, kept).await;
@@ -296,10 +312,21 @@ impl Shared {
         let (view, verb) = (self.view(&request, &head)?, request.verb);
         decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         match self.ask(caller, request).await {
-            Ok(response) => encoded(view, response, kept, self.frames.clone()),
+            Ok(response) => {
+                let mut response = encoded(view, response, kept, self.frames.clone())?;
+                show_seat(&mut response, seat.as_ref());
+                Ok(response)
+            }
             Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&view, &error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits for a request's turn. Whoever acts as somebody else waits as themselves: whether they may is not known yet.
+    async fn seat(&self, caller: &Caller, request: &ApiRequest) -> ApiResult<Option<Seat>> {
+        let Some(fairness) = &self.fairness else { return Ok(None) };
+        let objects = if request.verb == Verb::List { self.inner.objects(request) } else { 0 };
+        fairness.enter(caller, request, objects).await
     }
 
     /// Nobody in particular gets no answer but to what everyone may ask: not whether a resource exists, nor whether
@@ -403,6 +430,18 @@ fn encoded(view: View, answered: ApiResponse, kept: InFlight, frames: Arc<Frames
     };
     encode::add_warnings(&mut response, &warnings);
     Ok(response)
+}
+
+/// Tells the client in which priority level it was answered.
+fn show_seat(response: &mut Response<Body>, seat: Option<&Seat>) {
+    let Some(seat) = seat else { return };
+    for (name, uid) in
+        [("x-kubernetes-pf-flowschema-uid", &seat.schema_uid), ("x-kubernetes-pf-prioritylevel-uid", &seat.level_uid)]
+    {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(name, value);
+        }
+    }
 }
 
 fn check_limits(head: &Head) -> ApiResult<()> {

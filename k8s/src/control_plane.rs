@@ -16,6 +16,7 @@ use k8s_apiserver::{
     ApiServer,
     admission::Admission,
     auth::{Authenticator, Authorizer, Chain},
+    fairness::FairnessLimits,
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
 };
@@ -82,6 +83,8 @@ pub struct ControlPlaneSettings {
     pub authentication: AuthenticationSettings,
     /// What is noted of requests, and where; nothing by default.
     pub audit: Option<AuditSettings>,
+    /// How much is answered at once over HTTP; `None` is without limits.
+    pub fairness: Option<FairnessLimits>,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
     /// How long a request that is no watch and no connection may take.
@@ -102,6 +105,7 @@ impl Default for ControlPlaneSettings {
             node_ports: 30000..=32767,
             authentication: AuthenticationSettings::default(),
             audit: None,
+            fairness: Some(FairnessLimits::default()),
             without_admission: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             serving: None,
@@ -150,6 +154,9 @@ impl ControlPlane {
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
             .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
+        if let Some(limits) = settings.fairness {
+            builder = builder.fairness(limits);
+        }
         if let Some(settings) = settings.audit {
             builder = builder.audit(settings.start(&env).await?);
         }
@@ -180,9 +187,14 @@ impl ControlPlane {
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({
-                    let (cache, audit, more) = (api.cache().clone(), api.audit().cloned(), settings.metrics);
-                    let audited = move || audit.as_ref().map_or_else(String::new, |audit| audit.samples());
-                    move || cache.samples() + &audited() + &more.as_ref().map_or_else(String::new, |make| make())
+                    let (api, more) = (api.clone(), settings.metrics);
+                    move || {
+                        let mut samples = api.cache().samples();
+                        samples.extend(api.audit().map(|audit| audit.samples()));
+                        samples.extend(api.fairness().map(|fairness| fairness.samples()));
+                        samples.extend(more.as_ref().map(|make| make()));
+                        samples
+                    }
                 })),
                 live: pulse::live(&pulse),
                 ready: pulse::ready(&pulse, &stop),

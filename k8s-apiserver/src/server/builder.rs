@@ -32,6 +32,7 @@ use crate::{
         token::ServiceAccountTokens,
     },
     cache::{Cache, consistency},
+    fairness::{Fairness, FairnessLimits},
     registry::Ranges,
     storage::{Encrypted, Encryption},
     webhook::Webhooks,
@@ -49,6 +50,7 @@ pub struct ApiServerBuilder {
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
     audit: Option<Arc<Audit>>,
+    fairness: Option<FairnessLimits>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -75,6 +77,7 @@ impl ApiServerBuilder {
             pod_dialer: None,
             webhooks: None,
             audit: None,
+            fairness: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -163,6 +166,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Limits how many requests over HTTP are answered at once, by priority levels. Without it nothing is limited.
+    pub fn fairness(mut self, limits: FairnessLimits) -> Self {
+        self.fairness = Some(limits);
+        self
+    }
+
     /// Notes who asks for what. Without it nothing is noted.
     pub fn audit(mut self, audit: Arc<Audit>) -> Self {
         self.audit = Some(audit);
@@ -230,6 +239,8 @@ impl ApiServerBuilder {
         authorizers.push(rbac.clone());
         let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
         let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
+        let fairness = self.fairness.map(|limits| Fairness::new(self.env.clone(), limits));
+        followers.extend(fairness.iter().map(|fairness| fairness.clone() as Arc<dyn Follower>));
         followers.push(hooks.mutating.clone());
         followers.push(hooks.validating.clone());
         let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
@@ -255,6 +266,7 @@ impl ApiServerBuilder {
             pod_dialer: self.pod_dialer,
             webhooks,
             audit: self.audit,
+            fairness,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
