@@ -12,6 +12,7 @@ use k8s::{
 use crate::{
     audit_flags::AuditArguments,
     authentication_flags::AuthenticationArguments,
+    authorization_flags::AuthorizationArguments,
     go_duration::GoDuration,
     program::{Failure, Refused},
     serving::{Metrics, TlsArguments},
@@ -32,10 +33,6 @@ pub struct ServerArguments {
     /// Admission plugins to turn off
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     disable_admission_plugins: Vec<String>,
-    /// Who decides what is allowed: nodes by their pods, everybody by RBAC; there is no other way
-    #[arg(long, default_value = "Node,RBAC", value_name = "MODES", value_parser = ["Node,RBAC"])]
-    #[allow(dead_code, reason = "the parser lets nothing else through")]
-    authorization_mode: String,
     /// Whether pods may be privileged; it is left to who may create them
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
     #[allow(dead_code, reason = "the parser lets nothing else through")]
@@ -55,6 +52,8 @@ pub struct ServerArguments {
     /// How many requests are answered at once, together with those of --max-requests-inflight
     #[arg(long, default_value_t = 200, value_name = "COUNT")]
     max_mutating_requests_inflight: u32,
+    #[command(flatten)]
+    authorization: AuthorizationArguments,
     /// How long a request that is no watch and no connection may take
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     request_timeout: GoDuration,
@@ -94,10 +93,13 @@ impl ServerArguments {
         }
         let seats = self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight);
         let metrics = Metrics::default();
+        let mut authentication = self.authentication.settings(env)?;
+        authentication.token_sorts.extend(self.authorization.token_webhook(env)?);
         Ok(ControlPlaneSettings {
             service_cidr,
             node_ports: self.service_node_port_range,
-            authentication: self.authentication.settings(env)?,
+            authentication,
+            authorization: self.authorization.modes(env)?,
             audit: self.audit.settings()?,
             fairness: self.enable_priority_and_fairness.then_some(FairnessLimits {
                 seats: seats.max(1),
@@ -113,8 +115,7 @@ impl ServerArguments {
     }
 }
 
-const NO_FRONT_PROXY: &str = "there is no front proxy and no aggregation of other API servers";
-const NO_OIDC: &str = "callers are told by client certificates and service account tokens";
+const NO_TOKEN_FILE: &str = "tokens in a file are good for ever; --enable-bootstrap-token-auth has tokens that end";
 const OWN_AUTHORITY: &str =
     "nodes' certificates are not verified; the server shows its own, of the cluster's authority";
 
@@ -132,11 +133,8 @@ pub const REFUSED: &[Refused] = &[
     ("audit-webhook-truncate-enabled", "events are posted whole"),
     ("admission-control", "--enable-admission-plugins and --disable-admission-plugins say it"),
     ("admission-control-config-file", "admission plugins have nothing to set"),
-    ("authentication-token-webhook-config-file", NO_OIDC),
-    ("token-auth-file", NO_OIDC),
-    ("authorization-config", "nodes are authorized by their pods, everybody by RBAC"),
-    ("authorization-webhook-config-file", "nodes are authorized by their pods, everybody by RBAC"),
-    ("authorization-policy-file", "nodes are authorized by their pods, everybody by RBAC"),
+    ("token-auth-file", NO_TOKEN_FILE),
+    ("authorization-policy-file", "policies are Roles and ClusterRoles"),
     ("service-account-lookup", "a token is good only while its account exists"),
     ("storage-backend", "--etcd-servers says it; without, the store is in the data folder"),
     ("storage-media-type", "objects are stored as JSON"),
@@ -157,9 +155,7 @@ pub const REFUSED: &[Refused] = &[
     ("tls-sni-cert-key", "there is one certificate"),
     ("cors-allowed-origins", "no browser's page is let in"),
     ("strict-transport-security-directives", "no such header is sent"),
-    ("proxy-client-cert-file", NO_FRONT_PROXY),
-    ("proxy-client-key-file", NO_FRONT_PROXY),
-    ("enable-aggregator-routing", NO_FRONT_PROXY),
+    ("enable-aggregator-routing", "extension API servers are reached at their endpoints"),
     ("egress-selector-config-file", "nodes and pods are reached directly"),
     ("kubelet-certificate-authority", OWN_AUTHORITY),
     ("kubelet-client-certificate", OWN_AUTHORITY),

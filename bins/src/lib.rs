@@ -5,6 +5,7 @@
 pub mod apiserver_flags;
 pub mod audit_flags;
 pub mod authentication_flags;
+pub mod authorization_flags;
 pub mod component;
 pub mod config_file;
 pub mod controller_names;

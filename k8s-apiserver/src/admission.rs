@@ -29,7 +29,7 @@ use k8s_core::{
     doc::Doc,
     env::Env,
     object::{Object, ObjectKey},
-    registry::{Registry, ResourceInfo},
+    registry::{Kinds, ResourceInfo},
     request::{Caller, Options, RequestBody, ResourceType, Target, Verb},
     schema::Schema,
     status::{ApiError, ApiResult},
@@ -212,14 +212,14 @@ impl<'a> AdmissionRequest<'a> {
 /// up.
 pub struct Cluster {
     cache: Arc<Cache>,
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
     server: OnceLock<Weak<Inner>>,
 }
 
 impl Cluster {
     /// The cluster behind a cache of these kinds.
-    pub fn new(cache: Arc<Cache>, registry: Arc<Registry>) -> Self {
-        Self { cache, registry, server: OnceLock::new() }
+    pub fn new(cache: Arc<Cache>, kinds: Arc<Kinds>) -> Self {
+        Self { cache, kinds, server: OnceLock::new() }
     }
 
     /// What objects of a kind look like as they are stored; `None` for a kind that is not.
@@ -232,9 +232,9 @@ impl Cluster {
         let Some(kind) = self.cache.kind(&info.resource()) else { return Vec::new() };
         let same = |other: &&Arc<ResourceInfo>| {
             other.resource() != info.resource()
-                && self.cache.kind(&other.resource()).is_some_and(|of| Arc::ptr_eq(of, kind))
+                && self.cache.kind(&other.resource()).is_some_and(|of| of.prefix == kind.prefix)
         };
-        self.registry.iter().filter(same).cloned().collect()
+        self.kinds.now().iter().filter(same).cloned().collect()
     }
 
     /// An object as the cache shows it.

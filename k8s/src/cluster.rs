@@ -297,7 +297,7 @@ impl ClusterBuilder {
         let (api, wrap, of) = (control_plane.api.clone(), self.wrap.clone(), env.clone());
         let client =
             move |name: &str, caller: Caller| Client::new(transport(&api, wrap.as_ref(), name, caller), of.clone());
-        let mut options = ControllerOptions::all(control_plane.api.registry().clone());
+        let mut options = ControllerOptions::all(control_plane.api.kinds().clone());
         options.root_ca_pem = Some(credentials.ca_pem().to_owned());
         options.node_cidrs = self.node_cidrs;
         if let Some(enabled) = self.controllers {

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use k8s_apiserver::{
     ApiServer,
     admission::Admission,
-    auth::{Authenticator, Authorizer, Chain},
+    auth::{Authenticator, Authorizer, Chain, Mode},
     fairness::FairnessLimits,
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
@@ -85,6 +85,8 @@ pub struct ControlPlaneSettings {
     pub audit: Option<AuditSettings>,
     /// How much is answered at once over HTTP; `None` is without limits.
     pub fairness: Option<FairnessLimits>,
+    /// Who decides what is allowed, in this order.
+    pub authorization: Vec<Mode>,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
     /// How long a request that is no watch and no connection may take.
@@ -106,6 +108,7 @@ impl Default for ControlPlaneSettings {
             authentication: AuthenticationSettings::default(),
             audit: None,
             fairness: Some(FairnessLimits::default()),
+            authorization: vec![Mode::Node, Mode::Rbac],
             without_admission: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             serving: None,
@@ -151,6 +154,8 @@ impl ControlPlane {
             .tokens(authentication.tokens.clone())
             .bearer_tokens(authentication.bearer_tokens)
             .publish_authentication(authentication.published)
+            .authorization_modes(settings.authorization)
+            .front_proxy_identity(authentication.front_proxy_identity)
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
             .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
@@ -180,10 +185,11 @@ impl ControlPlane {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(api.clone()),
-            catalog: Arc::new(api.registry().clone()),
+            catalog: api.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: Some(authentication.front_proxy),
             anonymous: authentication.anonymous,
+            aggregation: Some(api.aggregation()),
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({

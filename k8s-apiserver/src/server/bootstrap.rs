@@ -15,10 +15,7 @@ use serde::Serialize;
 mod flow_control;
 
 use super::{Inner, OWN_NAME};
-use crate::{
-    admission::Trail,
-    auth::{PublishedAuthentication, bootstrap::policy, rbac},
-};
+use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
@@ -55,11 +52,9 @@ struct Own<'a> {
 
 impl Own<'_> {
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
-        let info = self.inner.registry.served(&target.resource, verb)?.clone();
-        let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
-        let request = ApiRequest { body, ..request };
-        self.inner.answer(&self.caller, &info, request, &Trail::default()).await?.into_doc()
+        let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
+        self.inner.ask_as(&self.caller, request).await?.into_doc()
     }
 
     /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says

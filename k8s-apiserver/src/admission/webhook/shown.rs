@@ -108,7 +108,8 @@ pub fn take(request: &mut AdmissionRequest<'_>, mut new: Doc) -> ApiResult<()> {
         if let Some(schema) = request.cluster.schema(request.info) {
             // As upstream: fields that the kind does not have are dropped without a word.
             let report = structure::check(&schema, &mut new, Mode::Whole);
-            if let Some(wrong) = report.wrong.first() {
+            // Of a custom kind's own fields its validation tells.
+            if let Some(wrong) = report.wrong.iter().find(|wrong| wrong.is_typed || request.info.custom.is_none()) {
                 let why = wrong.to_field_error();
                 return Err(ApiError::internal(format!("the webhook's patch leaves no {}: {why}", request.info.kind)));
             }

@@ -347,7 +347,7 @@ async fn dry_runs_are_refused_where_a_webhook_has_effects() {
     let caller = k8s_core::request::Caller::new("u", &[]);
     let info = scene.api.api.registry().find(&ResourceType::new("", "v1", "configmaps")).unwrap().clone();
     let target = Target::one(info.resource(), "default", "a");
-    let cluster = crate::admission::Cluster::new(scene.api.api.cache().clone(), scene.api.api.registry().clone());
+    let cluster = crate::admission::Cluster::new(scene.api.api.cache().clone(), scene.api.api.kinds().clone());
     let request = AdmissionRequest::new(&caller, Verb::Create, &info, &target, &options, &cluster);
     let asking = Asking {
         env: scene.api.env.clone(),
