@@ -254,7 +254,7 @@ impl ControlPlane {
         }
         if let Some(audit) = self.api.audit() {
             // A webhook that is away must not hold the process up for long.
-            drop(env::timeout(&*self.env, AUDIT_DRAIN, audit.flush()).await);
+            let _ = env::timeout(&*self.env, AUDIT_DRAIN, audit.flush()).await;
         }
     }
 }
