@@ -3,7 +3,11 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use clap::Args;
-use k8s::{apiserver::admission::BUILTIN, control_plane::ControlPlaneSettings, core::env::Env};
+use k8s::{
+    apiserver::{admission::BUILTIN, fairness::FairnessLimits},
+    control_plane::ControlPlaneSettings,
+    core::env::Env,
+};
 
 use crate::{
     audit_flags::AuditArguments,
@@ -39,6 +43,15 @@ pub struct ServerArguments {
     authentication: AuthenticationArguments,
     #[command(flatten)]
     audit: AuditArguments,
+    /// Whether requests take turns by FlowSchemas and PriorityLevelConfigurations
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    enable_priority_and_fairness: bool,
+    /// How many requests are answered at once, together with those of --max-mutating-requests-inflight
+    #[arg(long, default_value_t = 400, value_name = "COUNT")]
+    max_requests_inflight: u32,
+    /// How many requests are answered at once, together with those of --max-requests-inflight
+    #[arg(long, default_value_t = 200, value_name = "COUNT")]
+    max_mutating_requests_inflight: u32,
     #[command(flatten)]
     authorization: AuthorizationArguments,
     /// How long a request that is no watch and no connection may take
@@ -78,6 +91,7 @@ impl ServerArguments {
         {
             return Err(format!("admission plugin {name}: it is both enabled and disabled").into());
         }
+        let seats = self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight);
         let metrics = Metrics::default();
         let mut authentication = self.authentication.settings(env)?;
         authentication.token_sorts.extend(self.authorization.token_webhook(env)?);
@@ -87,6 +101,11 @@ impl ServerArguments {
             authentication,
             authorization: self.authorization.modes(env)?,
             audit: self.audit.settings()?,
+            fairness: self.enable_priority_and_fairness.then_some(FairnessLimits {
+                seats: seats.max(1),
+                // As upstream: who waits for a quarter of the time that a request has, waits no longer.
+                wait: request_timeout / 4,
+            }),
             without_admission: self.disable_admission_plugins,
             request_timeout,
             serving: self.tls.identity()?,
@@ -97,7 +116,6 @@ impl ServerArguments {
 }
 
 const NO_TOKEN_FILE: &str = "tokens in a file are good for ever; --enable-bootstrap-token-auth has tokens that end";
-const NO_FAIRNESS: &str = "requests are not limited by number";
 const OWN_AUTHORITY: &str =
     "nodes' certificates are not verified; the server shows its own, of the cluster's authority";
 
@@ -105,9 +123,6 @@ const OWN_AUTHORITY: &str =
 pub const REFUSED: &[Refused] = &[
     ("feature-gates", "there are no gates; everything that is there is on"),
     ("runtime-config", "what is served is fixed: all stable versions that there are"),
-    ("max-requests-inflight", NO_FAIRNESS),
-    ("max-mutating-requests-inflight", NO_FAIRNESS),
-    ("enable-priority-and-fairness", NO_FAIRNESS),
     ("goaway-chance", "connections are not sent away"),
     ("min-request-timeout", "a watch ends when its caller says, or the server stops"),
     ("shutdown-delay-duration", "the server stops at once; requests in flight end within 10 s"),

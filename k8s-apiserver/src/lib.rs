@@ -13,6 +13,7 @@ pub mod auth;
 pub mod cache;
 mod definitions;
 pub mod discovery;
+pub mod fairness;
 mod openapi;
 pub mod outer;
 mod registry;

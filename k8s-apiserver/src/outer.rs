@@ -70,6 +70,7 @@ use crate::{
     audit::Audit,
     auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
+    fairness::{Fairness, Seat},
     server::Aggregation,
 };
 
@@ -95,6 +96,17 @@ pub trait Door: Send + Sync + 'static {
     /// Where requests are noted, if anywhere. A request that is carries its [`crate::audit::Ongoing`] as attachment.
     fn audit(&self) -> Option<Arc<Audit>> {
         None
+    }
+
+    /// What lets requests in in turn, if anything is limited.
+    fn fairness(&self) -> Option<Arc<Fairness>> {
+        None
+    }
+
+    /// About how many objects a list reads: how much room it takes.
+    fn objects(&self, request: &ApiRequest) -> u64 {
+        let _ = request;
+        0
     }
 }
 
@@ -146,6 +158,7 @@ struct Shared {
     paths: Paths,
     request_timeout: Duration,
     audit: Option<Arc<Audit>>,
+    fairness: Option<Arc<Fairness>>,
 }
 
 impl Outer {
@@ -161,6 +174,7 @@ impl Outer {
         let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
         Self(Arc::new(Shared {
             audit: inner.audit(),
+            fairness: inner.fairness(),
             env,
             inner,
             catalog,
@@ -359,6 +373,8 @@ impl Shared {
         kept: InFlight,
     ) -> ApiResult<Response<Body>> {
         self.turn_strangers_away(&caller, &request).await?;
+        // Until the answer is made; of a watch, until it has begun.
+        let seat = self.seat(&caller, &request).await?;
         request.fence = head.headers.get(FENCE_HEADER).map(fence).transpose()?;
         if request.verb == Verb::Connect {
             return self.connect(request, head, body, caller, kept).await;
@@ -366,10 +382,21 @@ impl Shared {
         let (view, verb) = (self.view(&request, &head)?, request.verb);
         decode::read_into(&mut request, &head.headers, body, &self.env, &self.schemas).await?;
         match self.ask(caller, request).await {
-            Ok(response) => encoded(view, response, kept, self.frames.clone()),
+            Ok(response) => {
+                let mut response = encoded(view, response, kept, self.frames.clone())?;
+                show_seat(&mut response, seat.as_ref());
+                Ok(response)
+            }
             Err(error) if verb == Verb::Watch && error.is_expired() => Ok(watch::failed(&view, &error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits for a request's turn. Whoever acts as somebody else waits as themselves: whether they may is not known yet.
+    async fn seat(&self, caller: &Caller, request: &ApiRequest) -> ApiResult<Option<Seat>> {
+        let Some(fairness) = &self.fairness else { return Ok(None) };
+        let objects = if request.verb == Verb::List { self.inner.objects(request) } else { 0 };
+        fairness.enter(caller, request, objects).await
     }
 
     /// Nobody in particular gets no answer but to what everyone may ask: not whether a resource exists, nor whether
@@ -484,6 +511,18 @@ fn is_for_people(query: &str, headers: &HeaderMap) -> bool {
         None => {
             let agent = headers.get(header::USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
             [&b"curl"[..], b"Wget", b"Mozilla/5.0"].iter().any(|program| agent.starts_with(program))
+        }
+    }
+}
+
+/// Tells the client in which priority level it was answered.
+fn show_seat(response: &mut Response<Body>, seat: Option<&Seat>) {
+    let Some(seat) = seat else { return };
+    for (name, uid) in
+        [("x-kubernetes-pf-flowschema-uid", &seat.schema_uid), ("x-kubernetes-pf-prioritylevel-uid", &seat.level_uid)]
+    {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(name, value);
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
+    fairness::Fairness,
     outer::Door,
     registry::{Operation, Part, Ranges, review},
     storage::Encrypted,
@@ -75,6 +76,8 @@ pub struct Inner {
     pub webhooks: Arc<Webhooks>,
     /// Notes who asks for what.
     pub audit: Option<Arc<Audit>>,
+    /// Lets requests in in turn.
+    pub fairness: Option<Arc<Fairness>>,
     /// Issues service account tokens; `None` where there are none.
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
@@ -133,6 +136,11 @@ impl ApiServer {
         self.inner.audit.as_ref()
     }
 
+    /// What lets requests in in turn, if anything is limited.
+    pub fn fairness(&self) -> Option<&Arc<Fairness>> {
+        self.inner.fairness.as_ref()
+    }
+
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks
@@ -175,6 +183,16 @@ impl Door for ApiServer {
 
     fn audit(&self) -> Option<Arc<Audit>> {
         self.inner.audit.clone()
+    }
+
+    fn fairness(&self) -> Option<Arc<Fairness>> {
+        self.inner.fairness.clone()
+    }
+
+    fn objects(&self, request: &ApiRequest) -> u64 {
+        let Some(kind) = self.inner.cache.kind(&request.target.resource) else { return 0 };
+        let count = kind.state().count(&request.target.namespace);
+        request.options.limit.filter(|limit| *limit > 0).map_or(count, |limit| count.min(limit))
     }
 
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {

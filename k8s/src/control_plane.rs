@@ -16,6 +16,7 @@ use k8s_apiserver::{
     ApiServer,
     admission::Admission,
     auth::{Authenticator, Authorizer, Chain, Mode},
+    fairness::FairnessLimits,
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
 };
@@ -82,6 +83,8 @@ pub struct ControlPlaneSettings {
     pub authentication: AuthenticationSettings,
     /// What is noted of requests, and where; nothing by default.
     pub audit: Option<AuditSettings>,
+    /// How much is answered at once over HTTP; `None` is without limits.
+    pub fairness: Option<FairnessLimits>,
     /// Who decides what is allowed, in this order.
     pub authorization: Vec<Mode>,
     /// Built-in admission plugins to leave out, by name.
@@ -104,6 +107,7 @@ impl Default for ControlPlaneSettings {
             node_ports: 30000..=32767,
             authentication: AuthenticationSettings::default(),
             audit: None,
+            fairness: Some(FairnessLimits::default()),
             authorization: vec![Mode::Node, Mode::Rbac],
             without_admission: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
@@ -155,6 +159,9 @@ impl ControlPlane {
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
             .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
+        if let Some(limits) = settings.fairness {
+            builder = builder.fairness(limits);
+        }
         if let Some(settings) = settings.audit {
             builder = builder.audit(settings.start(&env).await?);
         }
@@ -186,9 +193,14 @@ impl ControlPlane {
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({
-                    let (cache, audit, more) = (api.cache().clone(), api.audit().cloned(), settings.metrics);
-                    let audited = move || audit.as_ref().map_or_else(String::new, |audit| audit.samples());
-                    move || cache.samples() + &audited() + &more.as_ref().map_or_else(String::new, |make| make())
+                    let (api, more) = (api.clone(), settings.metrics);
+                    move || {
+                        let mut samples = api.cache().samples();
+                        samples.extend(api.audit().map(|audit| audit.samples()));
+                        samples.extend(api.fairness().map(|fairness| fairness.samples()));
+                        samples.extend(more.as_ref().map(|make| make()));
+                        samples
+                    }
                 })),
                 live: pulse::live(&pulse),
                 ready: pulse::ready(&pulse, &stop),
@@ -242,7 +254,7 @@ impl ControlPlane {
         }
         if let Some(audit) = self.api.audit() {
             // A webhook that is away must not hold the process up for long.
-            drop(env::timeout(&*self.env, AUDIT_DRAIN, audit.flush()).await);
+            let _ = env::timeout(&*self.env, AUDIT_DRAIN, audit.flush()).await;
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     },
     cache::{Cache, consistency},
     definitions::{self, Changes, Served},
+    fairness::{Fairness, FairnessLimits},
     registry::Ranges,
     storage::{Encrypted, Encryption},
     webhook::Webhooks,
@@ -53,6 +54,7 @@ pub struct ApiServerBuilder {
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
     audit: Option<Arc<Audit>>,
+    fairness: Option<FairnessLimits>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -81,6 +83,7 @@ impl ApiServerBuilder {
             pod_dialer: None,
             webhooks: None,
             audit: None,
+            fairness: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -182,6 +185,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Limits how many requests over HTTP are answered at once, by priority levels. Without it nothing is limited.
+    pub fn fairness(mut self, limits: FairnessLimits) -> Self {
+        self.fairness = Some(limits);
+        self
+    }
+
     /// Notes who asks for what. Without it nothing is noted.
     pub fn audit(mut self, audit: Arc<Audit>) -> Self {
         self.audit = Some(audit);
@@ -256,6 +265,8 @@ impl ApiServerBuilder {
         }));
         let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
         let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
+        let fairness = self.fairness.map(|limits| Fairness::new(self.env.clone(), limits));
+        followers.extend(fairness.iter().map(|fairness| fairness.clone() as Arc<dyn Follower>));
         followers.push(hooks.mutating.clone());
         followers.push(hooks.validating.clone());
         followers.push(hooks.mutating_policies.clone());
@@ -288,6 +299,7 @@ impl ApiServerBuilder {
             pod_dialer: self.pod_dialer,
             webhooks,
             audit: self.audit,
+            fairness,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },

@@ -515,3 +515,23 @@ async fn events_are_the_same_under_both_names() {
     create("f").await.unwrap();
     assert_eq!(scene.asked(), [], "only the name that was asked for counts");
 }
+
+#[tokio::test]
+async fn definitions_of_kinds_can_be_denied() {
+    let scene = scene().await;
+    let resource = "apiextensions.k8s.io/*/customresourcedefinitions";
+    scene.register("validating", "deny", &[scene.hook("/deny", &["CREATE"], resource)]).await;
+    let schema = doc!({"openAPIV3Schema": {"type": "object"}});
+    let definition = doc!({
+        "metadata": {"name": "wheels.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "wheels", "singular": "wheel", "kind": "Wheel", "listKind": "WheelList"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]
+        }
+    });
+    let error = scene.api.create("customresourcedefinitions", "", definition.clone()).await.unwrap_err();
+    assert!(error.code() == 403 && error.to_string().contains("denied by the test"), "{error}");
+    scene.api.delete("validatingwebhookconfigurations/deny", "", Options::default()).await.unwrap();
+    scene.api.create("customresourcedefinitions", "", definition).await.unwrap();
+}
