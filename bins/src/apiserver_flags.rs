@@ -1,18 +1,15 @@
 //! The flags of `kube-apiserver` that say what is served and how, as upstream names them, and those that are not there.
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use clap::Args;
-use k8s::{
-    apiserver::admission::BUILTIN,
-    control_plane::{ControlPlaneSettings, TOKEN_ISSUER},
-    wire::pki,
-};
+use k8s::{apiserver::admission::BUILTIN, control_plane::ControlPlaneSettings, core::env::Env};
 
 use crate::{
+    authentication_flags::AuthenticationArguments,
     go_duration::GoDuration,
     program::{Failure, Refused},
-    serving::{Metrics, TlsArguments, read_flag},
+    serving::{Metrics, TlsArguments},
 };
 
 /// The flags.
@@ -34,25 +31,14 @@ pub struct ServerArguments {
     #[arg(long, default_value = "Node,RBAC", value_name = "MODES", value_parser = ["Node,RBAC"])]
     #[allow(dead_code, reason = "the parser lets nothing else through")]
     authorization_mode: String,
-    /// Whether somebody who shows nothing may ask what everybody may; they may
-    #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
-    #[allow(dead_code, reason = "the parser lets nothing else through")]
-    anonymous_auth: String,
     /// Whether pods may be privileged; it is left to who may create them
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
     #[allow(dead_code, reason = "the parser lets nothing else through")]
     allow_privileged: String,
-    /// More authorities whose client certificates are believed, in PEM, beside the cluster's own
-    #[arg(long, value_name = "FILE")]
-    client_ca_file: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsArguments,
-    /// Who signs service account tokens, as they say
-    #[arg(long, default_value = TOKEN_ISSUER, value_name = "URL")]
-    service_account_issuer: String,
-    /// For whom tokens that open this server are made; several by comma [default: the issuer]
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    api_audiences: Vec<String>,
+    #[command(flatten)]
+    authentication: AuthenticationArguments,
     /// How long a request that is no watch and no connection may take
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     request_timeout: GoDuration,
@@ -69,7 +55,7 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 
 impl ServerArguments {
     /// What they come to.
-    pub fn settings(self) -> Result<ControlPlaneSettings, Failure> {
+    pub fn settings(self, env: &Env) -> Result<ControlPlaneSettings, Failure> {
         let range = &self.service_cluster_ip_range;
         let service_cidr = range.parse().map_err(|why| format!("--service-cluster-ip-range {range}: {why}"))?;
         let GoDuration(request_timeout) = self.request_timeout;
@@ -90,25 +76,14 @@ impl ServerArguments {
         {
             return Err(format!("admission plugin {name}: it is both enabled and disabled").into());
         }
-        let client_authorities_pem = match &self.client_ca_file {
-            Some(path) => {
-                let pem = read_flag("--client-ca-file", path)?;
-                let failed = |why| format!("--client-ca-file {}: {why}", path.display());
-                pki::certificates("client CA", pem.as_bytes()).map_err(failed)?;
-                Some(pem)
-            }
-            None => None,
-        };
         let metrics = Metrics::default();
         Ok(ControlPlaneSettings {
             service_cidr,
             node_ports: self.service_node_port_range,
-            issuer: self.service_account_issuer,
-            audiences: self.api_audiences,
+            authentication: self.authentication.settings(env)?,
             without_admission: self.disable_admission_plugins,
             request_timeout,
             serving: self.tls.identity()?,
-            client_authorities_pem,
             min_tls: self.tls.tls_min_version,
             metrics: Some(Box::new(move || metrics.text())),
         })
@@ -142,20 +117,12 @@ pub const REFUSED: &[Refused] = &[
     ("audit-log-maxsize", NO_AUDIT),
     ("admission-control", "--enable-admission-plugins and --disable-admission-plugins say it"),
     ("admission-control-config-file", "admission plugins have nothing to set"),
-    ("authentication-config", NO_OIDC),
     ("authentication-token-webhook-config-file", NO_OIDC),
-    ("oidc-issuer-url", NO_OIDC),
-    ("oidc-client-id", NO_OIDC),
     ("token-auth-file", NO_OIDC),
-    ("enable-bootstrap-token-auth", "`k8s kubeconfig` makes a node's kubeconfig"),
     ("authorization-config", "nodes are authorized by their pods, everybody by RBAC"),
     ("authorization-webhook-config-file", "nodes are authorized by their pods, everybody by RBAC"),
     ("authorization-policy-file", "nodes are authorized by their pods, everybody by RBAC"),
-    ("service-account-key-file", "tokens are verified by the key that signs them: --service-account-signing-key-file"),
     ("service-account-lookup", "a token is good only while its account exists"),
-    ("service-account-max-token-expiration", "a token lives as long as it is asked for, up to 2^32 s"),
-    ("service-account-extend-token-expiration", "a token lives as long as it is asked for"),
-    ("service-account-jwks-uri", "it is made of --advertise-address"),
     ("storage-backend", "--etcd-servers says it; without, the store is in the data folder"),
     ("storage-media-type", "objects are stored as JSON"),
     ("etcd-servers-overrides", "everything is in one store"),
@@ -175,11 +142,6 @@ pub const REFUSED: &[Refused] = &[
     ("tls-sni-cert-key", "there is one certificate"),
     ("cors-allowed-origins", "no browser's page is let in"),
     ("strict-transport-security-directives", "no such header is sent"),
-    ("requestheader-client-ca-file", NO_FRONT_PROXY),
-    ("requestheader-allowed-names", NO_FRONT_PROXY),
-    ("requestheader-extra-headers-prefix", NO_FRONT_PROXY),
-    ("requestheader-group-headers", NO_FRONT_PROXY),
-    ("requestheader-username-headers", NO_FRONT_PROXY),
     ("proxy-client-cert-file", NO_FRONT_PROXY),
     ("proxy-client-key-file", NO_FRONT_PROXY),
     ("enable-aggregator-routing", NO_FRONT_PROXY),

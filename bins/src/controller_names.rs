@@ -3,7 +3,7 @@
 use k8s::controllers::start::CONTROLLERS;
 
 /// Upstream's names of old, with today's.
-const ALIASES: [(&str, &str); 12] = [
+const ALIASES: [(&str, &str); 13] = [
     ("deployment", "deployment-controller"),
     ("replicaset", "replicaset-controller"),
     ("replicationcontroller", "replicationcontroller-controller"),
@@ -15,6 +15,7 @@ const ALIASES: [(&str, &str); 12] = [
     ("garbagecollector", "garbage-collector-controller"),
     ("namespace", "namespace-controller"),
     ("serviceaccount", "serviceaccount-controller"),
+    ("clusterrole-aggregation", "clusterrole-aggregation-controller"),
     ("root-ca-cert-publisher", "root-ca-certificate-publisher-controller"),
 ];
 

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // Programs read the environment and end the process; libraries do not.
 
 pub mod apiserver_flags;
+pub mod authentication_flags;
 pub mod component;
 pub mod config_file;
 pub mod controller_names;

@@ -218,7 +218,7 @@ fn node_cidrs(node: &str) -> Result<NodeCidrs, Failure> {
 /// What this machine's node has, or else the block that is kept for it.
 async fn own_cidr(client: &Client, node: &str) -> Result<IpNet, Failure> {
     let known = client.all::<Node>().find(node).await?;
-    let given = known.and_then(|known| machine::pod_cidrs(&known).first().copied());
+    let given = known.and_then(|known| k8s::net::pod::pod_cidrs(&known).first().copied());
     given.map_or_else(|| Ok(machine::FIRST_POD_CIDR.parse()?), Ok)
 }
 

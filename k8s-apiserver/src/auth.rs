@@ -4,8 +4,16 @@
 //! ([`Attributes`]) into a [`Decision`]. Both are chains of trait objects given at construction; there is no switch
 //! that turns either off.
 
+pub mod bearer;
 pub mod bootstrap;
+pub mod bootstrap_token;
+mod check;
+pub mod configuration;
+pub mod front_proxy;
+mod impersonation;
 pub mod node;
+pub mod oidc;
+mod published;
 pub mod rbac;
 pub mod token;
 pub mod x509;
@@ -17,8 +25,10 @@ use k8s_core::{
     object::{Object, ObjectKey},
     request::{Caller, Target, Verb},
     selector::FieldSelector,
-    status::ApiResult,
+    status::{ApiError, ApiResult},
 };
+
+pub use self::{check::check, impersonation::act_as, published::PublishedAuthentication};
 
 /// What a connection and its headers say of who asks.
 #[derive(Debug, Clone, Default)]
@@ -133,18 +143,50 @@ impl Authorizer for Union {
     }
 }
 
-/// Asks several authenticators in order; the first that knows the caller wins.
+/// Asks several authenticators in order; the first that knows the caller wins. One that refuses does not keep the next
+/// ones from knowing the caller; if nobody does, the refusal stands, as 401 whatever its reason.
 pub struct Chain(pub Vec<Arc<dyn Authenticator>>);
 
 #[async_trait]
 impl Authenticator for Chain {
     async fn authenticate(&self, credentials: &Credentials) -> ApiResult<Option<Caller>> {
+        let mut refused = false;
         for authenticator in &self.0 {
-            if let Some(caller) = authenticator.authenticate(credentials).await? {
-                return Ok(Some(caller));
+            match authenticator.authenticate(credentials).await {
+                Ok(Some(caller)) => return Ok(Some(caller)),
+                Ok(None) => {}
+                Err(why) => {
+                    refused = true;
+                    if why.code() != 401 {
+                        tracing::warn!(%why, "an authenticator could not tell who asks");
+                    }
+                }
             }
         }
-        Ok(None)
+        if refused { Err(ApiError::unauthorized()) } else { Ok(None) }
+    }
+}
+
+/// Whether somebody who shows nothing may ask as `system:anonymous`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Everywhere; what they may is another question.
+    #[default]
+    Anywhere,
+    /// For these paths alone.
+    At(Vec<String>),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Anonymous {
+    /// Whether a request for `path` may come from nobody in particular.
+    pub fn is_let_in(&self, path: &str) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::At(paths) => paths.iter().any(|let_in| let_in == path),
+            Self::Nowhere => false,
+        }
     }
 }
 
@@ -161,6 +203,8 @@ pub struct TokenClaims {
     pub audiences: Vec<String>,
     /// How long it is good for.
     pub seconds: u64,
+    /// How long it would have been good for if it were not extended.
+    pub warn_after_seconds: Option<u64>,
     /// The pod it is bound to: name and uid.
     pub pod: Option<(String, String)>,
     /// The node of that pod: name and uid.
@@ -182,4 +226,7 @@ pub trait TokenIssuer: Send + Sync + 'static {
 
     /// The public keys, as the JSON of a JWKS document.
     fn jwks(&self) -> String;
+
+    /// The algorithms of these keys, sorted: `ES256`.
+    fn algorithms(&self) -> Vec<&str>;
 }

@@ -15,6 +15,7 @@ pub mod outer;
 mod registry;
 mod server;
 pub mod storage;
+pub mod webhook;
 
 pub use self::{
     registry::{MAX_OBJECT_BYTES, fence_key},

@@ -13,7 +13,7 @@ mod frames;
 mod metrics;
 mod negotiate;
 mod paths;
-mod protobuf;
+pub mod protobuf;
 mod table;
 mod watch;
 
@@ -59,7 +59,7 @@ use self::{
     protobuf::Message,
 };
 use crate::{
-    auth::{Attributes, Authenticator, Authorizer, Decision},
+    auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
 };
 
@@ -88,6 +88,10 @@ pub struct Parts {
     pub catalog: Arc<dyn Catalog>,
     /// Tells who asks.
     pub authenticator: Arc<dyn Authenticator>,
+    /// Believes other servers about who asks; `None` where there are no such servers.
+    pub front_proxy: Option<Arc<FrontProxy>>,
+    /// Whether somebody who shows nothing may ask.
+    pub anonymous: Anonymous,
     /// Decides who may read paths that are no resource.
     pub authorizer: Arc<dyn Authorizer>,
     /// What `/healthz`, `/metrics`, `/version` and the token issuer's documents say.
@@ -108,6 +112,8 @@ struct Shared {
     inner: Arc<dyn Door>,
     catalog: Arc<dyn Catalog>,
     authenticator: Arc<dyn Authenticator>,
+    front_proxy: Option<Arc<FrontProxy>>,
+    anonymous: Anonymous,
     authorizer: Arc<dyn Authorizer>,
     schemas: Schemas,
     /// How the metadata of any kind is written.
@@ -121,7 +127,7 @@ struct Shared {
 impl Outer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout } = parts;
+        let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout, .. } = parts;
         let requests = Arc::new(Requests::default());
         let schemas = Schemas::builtin();
         let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());
@@ -131,6 +137,8 @@ impl Outer {
             inner,
             catalog,
             authenticator,
+            front_proxy: parts.front_proxy,
+            anonymous: parts.anonymous,
             authorizer,
             schemas,
             metadata,
@@ -191,8 +199,15 @@ impl Shared {
         }
     }
 
-    /// Who asks. A token is looked at with every request, a connection's certificate once.
+    /// Who asks. A token is looked at with every request, a connection's certificate once. A front proxy speaks for
+    /// somebody else with every request.
     async fn caller(&self, head: &mut Head, peer: Option<&Peer>) -> ApiResult<Caller> {
+        if let (Some(front_proxy), Some(peer)) = (&self.front_proxy, peer)
+            && let Some(caller) = front_proxy.caller(&mut head.headers, peer)
+        {
+            head.headers.remove(header::AUTHORIZATION);
+            return Ok(credentials::with_agent(caller, &head.headers));
+        }
         let by_certificate = !head.headers.contains_key(header::AUTHORIZATION);
         let peer_alone = peer.filter(|peer| by_certificate && !peer.certificates.is_empty());
         if let Some(known) = peer_alone.and_then(|peer| peer.caller.get()) {
@@ -204,7 +219,7 @@ impl Shared {
             // Another request of the connection may have been faster; both found the same.
             drop(peer.caller.set(found.clone()));
         }
-        credentials::caller(found, &credentials, &head.headers)
+        credentials::caller(found, &credentials, &self.anonymous, head.uri.path(), &head.headers)
     }
 
     async fn path(
@@ -216,13 +231,10 @@ impl Shared {
     ) -> ApiResult<Response<Body>> {
         let caller = match acting_as {
             None => caller,
-            Some(mut other) => {
-                credentials::may_impersonate(&*self.authorizer, &caller, &other).await?;
-                credentials::add_implied_groups(&mut other);
-                other
-            }
+            Some(other) => auth::act_as(&*self.authorizer, &caller, other).await?,
         };
-        paths::authorize(&*self.authorizer, &caller, path, &head.method).await?;
+        let verb = head.method.as_str().to_ascii_lowercase();
+        auth::check(&*self.authorizer, &Attributes::on_path(&caller, &verb, path)).await?;
         self.paths.answer(path, head)
     }
 
@@ -274,25 +286,7 @@ impl Shared {
             return Ok(());
         }
         let verb = if request.verb == Verb::Connect { request.options.connect_as } else { request.verb };
-        let target = &request.target;
-        match self.authorizer.authorize(&Attributes::on(caller, verb, target)).await {
-            Decision::Allow => Ok(()),
-            Decision::Deny(_) | Decision::NoOpinion(_) => {
-                let resource = &target.resource;
-                let place = match target.namespace.as_str() {
-                    "" => "at the cluster scope".to_owned(),
-                    namespace => format!("in the namespace {namespace:?}"),
-                };
-                let why = format!(
-                    "User {:?} cannot {} resource {:?} in API group {:?} {place}",
-                    caller.name,
-                    verb.as_str(),
-                    resource.plural,
-                    resource.group
-                );
-                Err(ApiError::forbidden(&resource.plural, &resource.group, &target.name, why))
-            }
-        }
+        auth::check(&*self.authorizer, &Attributes::on(caller, verb, &request.target)).await
     }
 
     /// Asks the inner service, within the time that the request has.

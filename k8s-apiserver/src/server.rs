@@ -4,7 +4,6 @@ mod authorize;
 mod bootstrap;
 mod builder;
 mod compaction;
-mod impersonation;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,11 +28,12 @@ use parking_lot::Mutex;
 pub use self::builder::ApiServerBuilder;
 use crate::{
     admission::{Chain, Cluster},
-    auth::{Authorizer, rbac::Rbac, token::ServiceAccountTokens},
+    auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
     outer::Door,
     registry::{Operation, Part, Ranges, review},
     storage::Encrypted,
+    webhook::Webhooks,
 };
 
 /// As whom the server itself asks.
@@ -68,8 +68,12 @@ pub struct Inner {
     pub dialer: Option<Arc<dyn NodeDialer>>,
     /// How pods are reached.
     pub pod_dialer: Option<Arc<dyn PodDialer>>,
-    /// Issues and reviews tokens; `None` where there are none.
+    /// How webhooks are called.
+    pub webhooks: Arc<Webhooks>,
+    /// Issues service account tokens; `None` where there are none.
     pub tokens: Option<Arc<ServiceAccountTokens>>,
+    /// Reviews tokens of every sort.
+    pub bearer_tokens: Arc<BearerTokens>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
@@ -110,6 +114,11 @@ impl ApiServer {
     /// The kinds that it knows.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.inner.registry
+    }
+
+    /// How webhooks are called, for parts around the server that call their own.
+    pub fn webhooks(&self) -> &Arc<Webhooks> {
+        &self.inner.webhooks
     }
 
     /// The authorizer, for the outer service's paths that are no resource.
@@ -177,7 +186,7 @@ impl Inner {
 
     async fn handle(&self, caller: Caller, mut request: ApiRequest) -> ApiResult<ApiResponse> {
         let caller = match request.caller.take() {
-            Some(other) => impersonation::act_as(&*self.authorizer, &caller, other).await?,
+            Some(other) => act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
         let info = self.registry.served(&request.target.resource, request.verb)?.clone();

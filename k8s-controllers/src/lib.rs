@@ -5,6 +5,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "service")]
+pub mod cluster_role_aggregation;
 pub mod deployment;
 pub mod disruption;
 #[cfg(feature = "service")]
@@ -20,13 +22,19 @@ pub mod node_lifecycle;
 pub mod ownership;
 pub mod pod_gc;
 pub mod pod_state;
+#[cfg(feature = "service")]
+pub mod protection;
 pub mod replica_set;
 #[cfg(feature = "service")]
 pub mod replication_controller;
 #[cfg(feature = "service")]
+pub mod resource_quota;
+#[cfg(feature = "service")]
 pub mod root_ca;
 #[cfg(feature = "service")]
 pub mod service_account;
+#[cfg(feature = "service")]
+pub mod service_cidr;
 mod service_pods;
 #[cfg(feature = "service")]
 pub mod start;

@@ -109,7 +109,8 @@ impl Reconciler for ResourceQuotas {
 /// The kinds that a quota counts, and how long they may go uncounted.
 fn kinds_of(hard: &Amounts) -> (BTreeSet<(String, String)>, Duration) {
     let found = hard.keys().filter_map(|name| quota::counted_kind(name));
-    let kinds: BTreeSet<(String, String)> = found.map(|(group, plural)| (group.to_owned(), plural.to_owned())).collect();
+    let kinds: BTreeSet<(String, String)> =
+        found.map(|(group, plural)| (group.to_owned(), plural.to_owned())).collect();
     let is_watched = |(group, plural): &(String, String)| group.is_empty() && WATCHED.contains(&plural.as_str());
     let resync = if kinds.iter().all(is_watched) { RESYNC } else { RESYNC_UNWATCHED };
     (kinds, resync)
@@ -132,7 +133,8 @@ impl ResourceQuotas {
             let resource = ResourceType::new(group.as_str(), info.version.clone(), plural.as_str());
             let list = cx.client().list_objects(Target::all(resource, namespace), Options::default()).await?;
             for object in list.items {
-                let doc = Doc::parse(object.stored_json()).map_err(|why| ApiError::internal(format!("{plural}: {why}")))?;
+                let doc =
+                    Doc::parse(object.stored_json()).map_err(|why| ApiError::internal(format!("{plural}: {why}")))?;
                 found.push((group.clone(), plural.clone(), doc));
             }
         }

@@ -7,14 +7,15 @@ use k8s_core::registry::Registry;
 use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
-    deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
+    cluster_role_aggregation, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
-    pod_gc, replica_set, replication_controller, root_ca, service_account, taint_eviction,
+    pod_gc, protection, replica_set, replication_controller, resource_quota, root_ca, service_account, service_cidr,
+    taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 14] = [
+pub const CONTROLLERS: [(&str, &str); 20] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -29,6 +30,12 @@ pub const CONTROLLERS: [(&str, &str); 14] = [
     ("namespace-controller", "namespace-controller"),
     ("serviceaccount-controller", "service-account-controller"),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
+    ("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"),
+    ("resourcequota-controller", "resourcequota-controller"),
+    ("persistentvolumeclaim-protection-controller", "pvc-protection-controller"),
+    ("persistentvolume-protection-controller", "pv-protection-controller"),
+    ("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller"),
+    ("service-cidr-controller", "service-cidrs-controller"),
 ];
 
 /// What the controllers need beside their clients.
@@ -124,7 +131,15 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
             "namespace-controller" => {
                 options.sized(name, namespace::controller(options.registry.clone())).start(client)
             }
+            "resourcequota-controller" => {
+                options.sized(name, resource_quota::controller(options.registry.clone())).start(client)
+            }
+            "persistentvolumeclaim-protection-controller" => protection::claims().start(client),
+            "persistentvolume-protection-controller" => protection::volumes().start(client),
+            "volumeattributesclass-protection-controller" => protection::classes().start(client),
+            "service-cidr-controller" => service_cidr::controller().start(client),
             "serviceaccount-controller" => options.sized(name, service_account::controller()).start(client),
+            "clusterrole-aggregation-controller" => cluster_role_aggregation::controller().start(client),
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
                 None => continue,

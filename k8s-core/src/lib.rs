@@ -7,6 +7,7 @@
 pub use k8s_openapi as api;
 
 pub mod apply;
+pub mod cel;
 pub mod defaulting;
 pub mod doc;
 pub mod env;

@@ -123,6 +123,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The definition of this place; its numbers of structs are those of the schema's [`Arena`].
+    pub fn def(self) -> &'a NodeDef {
+        self.def
+    }
+
     /// The fields, if this is an object with known fields.
     pub fn as_struct(self) -> Option<Struct<'a>> {
         match self.kind() {

@@ -4,3 +4,4 @@ pub mod network;
 pub mod node;
 pub mod traffic;
 pub mod transport;
+pub mod webhook;

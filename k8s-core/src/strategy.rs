@@ -63,9 +63,9 @@ pub trait Strategy: Send + Sync {
         count_generation(new, old);
     }
 
-    /// Before `new` is written through the `status` subresource: only its status (and owners of fields) counts.
+    /// Before `new` is written through the `status` subresource: only its status and its metadata count.
     fn prepare_status(&self, new: &mut Doc, old: &Doc) {
-        keep_all_but_status(new, old);
+        keep_spec(new, old);
     }
 
     /// What is wrong with an object that is to be created.
@@ -170,6 +170,18 @@ fn keep_status(new: &mut Doc, old: &Doc) {
         Some(status) => new.set_at(&["status"], status.clone()),
         None => drop_status(new),
     }
+}
+
+/// Who writes a status may label and annotate, too.
+fn keep_spec(new: &mut Doc, old: &Doc) {
+    let mut kept = old.clone();
+    for field in ["metadata", "status"] {
+        match new.get_mut(field).map(Doc::take) {
+            Some(value) => kept.set_at(&[field], value),
+            None => drop(kept.remove_at(&[field])),
+        }
+    }
+    *new = kept;
 }
 
 /// Of the new metadata only the owners of fields, and what identifies the write, are taken.

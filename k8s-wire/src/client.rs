@@ -3,9 +3,11 @@
 pub mod answer;
 mod config;
 mod dial;
+mod documents;
 mod kubeconfig;
 mod transport;
 mod watch;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +15,8 @@ mod tests;
 pub use self::{
     config::{Config, ConfigError, Token},
     dial::{Dialer, HttpNodeDialer, HttpPodDialer},
+    documents::{Documents, MAX_DOCUMENT_BYTES},
     transport::HttpTransport,
     watch::events,
+    webhook::HttpWebhookCaller,
 };

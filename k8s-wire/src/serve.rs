@@ -71,6 +71,8 @@ pub struct Peer {
     pub certificates: Vec<CertificateDer<'static>>,
     /// Whom the service took the certificate to stand for, once it has looked.
     pub caller: OnceLock<Caller>,
+    /// Whether the service took the certificate for that of a front proxy, which speaks for others, once it has looked.
+    pub is_front_proxy: OnceLock<bool>,
 }
 
 /// What a client may do before anyone knows who it is, and how long the end may take.

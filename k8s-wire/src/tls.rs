@@ -8,7 +8,7 @@ use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -125,6 +125,33 @@ pub fn client(
     };
     made.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(made)
+}
+
+/// Verifies the certificates of clients apart from a handshake: where several authorities are believed for different
+/// things.
+pub struct ClientTrust {
+    env: Env,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientTrust {
+    /// Believes certificates that one of `authorities` issued to clients.
+    pub fn new(env: Env, authorities: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authorities)?), provider)
+            .build()
+            .map_err(|why| config("client authorities", why))?;
+        Ok(Self { env, verifier })
+    }
+
+    /// Verifies a chain, leaf first, DER, as of now. The error says what is wrong with it.
+    pub fn verify(&self, chain: &[Vec<u8>]) -> Result<(), TlsError> {
+        let chain: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let Some((leaf, others)) = chain.split_first() else { return Err(config("client certificate", "none")) };
+        let now = Clock(self.env.clone()).current_time().unwrap_or(UnixTime::since_unix_epoch(Duration::ZERO));
+        let verified = self.verifier.verify_client_cert(leaf, others, now);
+        verified.map(drop).map_err(|why| config("client certificate", why))
+    }
 }
 
 fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, TlsError> {

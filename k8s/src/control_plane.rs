@@ -1,5 +1,6 @@
 //! The API server put together: inner and outer service, identities, tokens, ways to nodes, and a port if asked for.
 
+mod authentication;
 mod pulse;
 
 use std::{
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 use k8s_apiserver::{
     ApiServer,
     admission::Admission,
-    auth::{Authenticator, Authorizer, Chain, token::ServiceAccountTokens, x509::ClientCertificates},
+    auth::{Authenticator, Authorizer, Chain},
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
 };
@@ -24,21 +25,19 @@ use k8s_core::{
 use k8s_node::server::InProcessDialer;
 use k8s_store::Store;
 use k8s_wire::{
-    client::{Dialer, HttpNodeDialer, HttpPodDialer},
+    client::{Dialer, HttpNodeDialer, HttpPodDialer, HttpWebhookCaller},
     pki::{self, Identity},
     serve::{CancellationToken, Server},
     tls::{self, ServerTrust, TlsVersion},
 };
 use tokio::net::TcpListener;
 
+pub use self::authentication::{AuthenticationSettings, FrontProxySettings, TOKEN_ISSUER};
 use self::pulse::Pulse;
 use crate::{
     cluster::ClusterError,
     credentials::{Credentials, identity},
 };
-
-/// Who signs service account tokens, as their `iss` says.
-pub const TOKEN_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// What a control plane is made of.
 pub struct ControlPlaneOptions {
@@ -74,18 +73,16 @@ pub struct ControlPlaneSettings {
     pub service_cidr: IpNet,
     /// The node ports of Services.
     pub node_ports: RangeInclusive<u16>,
-    /// Who signs service account tokens, as their `iss` says.
-    pub issuer: String,
-    /// The audiences of this server; the issuer if there are none.
-    pub audiences: Vec<String>,
+    /// How it is told who asks.
+    pub authentication: AuthenticationSettings,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
+    /// Resources that nobody in this cluster acts on, such as `jobs.batch`: who writes one is warned.
+    pub inert: Vec<String>,
     /// How long a request that is no watch and no connection may take.
     pub request_timeout: Duration,
     /// The certificate and key to serve with, instead of one that the cluster's authority issues.
     pub serving: Option<Identity>,
-    /// More authorities of client certificates, PEM, beside the cluster's own.
-    pub client_authorities_pem: Option<String>,
     /// The oldest version of TLS that is spoken.
     pub min_tls: TlsVersion,
     /// What `/metrics` shows beside the server's own: samples in the Prometheus text format.
@@ -98,12 +95,11 @@ impl Default for ControlPlaneSettings {
             // Invariant: twelve bits are a prefix length of IPv4.
             service_cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             node_ports: 30000..=32767,
-            issuer: TOKEN_ISSUER.to_owned(),
-            audiences: Vec::new(),
+            authentication: AuthenticationSettings::default(),
             without_admission: Vec::new(),
+            inert: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             serving: None,
-            client_authorities_pem: None,
             min_tls: TlsVersion::V1_2,
             metrics: None,
         }
@@ -137,31 +133,32 @@ impl ControlPlane {
         };
         let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let nodes = node_dialer(&env, &credentials)?;
-        let mut tokens = ServiceAccountTokens::new(env.clone(), credentials.signing_key(), settings.issuer)?;
-        if !settings.audiences.is_empty() {
-            tokens = tokens.audiences(settings.audiences);
-        }
-        let tokens = Arc::new(tokens);
+        let authentication = settings.authentication.build(&env, &credentials)?;
         let mut builder = ApiServer::builder(store.clone(), env.clone())
             .registry(registry)
             .service_cidr(settings.service_cidr)
             .node_ports(settings.node_ports)
-            .tokens(tokens.clone())
+            .tokens(authentication.tokens.clone())
+            .bearer_tokens(authentication.bearer_tokens)
+            .publish_authentication(authentication.published)
             .node_dialer(Arc::new(nodes.clone()))
-            .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?));
+            .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
+            .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
         let by_default = || credentials.encryption_keys().cloned().map(Encryption::of_secrets);
         if let Some(encryption) = options.encryption.or_else(by_default) {
             builder = builder.encryption(encryption);
         }
+        builder = authentication.followers.into_iter().fold(builder, |builder, follower| builder.follower(follower));
         if let (Some(address), Some(advertise)) = (address, options.advertise) {
             builder = builder.advertise(advertise, address.port());
         }
         builder = options.admission.into_iter().fold(builder, |builder, plugin| builder.admission(plugin));
         builder = options.authorizers.into_iter().fold(builder, |builder, authorizer| builder.authorizer(authorizer));
         builder = settings.without_admission.iter().fold(builder, |builder, name| builder.without_admission(name));
+        builder = settings.inert.iter().fold(builder, |builder, resource| builder.nobody_acts_on(resource));
         let api = builder.start().await?;
         let (stop, pulse) = (CancellationToken::new(), Arc::new(Pulse::default()));
-        let mut authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), tokens.clone()];
+        let mut authenticators = authentication.authenticators;
         authenticators.extend(options.authenticators);
         let port = address.map_or(443, |address| address.port());
         let host = options.advertise.map_or_else(|| "kubernetes.default.svc".to_owned(), |ip| ip.to_string());
@@ -170,6 +167,8 @@ impl ControlPlane {
             inner: Arc::new(api.clone()),
             catalog: Arc::new(api.registry().clone()),
             authenticator: Arc::new(Chain(authenticators)),
+            front_proxy: Some(authentication.front_proxy),
+            anonymous: authentication.anonymous,
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({
@@ -178,8 +177,8 @@ impl ControlPlane {
                 })),
                 live: pulse::live(&pulse),
                 ready: pulse::ready(&pulse, &stop),
-                issuer: Some(tokens),
-                jwks_uri: format!("https://{host}:{port}/openid/v1/jwks"),
+                issuer: Some(authentication.tokens),
+                jwks_uri: authentication.jwks_uri.unwrap_or_else(|| format!("https://{host}:{port}/openid/v1/jwks")),
                 ..Answers::default()
             },
             request_timeout: settings.request_timeout,
@@ -195,11 +194,9 @@ impl ControlPlane {
             )?),
             (None, None) => None,
         };
-        let mut authorities = credentials.ca_pem().to_owned();
-        authorities.extend(settings.client_authorities_pem.iter().flat_map(|pem| ["\n", pem.as_str()]));
         let serving = match (listener, identity) {
             (Some(listener), Some(identity)) => {
-                let authorities = pki::certificates("client authorities", authorities.as_bytes())?;
+                let authorities = pki::certificates("client authorities", authentication.authorities_pem.as_bytes())?;
                 let tls = tls::server_from(&env, &identity, Some(&authorities), settings.min_tls)?;
                 let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
                 Some(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))

@@ -1,7 +1,8 @@
 //! The keys of one cluster: its authority, the key that signs tokens, those that encrypt what is stored, and the
 //! identities of its parts.
 //!
-//! Made in memory for an embedded cluster, or kept in a folder (`ca.crt`, `ca.key`, `sa.key`, `encryption.key`; files of
+//! Made in memory for an embedded cluster, or kept in a folder (`ca.crt`, `ca.key`, `front-proxy-ca.crt`,
+//! `front-proxy-ca.key`, `sa.key`, `encryption.key`; files of
 //! secrets are readable by their owner only), or given in files that several API servers of one cluster share. Every
 //! component has an identity of its own, as upstream names them.
 
@@ -33,6 +34,8 @@ pub mod identity {
     pub const DNS_ACCOUNT: &str = "kube-dns";
     /// The API server, when it talks to nodes.
     pub const API_SERVER: &str = "kube-apiserver-kubelet-client";
+    /// The API server, when it passes requests of others on to extension API servers.
+    pub const FRONT_PROXY: &str = "front-proxy-client";
     /// The group of nodes.
     pub const NODES: &str = "system:nodes";
 
@@ -46,6 +49,8 @@ pub mod identity {
 pub struct Credentials {
     env: Env,
     authority: Authority,
+    /// Issues the certificate that extension API servers believe our word about callers by, and nothing else.
+    front_proxy_authority: Authority,
     signing_key: SigningKey,
     encryption_keys: Option<Keys>,
 }
@@ -68,7 +73,8 @@ impl Credentials {
     pub fn generate(env: &Env) -> Result<Self, PkiError> {
         let authority = Authority::generate("kubernetes", env.now())?;
         let signing_key = SigningKey::generate().map_err(key_error)?;
-        Ok(Self { env: env.clone(), authority, signing_key, encryption_keys: None })
+        let front_proxy_authority = Authority::generate("front-proxy-ca", env.now())?;
+        Ok(Self { env: env.clone(), authority, front_proxy_authority, signing_key, encryption_keys: None })
     }
 
     /// The keys in a folder; what is not there is made.
@@ -111,7 +117,9 @@ impl Credentials {
                 })?
             }
         };
-        Ok(Self { env: env.clone(), authority, signing_key, encryption_keys: Some(encryption_keys) })
+        let front_proxy_authority = Authority::load_or_generate(folder, "front-proxy-ca", env.now())?;
+        let encryption_keys = Some(encryption_keys);
+        Ok(Self { env: env.clone(), authority, front_proxy_authority, signing_key, encryption_keys })
     }
 
     /// The keys that encrypt what is stored; `None` for credentials that are kept nowhere.
@@ -122,6 +130,16 @@ impl Credentials {
     /// The authority's certificate, as PEM.
     pub fn ca_pem(&self) -> &str {
         self.authority.certificate_pem()
+    }
+
+    /// The certificate of the authority of front proxies, as PEM.
+    pub fn front_proxy_ca_pem(&self) -> &str {
+        self.front_proxy_authority.certificate_pem()
+    }
+
+    /// The certificate by which extension API servers know this one.
+    pub fn front_proxy(&self) -> Result<Identity, PkiError> {
+        self.front_proxy_authority.issue_client(identity::FRONT_PROXY, &[], self.env.now())
     }
 
     /// The key that signs service account tokens.
@@ -246,7 +264,9 @@ mod tests {
         let shared = Credentials::load(&given, two.path(), &env).unwrap();
         assert_eq!((names(&shared), shared.ca_pem()), (names(&made), made.ca_pem()));
         assert_eq!(shared.signing_key().pkcs8(), made.signing_key().pkcs8());
-        assert_eq!(std::fs::read_dir(two.path()).unwrap().count(), 0, "nothing is made beside what is given");
+        let mut made: Vec<_> = std::fs::read_dir(two.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        made.sort();
+        assert_eq!(made, ["front-proxy-ca.crt", "front-proxy-ca.key"], "nothing else is made beside what is given");
         let half = KeyFiles { ca_key: None, ..given };
         assert!(Credentials::load(&half, two.path(), &env).is_err());
         let missing = KeyFiles { encryption_keys: Some(two.path().join("none")), ..KeyFiles::default() };

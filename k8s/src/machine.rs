@@ -1,6 +1,5 @@
 //! This machine as a node: real containers, a pod network, and the service proxy.
 
-mod network;
 mod requirements;
 
 use std::{
@@ -20,7 +19,7 @@ use k8s_core::{
 };
 use k8s_net::{
     NftError,
-    pod::{Routed, RoutedConfig},
+    pod::{AwaitedNetwork, Routed, RoutedConfig, pod_cidrs},
     proxy::{
         self, Nftables, NftablesConfig, NftablesTraffic, NodeView, Proxy, ProxyError, ProxyMetrics, ServiceBackend,
         Userspace, UserspaceConfig,
@@ -36,10 +35,7 @@ use k8s_node::{
 };
 use k8s_reconcile::Client;
 
-pub use self::{
-    network::pod_cidrs,
-    requirements::{check_kernel, check_privileges},
-};
+pub use self::requirements::{check_kernel, check_privileges};
 
 /// Where all pods of a cluster get their addresses unless said otherwise.
 pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
@@ -205,7 +201,7 @@ async fn open_network(
         config.pod_cidrs = pod_cidrs(&known);
     }
     if config.pod_cidrs.is_empty() {
-        let awaited = network::AwaitedNetwork::new();
+        let awaited = AwaitedNetwork::new();
         let task = awaited.await_node(client.clone(), env, node, config);
         return Ok((Arc::new(awaited), Some(task)));
     }

@@ -8,6 +8,7 @@ use k8s::prelude::{
         apps::v1::Deployment,
         core::v1::{Endpoints, Event, Node, Pod, ReplicationController, Service},
         policy::v1::PodDisruptionBudget,
+        rbac::v1::ClusterRole,
     },
     *,
 };
@@ -311,5 +312,42 @@ fn a_budget_lets_pods_be_evicted_one_after_the_other() {
         for pod in pods(&world).await {
             assert_eq!(evict(pod.name()).await.unwrap().code, 201, "no budget, no limit");
         }
+    });
+}
+
+#[test]
+fn an_aggregated_role_has_the_rules_of_the_roles_that_it_selects() {
+    Sim::new(21).nodes(1).run(async |world| {
+        let roles = world.client().all::<ClusterRole>();
+        let role = |name: &str, extra: Value| -> ClusterRole {
+            let mut role = json!({"metadata": {"name": name}});
+            extra.as_object().unwrap().iter().for_each(|(field, value)| role[field] = value.clone());
+            from_value(role).unwrap()
+        };
+        let aggregation = json!({"clusterRoleSelectors": [{"matchLabels": {"to": "all"}}]});
+        roles.create(role("all", json!({"aggregationRule": aggregation}))).await.unwrap();
+        let rule = |verb: &str| json!([{"apiGroups": ["acme.com"], "resources": ["boxes"], "verbs": [verb]}]);
+        let labelled = |name: &str, label: &str| json!({"name": name, "labels": {label: "all"}});
+        for (name, verb) in [("one", "get"), ("two", "list")] {
+            roles.create(role(name, json!({"metadata": labelled(name, "to"), "rules": rule(verb)}))).await.unwrap();
+        }
+        let viewers = "rbac.authorization.k8s.io/aggregate-to-view";
+        let seen = json!({"name": "boxes", "labels": {viewers: "true"}});
+        roles.create(role("boxes", json!({"metadata": seen, "rules": rule("watch")}))).await.unwrap();
+        world.settle().await;
+        let verbs = async |name: &str| -> Vec<String> {
+            let rules = roles.get(name).await.unwrap().rules.clone().unwrap_or_default();
+            let ours = rules.into_iter().filter(|rule| rule.resources.iter().flatten().any(|name| name == "boxes"));
+            ours.flat_map(|rule| rule.verbs).collect()
+        };
+        assert_eq!(verbs("all").await, ["get", "list"]);
+        for name in ["view", "edit", "admin"] {
+            assert_eq!(verbs(name).await, ["watch"], "{name} collects what view collects");
+        }
+        let unlabel = doc(json!({"metadata": {"labels": null}}));
+        roles.patch("one", PatchKind::Merge, unlabel).await.unwrap();
+        roles.delete("boxes").await.unwrap();
+        world.settle().await;
+        assert_eq!((verbs("all").await, verbs("admin").await), (vec!["list".to_owned()], vec![]));
     });
 }

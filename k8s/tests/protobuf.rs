@@ -5,7 +5,7 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use futures::StreamExt;
@@ -98,7 +98,7 @@ impl Asker {
 
     async fn inside(&self, path: &str) -> Vec<u8> {
         let certificates = self.identity.certificates().unwrap();
-        let peer = Arc::new(Peer { address: None, certificates, caller: OnceLock::new() });
+        let peer = Arc::new(Peer { certificates, ..Peer::default() });
         let request = Request::get(path).header(header::ACCEPT, PROTOBUF).extension(peer).body(body::empty()).unwrap();
         let response = self.cluster.control_plane().outer.clone().oneshot(request).await.unwrap();
         assert_eq!(response.headers()["content-type"], PROTOBUF);

@@ -76,10 +76,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let settings = arguments.serving.settings()?;
+    let env = System::current();
+    let settings = arguments.serving.settings(&env)?;
     let progress = Progress::default();
     let folder = data_dir::prepare(arguments.data_dir)?;
-    let env = System::current();
     let storage = Storage::open(arguments.etcd, &folder, &env).await?;
     let given = KeyFiles {
         ca_certificate: arguments.ca_cert_file,

@@ -300,4 +300,6 @@ fn covers(rule: &PolicyRule, wanted: &PolicyRule) -> bool {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

@@ -3,16 +3,15 @@
 //! Follows upstream's bound tokens (`kubernetes.io` claims: namespace, service account, pod, node, secret). A token
 //! is good only while everything that it is bound to exists with the uid it was bound to.
 
+mod key;
+
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
-};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation};
 use k8s_core::{
     env::Env,
     object::{Object, ObjectKey},
@@ -22,53 +21,47 @@ use k8s_core::{
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use super::{Authenticator, Credentials, Follower, TokenClaims, TokenIssuer};
+pub use self::key::{SigningKey, VerificationKey};
+use super::{
+    Follower, TokenClaims, TokenIssuer,
+    bearer::{Known, TokenAuthenticator, unverified},
+};
 
 /// Upstream refuses shorter and longer lives of a token.
 pub const MIN_SECONDS: u64 = 600;
 /// See [`MIN_SECONDS`].
 pub const MAX_SECONDS: u64 = 1 << 32;
+/// What kubelets ask for in the name of pods: such a token is made to live longer, for clients that never read it anew.
+pub const EXTENDED_FROM: u64 = 3607;
+/// How long an extended token lives: a year.
+pub const EXTENDED_TO: u64 = 365 * 24 * 3600;
 
-/// The key that signs tokens: ECDSA on P-256.
-pub struct SigningKey {
-    pkcs8: Vec<u8>,
-    public: Vec<u8>,
+/// How long tokens may live.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetimes {
+    /// No token lives longer than this, in seconds; one that is asked for longer is made shorter, with a warning.
+    pub max_seconds: Option<u64>,
+    /// Whether pods' tokens for this server are extended: asked for [`EXTENDED_FROM`], they live [`EXTENDED_TO`].
+    pub extend: bool,
 }
 
-impl SigningKey {
-    /// A new key, from the operating system's randomness.
-    pub fn generate() -> ApiResult<Self> {
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-            .map_err(|_| ApiError::internal("no signing key could be made"))?;
-        Self::from_pkcs8(document.as_ref())
-    }
-
-    /// A kept key: PKCS#8, DER.
-    pub fn from_pkcs8(pkcs8: &[u8]) -> ApiResult<Self> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
-            .map_err(|why| ApiError::internal(format!("service account key: {why}")))?;
-        Ok(Self { pkcs8: pkcs8.to_vec(), public: pair.public_key().as_ref().to_vec() })
-    }
-
-    /// To keep it: PKCS#8, DER. Secret.
-    pub fn pkcs8(&self) -> &[u8] {
-        &self.pkcs8
-    }
-
-    fn id(&self) -> String {
-        URL_SAFE_NO_PAD.encode(digest(&SHA256, &self.public))
+impl Default for Lifetimes {
+    /// No bound but [`MAX_SECONDS`], and extended, as upstream.
+    fn default() -> Self {
+        Self { max_seconds: None, extend: true }
     }
 }
 
 /// Issues tokens, and tells callers by them.
 pub struct ServiceAccountTokens {
     env: Env,
-    issuer: String,
+    /// The first one issues; tokens of all of them are good. Never empty.
+    issuers: Vec<String>,
     audiences: Vec<String>,
-    key_id: String,
-    public: Vec<u8>,
     encoding: EncodingKey,
-    decoding: DecodingKey,
+    /// The first one belongs to `encoding`. Never empty.
+    keys: Vec<VerificationKey>,
+    lifetimes: Lifetimes,
     /// What tokens may be bound to, by plural: key to uid.
     known: RwLock<BTreeMap<&'static str, BTreeMap<ObjectKey, String>>>,
 }
@@ -96,6 +89,9 @@ struct Bound {
     node: Option<Reference>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret: Option<Reference>,
+    /// When an extended token would have ended.
+    #[serde(default, rename = "warnafter", skip_serializing_if = "Option::is_none")]
+    warn_after: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,11 +109,10 @@ impl ServiceAccountTokens {
         Ok(Self {
             env,
             audiences: vec![issuer.clone()],
-            issuer,
-            key_id: key.id(),
-            public: key.public.clone(),
-            encoding: EncodingKey::from_ec_der(&key.pkcs8),
-            decoding: DecodingKey::from_ec_der(&key.public),
+            issuers: vec![issuer],
+            encoding: key.encoding(),
+            keys: vec![key.verification()],
+            lifetimes: Lifetimes::default(),
             known: RwLock::default(),
         })
     }
@@ -128,20 +123,56 @@ impl ServiceAccountTokens {
         self
     }
 
+    /// The same, also believing tokens that other keys signed: those before and after a rotation.
+    pub fn also_verify_with(mut self, keys: impl IntoIterator<Item = VerificationKey>) -> Self {
+        for key in keys {
+            if self.keys.iter().all(|known| known.id != key.id) {
+                self.keys.push(key);
+            }
+        }
+        self
+    }
+
+    /// The same, also believing tokens of issuers that this one replaces.
+    pub fn also_issued_by(mut self, issuers: impl IntoIterator<Item = String>) -> Self {
+        self.issuers.extend(issuers);
+        self
+    }
+
+    /// The same with other bounds.
+    pub fn lifetimes(mut self, lifetimes: Lifetimes) -> Self {
+        self.lifetimes = lifetimes;
+        self
+    }
+
+    /// How long tokens may live.
+    pub fn allowed_lifetimes(&self) -> Lifetimes {
+        self.lifetimes
+    }
+
     fn exists(&self, plural: &str, namespace: &str, reference: &Reference) -> bool {
         let known = self.known.read();
         let uid = known.get(plural).and_then(|kind| kind.get(&ObjectKey::new(namespace, reference.name.as_str())));
         uid.is_some_and(|uid| *uid == reference.uid)
     }
 
+    /// The claims of a token that one of the keys signed. The key that it names is tried first.
+    fn verified(&self, token: &str, audiences: &[String]) -> Option<Claims> {
+        let named = jsonwebtoken::decode_header(token).ok()?.kid.unwrap_or_default();
+        let (first, others): (Vec<_>, Vec<_>) = self.keys.iter().partition(|key| key.id == named);
+        first.into_iter().chain(others).find_map(|key| {
+            let mut validation = Validation::new(key.algorithm);
+            validation.set_audience(audiences);
+            validation.set_issuer(&self.issuers);
+            // The clock is ours, not the library's: it would ask the system.
+            validation.validate_exp = false;
+            validation.required_spec_claims.clear();
+            jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).ok().map(|token| token.claims)
+        })
+    }
+
     fn check(&self, token: &str, audiences: &[String]) -> Option<Claims> {
-        let mut validation = Validation::new(Algorithm::ES256);
-        validation.set_audience(audiences);
-        validation.set_issuer(&[&self.issuer]);
-        // The clock is ours, not the library's: it would ask the system.
-        validation.validate_exp = false;
-        validation.required_spec_claims.clear();
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?.claims;
+        let claims = self.verified(token, audiences)?;
         let now = self.env.now().as_second();
         let in_time = claims.nbf <= now && now < claims.exp;
         let bound = &claims.kubernetes;
@@ -151,14 +182,6 @@ impl ServiceAccountTokens {
         // A token bound to a pod outlives nothing: its node is information. One bound to a node alone depends on it.
         let node = bound.pod.is_some() || bound.node.as_ref().is_none_or(|node| self.exists("nodes", "", node));
         (in_time && alive && node).then_some(claims)
-    }
-
-    /// Tells the caller of a token for any of `audiences` (`TokenReview`); answers the audiences that match.
-    pub fn review(&self, token: &str, audiences: &[String]) -> Option<(Caller, Vec<String>)> {
-        let audiences = if audiences.is_empty() { &self.audiences } else { audiences };
-        let claims = self.check(token, audiences)?;
-        let matching = claims.aud.iter().filter(|aud| audiences.contains(aud)).cloned().collect();
-        Some((caller(claims), matching))
     }
 }
 
@@ -205,7 +228,7 @@ impl TokenIssuer for ServiceAccountTokens {
             exp: expires,
             iat: now,
             nbf: now,
-            iss: self.issuer.clone(),
+            iss: self.issuer().to_owned(),
             jti: self.env.uuid(),
             sub: format!("system:serviceaccount:{}:{}", claims.namespace, claims.service_account),
             kubernetes: Bound {
@@ -214,16 +237,17 @@ impl TokenIssuer for ServiceAccountTokens {
                 pod: claims.pod.as_ref().map(reference),
                 node: claims.node.as_ref().map(reference),
                 secret: claims.secret.as_ref().map(reference),
+                warn_after: claims.warn_after_seconds.map(|seconds| now + seconds as i64),
             },
         };
-        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::ES256) };
+        let header = Header { kid: Some(self.keys[0].id.clone()), ..Header::new(Algorithm::ES256) };
         let token = jsonwebtoken::encode(&header, &body, &self.encoding)
             .map_err(|why| ApiError::internal(format!("token: {why}")))?;
         Ok((token, expires))
     }
 
     fn issuer(&self) -> &str {
-        &self.issuer
+        &self.issuers[0]
     }
 
     fn default_audiences(&self) -> &[String] {
@@ -231,23 +255,27 @@ impl TokenIssuer for ServiceAccountTokens {
     }
 
     fn jwks(&self) -> String {
-        // An uncompressed point: 0x04, then both coordinates of 32 bytes.
-        let (x, y) = (URL_SAFE_NO_PAD.encode(&self.public[1..33]), URL_SAFE_NO_PAD.encode(&self.public[33..65]));
-        let key = serde_json::json!({
-            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256", "x": x, "y": y,
-        });
-        serde_json::json!({ "keys": [key] }).to_string()
+        let keys: Vec<_> = self.keys.iter().map(VerificationKey::jwk).collect();
+        serde_json::json!({ "keys": keys }).to_string()
+    }
+
+    fn algorithms(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.keys.iter().filter_map(|key| key.jwk()["alg"].as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 }
 
 #[async_trait]
-impl Authenticator for ServiceAccountTokens {
-    async fn authenticate(&self, credentials: &Credentials) -> ApiResult<Option<Caller>> {
-        let Some(token) = &credentials.bearer else { return Ok(None) };
-        match self.review(token, &self.audiences) {
-            Some((caller, _)) => Ok(Some(caller)),
-            // A token that is none of ours is nobody: never fall through to anonymous.
-            None => Err(ApiError::unauthorized()),
+impl TokenAuthenticator for ServiceAccountTokens {
+    async fn authenticate(&self, token: &str, audiences: &[String]) -> ApiResult<Option<Known>> {
+        let issuer = unverified(token).and_then(|claims| claims["iss"].as_str().map(str::to_owned));
+        if !issuer.is_some_and(|issuer| self.issuers.contains(&issuer)) {
+            return Ok(None);
         }
+        let claims = self.check(token, audiences).ok_or_else(ApiError::unauthorized)?;
+        let audiences = claims.aud.iter().filter(|aud| audiences.contains(aud)).cloned().collect();
+        Ok(Some(Known { caller: caller(claims), audiences }))
     }
 }

@@ -8,12 +8,28 @@ use k8s_core::{
     request::Caller,
     status::{ApiError, ApiResult},
 };
+use k8s_wire::tls::ClientTrust;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Authenticator, Credentials};
 
 /// Tells callers by their client certificate.
 pub struct ClientCertificates;
+
+/// The same where the TLS layer also lets certificates of other authorities in, those of front proxies: only
+/// certificates of the client CA tell who their holders are.
+pub struct VerifiedCertificates(pub ClientTrust);
+
+#[async_trait]
+impl Authenticator for VerifiedCertificates {
+    async fn authenticate(&self, credentials: &Credentials) -> ApiResult<Option<Caller>> {
+        if credentials.certificates.is_empty() {
+            return Ok(None);
+        }
+        self.0.verify(&credentials.certificates).map_err(|_| ApiError::unauthorized())?;
+        ClientCertificates.authenticate(credentials).await
+    }
+}
 
 #[async_trait]
 impl Authenticator for ClientCertificates {

@@ -4,12 +4,12 @@ use http::{HeaderMap, HeaderName, header};
 use k8s_core::{
     doc::Text,
     path::percent_decode,
-    request::{Caller, ResourceType, Target},
+    request::Caller,
     status::{ApiError, ApiResult},
 };
 use k8s_wire::serve::Peer;
 
-use crate::auth::{Attributes, Authorizer, Credentials, Decision, Subject};
+use crate::auth::{Anonymous, Credentials};
 
 /// The longest user agent that is kept.
 const MAX_AGENT_CHARS: usize = 256;
@@ -20,8 +20,6 @@ const IMPERSONATE_GROUP: HeaderName = HeaderName::from_static("impersonate-group
 const IMPERSONATE_EXTRA: &str = "impersonate-extra-";
 
 /// Reads certificate and token. The token's header is taken out, so that it can go nowhere else.
-///
-/// `X-Remote-*` headers are not read: there is no front proxy.
 pub fn credentials(headers: &mut HeaderMap, peer: Option<&Peer>) -> Credentials {
     let certificates = peer.map(|peer| peer.certificates.iter().map(|c| c.to_vec()).collect()).unwrap_or_default();
     let authorization = headers.remove(header::AUTHORIZATION);
@@ -35,12 +33,19 @@ pub fn credentials(headers: &mut HeaderMap, peer: Option<&Peer>) -> Credentials 
 
 /// Who asks, given what the authenticators made of the credentials.
 ///
-/// Nobody in particular is `system:anonymous`; credentials that nobody knows are refused rather than taken for none.
-pub fn caller(found: Option<Caller>, credentials: &Credentials, headers: &HeaderMap) -> ApiResult<Caller> {
+/// Nobody in particular is `system:anonymous`, where the path lets them in; credentials that nobody knows are refused
+/// rather than taken for none.
+pub fn caller(
+    found: Option<Caller>,
+    credentials: &Credentials,
+    anonymous: &Anonymous,
+    path: &str,
+    headers: &HeaderMap,
+) -> ApiResult<Caller> {
     let presented = credentials.bearer.is_some() || !credentials.certificates.is_empty();
     let caller = match found {
         Some(caller) => caller,
-        None if presented => return Err(ApiError::unauthorized()),
+        None if presented || !anonymous.is_let_in(path) => return Err(ApiError::unauthorized()),
         None => Caller::anonymous(),
     };
     Ok(with_agent(caller, headers))
@@ -105,58 +110,6 @@ fn extra_key(key: &str) -> ApiResult<Text> {
     percent_decode(key).map(Text::from).ok_or_else(malformed)
 }
 
-/// Whether `caller` may act as `other`: every part of the identity needs the right to impersonate it.
-///
-/// Resources ask the same question behind the inner service's door; this is for paths that are no resource.
-pub async fn may_impersonate(authorizer: &dyn Authorizer, caller: &Caller, other: &Caller) -> ApiResult<()> {
-    for target in impersonation_targets(other) {
-        let attributes = Attributes { caller, verb: "impersonate", subject: Subject::Resource(&target), fields: None };
-        if authorizer.authorize(&attributes).await != Decision::Allow {
-            let resource = &target.resource;
-            let why = format!("User {:?} cannot impersonate resource {:?}", caller.name, resource.plural);
-            return Err(ApiError::forbidden(&resource.plural, &resource.group, &target.name, why));
-        }
-    }
-    Ok(())
-}
-
-/// Adds the groups that an identity has by what it is: a service account's, and that of everyone who is known.
-pub fn add_implied_groups(caller: &mut Caller) {
-    if let Some(rest) = caller.name.strip_prefix("system:serviceaccount:")
-        && caller.groups.is_empty()
-        && let Some((namespace, _)) = rest.split_once(':')
-    {
-        caller.groups.push("system:serviceaccounts".into());
-        caller.groups.push(format!("system:serviceaccounts:{namespace}").into());
-    }
-    let implied = if caller.name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
-    if !caller.is_in(implied) {
-        caller.groups.push(implied.into());
-    }
-}
-
-fn impersonation_targets(other: &Caller) -> Vec<Target> {
-    let one = |group: &str, version: &str, plural: &str, name: &str| {
-        Target::one(ResourceType::new(group, version, plural), "", name)
-    };
-    let mut targets = Vec::new();
-    match other.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
-        Some((namespace, name)) => {
-            targets.push(Target::one(ResourceType::new("", "v1", "serviceaccounts"), namespace, name));
-        }
-        None => targets.push(one("", "v1", "users", &other.name)),
-    }
-    targets.extend(other.groups.iter().map(|group| one("", "v1", "groups", group)));
-    if !other.uid.is_empty() {
-        targets.push(one("authentication.k8s.io", "v1", "uids", &other.uid));
-    }
-    for (key, values) in &other.extra {
-        let extra = |value: &Text| one("authentication.k8s.io", "v1", "userextras", value).subresource(key.clone());
-        targets.extend(values.iter().map(extra));
-    }
-    targets
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,10 +135,17 @@ mod tests {
 
     #[test]
     fn credentials_that_nobody_knows_are_not_anonymous() {
-        let none = Credentials::default();
-        assert_eq!(caller(None, &none, &HeaderMap::new()).unwrap().name, "system:anonymous");
+        let asked = |credentials: &Credentials, anonymous: &Anonymous| {
+            let caller = caller(None, credentials, anonymous, "/livez", &HeaderMap::new());
+            caller.map(|caller| caller.name.to_string()).map_err(|error| error.code())
+        };
+        let (none, anybody) = (Credentials::default(), Ok("system:anonymous".to_owned()));
+        assert_eq!(asked(&none, &Anonymous::Anywhere), anybody);
+        assert_eq!(asked(&none, &Anonymous::At(vec!["/livez".into()])), anybody);
+        assert_eq!(asked(&none, &Anonymous::At(vec!["/readyz".into()])), Err(401));
+        assert_eq!(asked(&none, &Anonymous::Nowhere), Err(401));
         let token = Credentials { bearer: Some("x".into()), ..Credentials::default() };
-        assert_eq!(caller(None, &token, &HeaderMap::new()).unwrap_err().code(), 401);
+        assert_eq!(asked(&token, &Anonymous::Anywhere), Err(401));
     }
 
     #[test]

@@ -7,9 +7,8 @@ use k8s_core::{
     doc,
     doc::Doc,
     registry::Registry,
-    request::Caller,
     schema::Schemas,
-    status::{ApiError, ApiResult, Reason},
+    status::{ApiError, ApiResult},
 };
 use k8s_wire::{
     body::{self, Body},
@@ -24,7 +23,7 @@ use super::{
     protobuf::Message,
 };
 use crate::{
-    auth::{Attributes, Authorizer, Decision, TokenIssuer},
+    auth::TokenIssuer,
     discovery::{self, Catalog},
     openapi::OpenApi,
 };
@@ -87,25 +86,6 @@ struct Aggregated {
     version: &'static str,
     etag: String,
     json: bytes::Bytes,
-}
-
-/// Lets through who may read a path; 403 names who and what.
-pub(super) async fn authorize(
-    authorizer: &dyn Authorizer,
-    caller: &Caller,
-    path: &str,
-    method: &http::Method,
-) -> ApiResult<()> {
-    let verb = method.as_str().to_ascii_lowercase();
-    let attributes = Attributes::on_path(caller, &verb, path);
-    match authorizer.authorize(&attributes).await {
-        Decision::Allow => Ok(()),
-        Decision::Deny(why) | Decision::NoOpinion(why) => {
-            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-            let message = format!("forbidden: User {:?} cannot {verb} path {path:?}{why}", caller.name);
-            Err(ApiError::new(403, Reason::Forbidden, message))
-        }
-    }
 }
 
 impl Paths {
@@ -239,17 +219,23 @@ impl Paths {
             "jwks_uri": self.answers.jwks_uri.as_str(),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"]
+            "id_token_signing_alg_values_supported": issuer.algorithms().into_iter().map(str::to_owned).collect::<Vec<_>>()
         });
-        Ok(response(200, Encoding::Json, body::full(document.to_json())))
+        Ok(kept_by_clients(response(200, Encoding::Json, body::full(document.to_json()))))
     }
 
     fn issuer_keys(&self) -> ApiResult<Response<Body>> {
         let issuer = self.answers.issuer.as_ref().ok_or_else(no_such_path)?;
         let mut answer = response(200, Encoding::Json, body::full(issuer.jwks()));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-        Ok(answer)
+        Ok(kept_by_clients(answer))
     }
+}
+
+/// The issuer's documents may be kept for an hour: keys change seldom, and old ones stay for a while.
+fn kept_by_clients(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
 }
 
 fn json(head: &Head, document: &Doc) -> ApiResult<Response<Body>> {

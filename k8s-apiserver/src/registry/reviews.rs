@@ -14,7 +14,7 @@ use k8s_core::{
 
 use super::operation::{Operation, accept_type, metadata};
 use crate::{
-    auth::{Attributes, Decision, Subject},
+    auth::{Attributes, Decision, Subject, bearer::Known},
     server::Inner,
 };
 
@@ -47,7 +47,7 @@ pub(crate) async fn review(
             access(server, &subject(info, &doc)?, info, &doc).await?
         }
         "selfsubjectrulesreviews" => rules(server, caller, &doc),
-        "tokenreviews" => token(server, info, &doc)?,
+        "tokenreviews" => token(server, info, &doc).await?,
         other => return Err(ApiError::not_implemented(format!("{other}: a kind that is neither stored nor reviewed"))),
     };
     doc.set_at(&["status"], status);
@@ -176,17 +176,19 @@ fn rules(server: &Inner, caller: &Caller, doc: &Doc) -> Doc {
 }
 
 /// The status of a token review.
-fn token(server: &Inner, info: &ResourceInfo, doc: &Doc) -> ApiResult<Doc> {
+async fn token(server: &Inner, info: &ResourceInfo, doc: &Doc) -> ApiResult<Doc> {
     let token = doc.str_at(&["spec", "token"]);
     if token.is_empty() {
         return Err(ApiError::invalid(&info.kind, &info.group, "", &[FieldError::required("spec.token", "")]));
     }
     let audiences: Vec<String> = texts(doc.at(&["spec", "audiences"])).iter().map(Text::to_string).collect();
-    let found = server.tokens.as_ref().and_then(|tokens| tokens.review(token, &audiences));
-    Ok(match found {
-        Some((caller, audiences)) => {
+    Ok(match server.bearer_tokens.review(token, &audiences).await {
+        Ok(Known { caller, audiences }) => {
             doc!({"authenticated": true, "user": user_info(&caller), "audiences": Doc::from(audiences)})
         }
-        None => doc!({"user": {}, "error": "the token is not one of this cluster, has expired, or is no longer bound"}),
+        Err(why) if why.code() == 401 => {
+            doc!({"user": {}, "error": "the token is none of this cluster's, has expired, or is no longer bound"})
+        }
+        Err(why) => doc!({"user": {}, "error": why.to_string()}),
     })
 }

@@ -20,7 +20,7 @@ use crate::{
     admission::AdmissionRequest,
     auth::{
         TokenClaims, TokenIssuer,
-        token::{MAX_SECONDS, MIN_SECONDS},
+        token::{EXTENDED_FROM, EXTENDED_TO, Lifetimes, MAX_SECONDS, MIN_SECONDS},
     },
 };
 
@@ -43,14 +43,21 @@ impl Operation<'_> {
         self.server.admission.admit(&mut request).await?;
         self.server.admission.validate(&request).await?;
         let mut body = request.into_object().unwrap_or_default();
-        let claims = self.claims(&account, &body, seconds)?;
         let Some(tokens) = &self.server.tokens else {
             return Err(ApiError::unavailable("this server has no key to sign tokens with"));
         };
+        let lifetimes = tokens.allowed_lifetimes();
+        let seconds = self.shortened(seconds, &lifetimes);
+        let mut claims = self.claims(&account, &body, seconds)?;
+        extend(&mut claims, &lifetimes, tokens.default_audiences());
         if body.at(&["spec", "audiences"]).is_none_or(|list| list.items().is_empty()) {
             body.set_at(&["spec", "audiences"], Doc::from(tokens.default_audiences().to_vec()));
         }
-        let (token, expires) = tokens.issue(&claims)?;
+        let (token, mut expires) = tokens.issue(&claims)?;
+        if let Some(warn_after) = claims.warn_after_seconds {
+            // Who reads it anew reads it as if it had not been extended.
+            expires += warn_after as i64 - claims.seconds as i64;
+        }
         let expires = Timestamp::from_second(expires).unwrap_or(self.server.env.now());
         body.set_at(&["spec", "expirationSeconds"], seconds.into());
         body.set_at(&["metadata", "name"], self.target().name.clone().into());
@@ -72,6 +79,14 @@ impl Operation<'_> {
         let path = "spec.expirationSeconds";
         let error = FieldError::new(FieldErrorKind::Invalid, path, seconds.to_string(), detail);
         Err(ApiError::invalid("TokenRequest", "authentication.k8s.io", &self.target().name, &[error]))
+    }
+
+    fn shortened(&mut self, seconds: i64, lifetimes: &Lifetimes) -> i64 {
+        let longest = lifetimes.max_seconds.map_or(i64::MAX, |max| i64::try_from(max).unwrap_or(i64::MAX));
+        if seconds > longest {
+            self.warnings.push(format!("requested expiration of {seconds} seconds shortened to {longest} seconds"));
+        }
+        seconds.min(longest)
     }
 
     fn claims(&self, account: &Object, body: &Doc, seconds: i64) -> ApiResult<TokenClaims> {
@@ -124,6 +139,16 @@ impl Operation<'_> {
             return Err(ApiError::conflict(plural, "", name, why));
         }
         Ok(object)
+    }
+}
+
+/// Lets a pod's token for this server live longer than its kubelet asks for, for programs that read it once and never
+/// again.
+fn extend(claims: &mut TokenClaims, lifetimes: &Lifetimes, own_audiences: &[String]) {
+    let is_own = claims.audiences.is_empty() || claims.audiences.iter().all(|name| own_audiences.contains(name));
+    if lifetimes.extend && claims.pod.is_some() && claims.seconds == EXTENDED_FROM && is_own {
+        claims.warn_after_seconds = Some(EXTENDED_FROM);
+        claims.seconds = EXTENDED_TO;
     }
 }
 

@@ -15,16 +15,20 @@ use serde::Serialize;
 mod flow_control;
 
 use super::{Inner, OWN_NAME};
-use crate::auth::{bootstrap::policy, rbac};
+use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 /// How often something that others change at the same time is tried again.
 const ATTEMPTS: usize = 8;
 
-/// Namespaces, priority classes, the RBAC policy, flow control, the range of Services, and the Service by which pods reach
-/// the API server.
-pub async fn run(inner: &Inner, advertised: Option<SocketAddr>) -> ApiResult<()> {
+/// Namespaces, priority classes, the RBAC policy, flow control, the range of Services, what extension servers believe, and
+/// the Service by which pods reach the API server.
+pub async fn run(
+    inner: &Inner,
+    advertised: Option<SocketAddr>,
+    published: Option<&PublishedAuthentication>,
+) -> ApiResult<()> {
     let own = Own { inner, caller: Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver") };
     for name in NAMESPACES {
         own.ensure("", "namespaces", "", doc!({"metadata": {"name": name}}), |_, _| false).await?;
@@ -34,6 +38,9 @@ pub async fn run(inner: &Inner, advertised: Option<SocketAddr>) -> ApiResult<()>
     own.flow_control().await?;
     own.service_range().await?;
     inner.repair_addresses().await?;
+    if let Some(published) = published {
+        own.ensure("", "configmaps", "kube-system", published.config_map(), replace(&["data"])).await?;
+    }
     own.kubernetes(advertised).await
 }
 

@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use k8s_core::{
     env::Env,
     registry::Registry,
-    seam::node::{NodeDialer, PodDialer},
+    seam::{
+        node::{NodeDialer, PodDialer},
+        webhook::WebhookCaller,
+    },
     status::{ApiError, ApiResult},
 };
 use k8s_store::Store;
@@ -20,10 +23,17 @@ use parking_lot::Mutex;
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
     admission::{self, Admission, Chain, Cluster, PodSecurity},
-    auth::{Authorizer, Follower, Union, node::NodeAuthorizer, rbac::Rbac, token::ServiceAccountTokens},
+    auth::{
+        Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
+        bearer::{BearerTokens, TokenAuthenticator},
+        node::NodeAuthorizer,
+        rbac::Rbac,
+        token::ServiceAccountTokens,
+    },
     cache::{Cache, consistency},
     registry::Ranges,
     storage::{Encrypted, Encryption},
+    webhook::Webhooks,
 };
 
 /// The parts of a server. What is not given has the default that is named.
@@ -36,7 +46,10 @@ pub struct ApiServerBuilder {
     admission: Vec<Arc<dyn Admission>>,
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
+    webhooks: Option<Arc<dyn WebhookCaller>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
+    bearer_tokens: Option<Arc<BearerTokens>>,
+    published: Option<PublishedAuthentication>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
     encryption: Option<Encryption>,
@@ -58,7 +71,10 @@ impl ApiServerBuilder {
             admission: Vec::new(),
             dialer: None,
             pod_dialer: None,
+            webhooks: None,
             tokens: None,
+            bearer_tokens: None,
+            published: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
@@ -126,6 +142,24 @@ impl ApiServerBuilder {
         self
     }
 
+    /// What reviews tokens of every sort, for `TokenReview`; service account tokens alone by default.
+    pub fn bearer_tokens(mut self, tokens: Arc<BearerTokens>) -> Self {
+        self.bearer_tokens = Some(tokens);
+        self
+    }
+
+    /// Keeps the ConfigMap `extension-apiserver-authentication`, by which other servers learn whom to believe.
+    pub fn publish_authentication(mut self, published: PublishedAuthentication) -> Self {
+        self.published = Some(published);
+        self
+    }
+
+    /// How webhooks are called. Without it, whatever needs one fails.
+    pub fn webhooks(mut self, caller: Arc<dyn WebhookCaller>) -> Self {
+        self.webhooks = Some(caller);
+        self
+    }
+
     /// What issues and reviews service account tokens. It follows what tokens are bound to. Without it, token requests
     /// answer 503.
     pub fn tokens(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
@@ -181,6 +215,7 @@ impl ApiServerBuilder {
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
+        let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
@@ -188,7 +223,14 @@ impl ApiServerBuilder {
         let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
+        let tokens = self.tokens;
+        let own = || {
+            let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
+            let sorts = tokens.iter().map(|tokens| tokens.clone() as Arc<dyn TokenAuthenticator>);
+            Arc::new(BearerTokens::new(sorts.collect(), audiences))
+        };
         let inner = Arc::new(Inner {
+            bearer_tokens: self.bearer_tokens.unwrap_or_else(own),
             env: self.env.clone(),
             store,
             encrypted,
@@ -199,14 +241,15 @@ impl ApiServerBuilder {
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
-            tokens: self.tokens,
+            webhooks,
+            tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },
             inert: self.inert.into_iter().collect(),
         });
         inner.cluster.serve_by(&inner);
         let feed = cache.start().await?;
-        bootstrap::run(&inner, self.advertised).await?;
+        bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));

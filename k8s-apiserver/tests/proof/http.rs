@@ -43,6 +43,8 @@ pub fn outer(server: &ApiServer, env: Env) -> Outer {
         inner: Arc::new(server.clone()),
         catalog: Arc::new(server.registry().clone()),
         authenticator: Arc::new(Anybody),
+        front_proxy: None,
+        anonymous: Default::default(),
         authorizer: server.authorizer().clone(),
         answers: Answers::default(),
         request_timeout: REQUEST_TIMEOUT,

@@ -1,6 +1,6 @@
 //! `v1` Namespace.
 
-use super::{Strategy, keep_all_but_status, keep_status, metadata};
+use super::{Strategy, keep_status, metadata};
 use crate::{doc, doc::Doc, status::FieldError};
 
 /// The finalizer by which the namespace controller holds a namespace until it is empty.
@@ -26,10 +26,6 @@ impl Strategy for Namespace {
             Some(finalizers) => new.set_at(&["spec", "finalizers"], finalizers.clone()),
             None => drop(new.remove_at(&["spec", "finalizers"])),
         }
-    }
-
-    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
-        keep_all_but_status(new, old);
     }
 
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {

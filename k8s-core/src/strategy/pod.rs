@@ -30,7 +30,11 @@ impl Strategy for Pod {
     }
 
     fn prepare_status(&self, new: &mut Doc, old: &Doc) {
-        super::keep_all_but_status(new, old);
+        super::keep_spec(new, old);
+        match old.at(&["metadata", "ownerReferences"]) {
+            Some(owners) => new.set_at(&["metadata", "ownerReferences"], owners.clone()),
+            None => drop(new.remove_at(&["metadata", "ownerReferences"])),
+        }
         if let Some(class) = old.at(&["status", "qosClass"]) {
             new.set_at(&["status", "qosClass"], class.clone());
         }

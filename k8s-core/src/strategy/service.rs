@@ -73,6 +73,12 @@ impl Strategy for Service {
         errors
     }
 
+    fn validate_status(&self, new: &Doc, old: &Doc) -> Vec<FieldError> {
+        let mut errors = metadata::check_update(new, old);
+        check_ingress(&mut errors, new, old);
+        errors
+    }
+
     fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
         match path {
             "spec.clusterIP" | "spec.type" => metadata::text_field(doc, path),
@@ -164,6 +170,42 @@ fn check_external_name(errors: &mut Vec<FieldError>, doc: &Doc) {
     }
     if !doc.str_at(&["spec", "clusterIP"]).is_empty() {
         errors.push(FieldError::forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
+    }
+}
+
+/// Where a load balancer answers. Only one of the type has such addresses; what another still has may stay.
+fn check_ingress(errors: &mut Vec<FieldError>, new: &Doc, old: &Doc) {
+    const PATH: &str = "status.loadBalancer.ingress";
+    let ingress = |doc| list_at(doc, &["status", "loadBalancer", "ingress"]);
+    let entries = ingress(new);
+    if kind_of(new) != "LoadBalancer" && !entries.is_empty() && entries != ingress(old) {
+        errors.push(FieldError::forbidden(PATH, "may only be used when `spec.type` is \"LoadBalancer\""));
+    }
+    for (path, entry) in indexed(entries, PATH) {
+        let (ip, hostname) = (entry.str_at(&["ip"]), entry.str_at(&["hostname"]));
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            errors.push(FieldError::invalid(format!("{path}.ip"), ip, "must be a valid IP address"));
+        }
+        match entry.str_at(&["ipMode"]) {
+            "" if !ip.is_empty() => {
+                errors.push(FieldError::required(format!("{path}.ipMode"), "must be specified when `ip` is set"))
+            }
+            "" => {}
+            _ if ip.is_empty() => {
+                errors
+                    .push(FieldError::forbidden(format!("{path}.ipMode"), "may not be specified when `ip` is not set"));
+            }
+            "VIP" | "Proxy" => {}
+            other => errors.push(FieldError::not_supported(format!("{path}.ipMode"), other, &["Proxy", "VIP"])),
+        }
+        if hostname.is_empty() {
+            continue;
+        }
+        let path = format!("{path}.hostname");
+        if hostname.parse::<IpAddr>().is_ok() {
+            errors.push(FieldError::invalid(&path, hostname, "must be a DNS name, not an IP address"));
+        }
+        errors.extend(names::dns_subdomain(hostname).into_iter().map(|why| FieldError::invalid(&path, hostname, why)));
     }
 }
 

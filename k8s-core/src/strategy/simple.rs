@@ -9,7 +9,11 @@ use crate::{
 /// A kind about which nothing is known.
 pub(super) struct Any;
 
-impl Strategy for Any {}
+impl Strategy for Any {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        keep_all_but_status(new, old);
+    }
+}
 
 /// A kind without generation and status.
 pub(super) struct Plain;
@@ -27,19 +31,6 @@ impl Strategy for Node {
 
     fn prepare_update(&self, new: &mut Doc, old: &Doc) {
         super::keep_status(new, old);
-    }
-
-    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
-        // Kubelets write labels and annotations along with their status.
-        let (labels, annotations) =
-            (new.at(&["metadata", "labels"]).cloned(), new.at(&["metadata", "annotations"]).cloned());
-        keep_all_but_status(new, old);
-        for (name, value) in [("labels", labels), ("annotations", annotations)] {
-            match value {
-                Some(value) => new.set_at(&["metadata", name], value),
-                None => drop(new.remove_at(&["metadata", name])),
-            }
-        }
     }
 
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {

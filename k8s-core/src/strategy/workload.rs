@@ -28,6 +28,16 @@ pub(super) static REPLICA_SET: Workload = Workload { rolls: false, selects: Sele
 pub(super) static REPLICATION_CONTROLLER: Workload = Workload { rolls: false, selects: Selects::ByPairs };
 
 impl Strategy for Workload {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_spec(new, old);
+        if self.rolls {
+            match old.at(&["metadata", "labels"]) {
+                Some(labels) => new.set_at(&["metadata", "labels"], labels.clone()),
+                None => drop(new.remove_at(&["metadata", "labels"])),
+            }
+        }
+    }
+
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         let spec = doc.get("spec").unwrap_or(&Doc::Null);

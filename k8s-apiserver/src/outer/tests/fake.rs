@@ -213,6 +213,8 @@ pub fn outer() -> (Outer, Arc<FakeDoor>) {
         inner: door.clone(),
         catalog: Arc::new(FakeCatalog::new()),
         authenticator: Arc::new(FakeAuthenticator),
+        front_proxy: None,
+        anonymous: Default::default(),
         authorizer: Arc::new(FakeAuthorizer),
         answers: Answers::default(),
     };

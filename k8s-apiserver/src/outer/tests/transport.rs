@@ -39,6 +39,8 @@ async fn ends() -> Ends {
         inner: door.clone(),
         catalog: Arc::new(FakeCatalog::new()),
         authenticator: Arc::new(Chain(vec![Arc::new(ClientCertificates), Arc::new(FakeAuthenticator)])),
+        front_proxy: None,
+        anonymous: Default::default(),
         authorizer: Arc::new(FakeAuthorizer),
         answers: Answers::default(),
     });

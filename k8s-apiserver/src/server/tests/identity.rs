@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_core::{
     doc,
     doc::Doc,
@@ -12,7 +13,7 @@ use super::{
     clock::paused,
     fixture::{Fixture, built, server, target},
 };
-use crate::auth::token::{ServiceAccountTokens, SigningKey};
+use crate::auth::token::{Lifetimes, ServiceAccountTokens, SigningKey};
 
 fn user(name: &str) -> Caller {
     Caller::new(name, &[])
@@ -166,6 +167,37 @@ async fn tokens_are_issued_bound_and_reviewed() {
     api.delete("pods/p", "default", Options::default()).await.unwrap();
     let gone = api.create("tokenreviews", "", review()).await.unwrap();
     assert_ne!(gone.at(&["status", "authenticated"]).and_then(Doc::as_bool), Some(true), "the pod is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_a_kubelet_asks_for_lives_longer_than_it_says() {
+    let key = SigningKey::generate().unwrap();
+    let env = paused();
+    let tokens = ServiceAccountTokens::new(env.clone(), &key, "https://issuer").unwrap();
+    let lifetimes = Lifetimes { max_seconds: Some(7200), extend: true };
+    let tokens = Arc::new(tokens.lifetimes(lifetimes));
+    let api = built(|builder| builder.tokens(tokens)).await;
+    let mut pod = super::crud::example("pods");
+    pod.set_at(&["metadata", "name"], "p".into());
+    api.create("pods", "default", pod).await.unwrap();
+    let ask = async |seconds: u32, bound: bool, audience: &str| {
+        let mut request = doc!({"spec": {"expirationSeconds": seconds, "audiences": [audience]}});
+        if bound {
+            request.set_at(&["spec", "boundObjectRef"], doc!({"kind": "Pod", "apiVersion": "v1", "name": "p"}));
+        }
+        let issued = api.create("serviceaccounts/default/token", "default", request).await.unwrap();
+        let token = issued.str_at(&["status", "token"]);
+        let claims: serde_json::Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap();
+        let said: k8s_core::env::Timestamp = issued.str_at(&["status", "expirationTimestamp"]).parse().unwrap();
+        let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+        (life, said.as_second() - claims["iat"].as_i64().unwrap())
+    };
+    assert_eq!(ask(3607, true, "https://issuer").await, (365 * 24 * 3600, 3607));
+    assert_eq!(ask(3607, true, "vault").await, (3607, 3607), "for somebody else");
+    assert_eq!(ask(3607, false, "https://issuer").await, (3607, 3607), "bound to no pod");
+    assert_eq!(ask(3600, true, "https://issuer").await, (3600, 3600));
+    assert_eq!(ask(90000, true, "https://issuer").await, (7200, 7200), "no longer than the operator allows");
 }
 
 #[tokio::test(start_paused = true)]

@@ -118,6 +118,8 @@ async fn over_http(api: &Fixture, wanted: &Wanted, from: From) -> Records {
         inner: Arc::new(api.api.clone()),
         catalog: Arc::new(api.api.registry().clone()),
         authenticator: Arc::new(Anybody),
+        front_proxy: None,
+        anonymous: Default::default(),
         authorizer: api.api.authorizer().clone(),
         answers: Answers::default(),
     });

@@ -13,9 +13,10 @@ use k8s_core::{
     seam::network::{Attached, Attachment, NetworkError, PodNetwork},
     signal::Signal,
 };
-use k8s_net::pod::{Routed, RoutedConfig};
 use k8s_reconcile::{Client, InformerScope, queue::BackOff};
 use parking_lot::Mutex;
+
+use super::{Routed, RoutedConfig};
 
 /// How failed attempts to open the network are spaced.
 const BACK_OFF: BackOff =
@@ -23,7 +24,7 @@ const BACK_OFF: BackOff =
 
 /// A pod network that is opened as soon as the Node says with which addresses.
 #[derive(Clone)]
-pub(super) struct AwaitedNetwork(Arc<State>);
+pub struct AwaitedNetwork(Arc<State>);
 
 struct State {
     opened: Signal<Option<Arc<Routed>>>,
@@ -31,16 +32,22 @@ struct State {
     waits: Mutex<String>,
 }
 
+impl Default for AwaitedNetwork {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl AwaitedNetwork {
     /// A network that is not there yet.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         let waits =
             "the node has no pod CIDR yet; it is given one by the controller manager with --allocate-node-cidrs";
         Self(Arc::new(State { opened: Signal::new(None), waits: Mutex::new(waits.to_owned()) }))
     }
 
     /// Waits for the Node's pod CIDRs and opens the network. `config` says everything else.
-    pub(super) fn await_node(&self, client: Client, env: &Env, node: &str, config: RoutedConfig) -> Task {
+    pub fn await_node(&self, client: Client, env: &Env, node: &str, config: RoutedConfig) -> Task {
         let (network, node, sleeper) = (self.clone(), node.to_owned(), env.clone());
         let work = async move {
             let nodes = client.informer::<Node>(InformerScope::field("metadata.name", &node));

@@ -1,21 +1,19 @@
 //! Acting as somebody else.
+//!
+//! Follows upstream's impersonation filter: every part of the other identity needs the right to impersonate it.
 
 use k8s_core::{
     request::{Caller, ResourceType, Target},
-    status::{ApiError, ApiResult},
+    status::ApiResult,
 };
 
-use crate::auth::{Attributes, Authorizer, Decision, Subject};
+use super::{Attributes, Authorizer, Subject, check};
 
 /// `other`, if `caller` may act as all that it is: its name, uid, every group and every extra. 403 if not.
 pub async fn act_as(authorizer: &dyn Authorizer, caller: &Caller, mut other: Caller) -> ApiResult<Caller> {
     for target in parts(&other) {
         let attributes = Attributes { caller, verb: "impersonate", subject: Subject::Resource(&target), fields: None };
-        if authorizer.authorize(&attributes).await != Decision::Allow {
-            let resource = &target.resource;
-            let why = format!("User {:?} cannot impersonate resource {:?}", caller.name, resource.plural);
-            return Err(ApiError::forbidden(&resource.plural, &resource.group, &target.name, why));
-        }
+        check(authorizer, &attributes).await?;
     }
     add_implied_groups(&mut other);
     if other.agent.is_empty() {

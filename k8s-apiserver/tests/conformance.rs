@@ -1,0 +1,61 @@
+//! What Kubernetes v1.37's conformance list asks of an API server alone, row by row.
+//!
+//! A row is one test function, and every MUST of the row an assertion in it. It runs in four ways: the service called in
+//! the same process and over HTTP with TLS, each in JSON and in protobuf. `docs/conformance.md` says which row is which.
+#![allow(clippy::disallowed_methods)] // Tests own the clock.
+
+#[path = "conformance/api.rs"]
+mod api;
+#[path = "conformance/frames.rs"]
+mod frames;
+#[path = "conformance/rows/mod.rs"]
+mod rows;
+
+use api::{Api, Form, Way};
+
+/// Runs each named row in the four ways.
+macro_rules! rows {
+    ($($file:ident: $($row:ident),+;)+) => {
+        $(mod $file {
+            $(mod $row {
+                use crate::{Api, Form, Way, rows};
+
+                #[tokio::test]
+                async fn in_process_json() {
+                    rows::$file::$row(&Api::start(Way::InProcess, Form::Json).await).await;
+                }
+
+                #[tokio::test]
+                async fn in_process_protobuf() {
+                    rows::$file::$row(&Api::start(Way::InProcess, Form::Protobuf).await).await;
+                }
+
+                #[tokio::test]
+                async fn http_json() {
+                    rows::$file::$row(&Api::start(Way::Http, Form::Json).await).await;
+                }
+
+                #[tokio::test]
+                async fn http_protobuf() {
+                    rows::$file::$row(&Api::start(Way::Http, Form::Protobuf).await).await;
+                }
+            })+
+        })+
+    };
+}
+
+rows! {
+    access: auto_mount, create_and_review_token, account_lifecycle, account_update, subject_access_reviews;
+    cluster: namespace_patch, namespace_update, namespace_status, namespace_finalizer, core_event_lifecycle,
+        core_event_collection, event_lifecycle, event_collection, limit_range_resources, limit_range_collection,
+        priority_classes, sysctls, typed_fields, typed_metadata_fields, aggregated_discovery,
+        aggregated_discovery_is_complete, runtime_class_unknown;
+    config: config_map_lifecycle, config_map_update, config_map_empty_key, config_map_immutable,
+        secret_patching, secret_empty_key, secret_immutable;
+    core: version, discovery_resources, discovery_preferred_versions, leases, node_lifecycle, pod_qos,
+        pod_templates_lifecycle, pod_templates_replace, pod_templates_collection, endpoints_lifecycle, table_or_406,
+        chunks, chunks_after_compaction;
+    services: kubernetes_service, kubernetes_service_is_listed, kubernetes_endpoints, endpoint_slices, status_lifecycle,
+        collection;
+    watches: closed_and_restarted, from_a_resource_version, several_watchers, label_changed, same_order_for_all;
+}
