@@ -13,11 +13,14 @@ mod placement;
 pub mod pod_security;
 mod priority;
 mod quota;
+mod reinvocation;
 mod runtime_class;
 mod service_account;
 mod taints;
 mod tolerations;
+mod trail;
 mod volumes;
+mod webhook;
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -26,18 +29,21 @@ use k8s_core::{
     doc::Doc,
     env::Env,
     object::{Object, ObjectKey},
-    registry::ResourceInfo,
+    registry::{Registry, ResourceInfo},
     request::{Caller, Options, RequestBody, ResourceType, Target, Verb},
+    schema::Schema,
     status::{ApiError, ApiResult},
 };
+use parking_lot::Mutex;
 
 use crate::{
     auth::{Authorizer, rbac::Rbac},
     cache::Cache,
     server::Inner,
+    webhook::Webhooks,
 };
 
-pub(crate) use self::namespace::check_namespace;
+use self::reinvocation::Reinvocation;
 pub use self::{
     certificates::{CertificateApproval, CertificateSigning, SubjectRestriction, TrustBundleAttest},
     escalation::Escalation,
@@ -53,7 +59,12 @@ pub use self::{
     service_account::ServiceAccounts,
     taints::TaintNodes,
     tolerations::DefaultTolerations,
+    trail::Trail,
     volumes::{ClaimResize, DefaultStorageClass, InUseProtection},
+};
+pub(crate) use self::{
+    namespace::check_namespace,
+    webhook::{Asking, Configurations, MutatingWebhooks, ValidatingWebhooks},
 };
 
 /// One plugin.
@@ -94,10 +105,12 @@ pub struct AdmissionRequest<'a> {
     pub old: Option<&'a Doc>,
     /// The cluster as the cache shows it.
     pub cluster: &'a Cluster,
-    /// What the caller will be told in warnings.
-    pub warnings: Vec<String>,
     object: Option<Doc>,
     edited: bool,
+    /// What the caller will be told.
+    warnings: Mutex<Vec<String>>,
+    trail: Option<&'a Trail>,
+    reinvocation: Reinvocation,
 }
 
 impl<'a> AdmissionRequest<'a> {
@@ -110,8 +123,25 @@ impl<'a> AdmissionRequest<'a> {
         options: &'a Options,
         cluster: &'a Cluster,
     ) -> Self {
-        let (old, object) = (None, None);
-        Self { caller, verb, info, target, options, old, cluster, warnings: Vec::new(), object, edited: false }
+        Self {
+            caller,
+            verb,
+            info,
+            target,
+            options,
+            old: None,
+            cluster,
+            object: None,
+            edited: false,
+            warnings: Mutex::default(),
+            trail: None,
+            reinvocation: Reinvocation::default(),
+        }
+    }
+
+    /// The same, noting for the audit log in `trail`.
+    pub fn noting(self, trail: &'a Trail) -> Self {
+        Self { trail: Some(trail), ..self }
     }
 
     /// The same with the object as it was and as it shall be.
@@ -140,6 +170,28 @@ impl<'a> AdmissionRequest<'a> {
         self.object
     }
 
+    /// Tells the caller something beside the answer.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.warnings.lock().push(text.into());
+    }
+
+    /// What the caller is to be told; it is taken out.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock())
+    }
+
+    /// Notes something for the audit log. A key keeps its first value.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        if let Some(trail) = self.trail {
+            trail.annotate(key, value);
+        }
+    }
+
+    /// Reads or changes what is kept between rounds; the object is as it is now.
+    pub fn reinvocation<R>(&mut self, with: impl FnOnce(&mut Reinvocation, Option<&Doc>) -> R) -> R {
+        with(&mut self.reinvocation, self.object.as_ref())
+    }
+
     /// Whether it is about this resource (and not one of its subresources).
     pub fn is_on(&self, group: &str, plural: &str) -> bool {
         self.target.subresource.is_empty() && self.is_below(group, plural)
@@ -160,13 +212,29 @@ impl<'a> AdmissionRequest<'a> {
 /// up.
 pub struct Cluster {
     cache: Arc<Cache>,
+    registry: Arc<Registry>,
     server: OnceLock<Weak<Inner>>,
 }
 
 impl Cluster {
-    /// The cluster behind a cache.
-    pub fn new(cache: Arc<Cache>) -> Self {
-        Self { cache, server: OnceLock::new() }
+    /// The cluster behind a cache of these kinds.
+    pub fn new(cache: Arc<Cache>, registry: Arc<Registry>) -> Self {
+        Self { cache, registry, server: OnceLock::new() }
+    }
+
+    /// What objects of a kind look like as they are stored; `None` for a kind that is not.
+    pub fn schema(&self, info: &ResourceInfo) -> Option<Schema> {
+        self.cache.kind(&info.resource()).map(|kind| kind.schema.clone())
+    }
+
+    /// The other names and versions under which the same objects are served.
+    pub fn equivalents(&self, info: &ResourceInfo) -> Vec<Arc<ResourceInfo>> {
+        let Some(kind) = self.cache.kind(&info.resource()) else { return Vec::new() };
+        let same = |other: &&Arc<ResourceInfo>| {
+            other.resource() != info.resource()
+                && self.cache.kind(&other.resource()).is_some_and(|of| Arc::ptr_eq(of, kind))
+        };
+        self.registry.iter().filter(same).cloned().collect()
     }
 
     /// An object as the cache shows it.
@@ -216,7 +284,7 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 20] = [
+pub const BUILTIN: [&str; 22] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
@@ -236,6 +304,8 @@ pub const BUILTIN: [&str; 20] = [
     "DefaultIngressClass",
     "PodTopologyLabels",
     "PodResizeValidator",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
     "ResourceQuota",
 ];
 
@@ -246,8 +316,14 @@ pub(crate) fn builtin(
     rbac: Arc<Rbac>,
     authorizer: &Arc<dyn Authorizer>,
     pod_security: PodSecurity,
+    hooks: &Hooks,
 ) -> Vec<Arc<dyn Admission>> {
     let authorizer = || authorizer.clone();
+    let asking = |configurations: &Arc<Configurations>| Asking {
+        env: env.clone(),
+        webhooks: hooks.webhooks.clone(),
+        configurations: configurations.clone(),
+    };
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),
@@ -268,14 +344,38 @@ pub(crate) fn builtin(
         Arc::new(DefaultIngressClass),
         Arc::new(PodTopologyLabels),
         Arc::new(PodResizeValidator),
+        Arc::new(MutatingWebhooks(asking(&hooks.mutating))),
+        Arc::new(ValidatingWebhooks(asking(&hooks.validating))),
         Arc::new(Escalation { rbac }),
         // Last of all: what is refused is not charged.
         Arc::new(ResourceQuota { env: env.clone() }),
     ]
 }
 
+/// What the webhook plugins are made of. Their configurations follow the cache.
+pub(crate) struct Hooks {
+    /// Calls them.
+    pub webhooks: Arc<Webhooks>,
+    /// Those that change.
+    pub mutating: Arc<Configurations>,
+    /// Those that judge.
+    pub validating: Arc<Configurations>,
+}
+
+impl Hooks {
+    /// None yet.
+    pub fn new(webhooks: Arc<Webhooks>) -> Self {
+        let of = |plural| Arc::new(Configurations::of(plural));
+        Self {
+            webhooks,
+            mutating: of("mutatingwebhookconfigurations"),
+            validating: of("validatingwebhookconfigurations"),
+        }
+    }
+}
+
 /// The plugins of a server, in order.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Chain(Arc<[Arc<dyn Admission>]>);
 
 impl Chain {
@@ -284,14 +384,18 @@ impl Chain {
         Self(builtin.into_iter().chain(more).collect())
     }
 
-    /// Lets every plugin change the object.
+    /// Lets every plugin change the object; twice, where one of the later ones asks for it.
     pub async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
-        for plugin in self.0.iter() {
-            if plugin.handles(request) {
-                plugin.admit(request).await?;
+        loop {
+            for plugin in self.0.iter() {
+                if plugin.handles(request) {
+                    plugin.admit(request).await?;
+                }
+            }
+            if !request.reinvocation.again() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Lets every plugin judge the object.
@@ -314,7 +418,9 @@ mod tests {
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
         let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
-        let mut plugins = builtin(&System::current(), Arc::default(), &authorizer, PodSecurity::default());
+        let env = System::current();
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)));
+        let mut plugins = builtin(&env, Arc::default(), &authorizer, PodSecurity::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);
     }

@@ -5,6 +5,7 @@
 //! is decided behind the inner service's door; only paths that are no resource are authorized here. Every failure is
 //! a `Status`, in JSON unless the client likes protobuf best.
 
+mod audited;
 mod connect;
 mod credentials;
 mod decode;
@@ -35,7 +36,7 @@ use k8s_core::{
     env::{self, BoxFuture, Env},
     path::{FENCE_HEADER, Method, RequestInfo, ResourceRequest},
     registry::ResourceInfo,
-    request::{ApiRequest, ApiResponse, Caller, ResponseBody, Verb},
+    request::{ApiRequest, ApiResponse, Attachment, Caller, ResponseBody, Verb},
     schema::Schemas,
     status::{ApiError, ApiResult},
 };
@@ -59,6 +60,7 @@ use self::{
     protobuf::Message,
 };
 use crate::{
+    audit::Audit,
     auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
 };
@@ -76,6 +78,11 @@ const MAX_HEADER_BYTES: usize = 128 * 1024;
 pub trait Door: Send + Sync + 'static {
     /// Answers one request. With [`ApiRequest::caller`] set, `caller` asks to act as that one.
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse>;
+
+    /// Where requests are noted, if anywhere. A request that is carries its [`crate::audit::Ongoing`] as attachment.
+    fn audit(&self) -> Option<Arc<Audit>> {
+        None
+    }
 }
 
 /// What an [`Outer`] is made of.
@@ -122,6 +129,7 @@ struct Shared {
     frames: Arc<Frames>,
     paths: Paths,
     request_timeout: Duration,
+    audit: Option<Arc<Audit>>,
 }
 
 impl Outer {
@@ -133,6 +141,7 @@ impl Outer {
         let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());
         let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
         Self(Arc::new(Shared {
+            audit: inner.audit(),
             env,
             inner,
             catalog,
@@ -167,7 +176,8 @@ impl tower::Service<Request<Body>> for Outer {
 
 impl Shared {
     /// A panic costs its request an answer of 500, and nobody else anything.
-    async fn guarded(&self, request: Request<Body>) -> Response<Body> {
+    async fn guarded(&self, mut request: Request<Body>) -> Response<Body> {
+        let audit_id = self.audit.as_ref().map(|_| audited::take_id(&self.env, &mut request));
         let head_only = request.method() == http::Method::HEAD;
         let uri = request.uri().path().to_owned();
         let failures_as = Accepted::read(request.headers()).failure_encoding();
@@ -180,6 +190,7 @@ impl Shared {
             }
         };
         let mut response = answer.unwrap_or_else(|error| encode::failure(&error, failures_as, &self.schemas));
+        audited::show_id(&mut response, audit_id);
         if head_only {
             *response.body_mut() = body::empty();
         }
@@ -190,11 +201,17 @@ impl Shared {
         let (mut head, body) = request.into_parts();
         check_limits(&head)?;
         let peer = head.extensions.get::<Arc<Peer>>().cloned();
-        let caller = self.caller(&mut head, peer.as_deref()).await?;
+        let caller = self.caller(&mut head, peer.as_deref()).await;
+        let caller = caller.inspect_err(|error| self.note_stranger(&head, error))?;
         let acting_as = credentials::impersonated(&mut head.headers)?;
         let method = Method::parse(head.method.as_str())?;
         match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
-            RequestInfo::Path(path) => self.path(&path, &head, caller, acting_as).await,
+            RequestInfo::Path(path) => {
+                let ongoing = self.note_path(&path, &head, &caller, acting_as.as_ref());
+                let answered = self.path(&path, &head, caller, acting_as).await;
+                audited::end(ongoing, &answered);
+                answered
+            }
             RequestInfo::Resource(asked) => self.resource(*asked, head, body, caller, acting_as).await,
         }
     }
@@ -249,9 +266,15 @@ impl Shared {
         let ResourceRequest { verb, target, options } = asked;
         let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
         let began = self.env.monotonic();
-        let (kept, counted) = (self.requests.begin(verb, stop), target.clone());
-        let request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
+        let (mut kept, counted) = (self.requests.begin(verb, stop), target.clone());
+        let mut request = ApiRequest { verb, target, options, caller: acting_as, ..ApiRequest::default() };
+        let ongoing = self.note_resource(&request, &head, &caller);
+        if let Some(ongoing) = &ongoing {
+            request.attachment = Attachment::new(ongoing.clone());
+            kept.noted = Some(ongoing.clone());
+        }
         let answered = self.answer_resource(request, head, body, caller, kept).await;
+        audited::end(ongoing, &answered);
         let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
         self.requests.answered(verb, &counted, code, self.env.monotonic().saturating_sub(began));
         answered

@@ -27,5 +27,10 @@ mod token;
 mod update;
 mod view;
 
-pub(crate) use self::{certificates::signing_request, reviews::review};
+pub(crate) use self::{
+    certificates::signing_request,
+    reviews::{review, user_info},
+    scale::scale,
+    view::View,
+};
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

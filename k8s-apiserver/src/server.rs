@@ -27,7 +27,8 @@ use parking_lot::Mutex;
 
 pub use self::builder::ApiServerBuilder;
 use crate::{
-    admission::{Chain, Cluster},
+    admission::{Chain, Cluster, Trail},
+    audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
     outer::Door,
@@ -70,6 +71,8 @@ pub struct Inner {
     pub pod_dialer: Option<Arc<dyn PodDialer>>,
     /// How webhooks are called.
     pub webhooks: Arc<Webhooks>,
+    /// Notes who asks for what.
+    pub audit: Option<Arc<Audit>>,
     /// Issues service account tokens; `None` where there are none.
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
@@ -116,6 +119,11 @@ impl ApiServer {
         &self.inner.registry
     }
 
+    /// The audit log, if there is one.
+    pub fn audit(&self) -> Option<&Arc<Audit>> {
+        self.inner.audit.as_ref()
+    }
+
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks
@@ -139,11 +147,18 @@ impl ApiServer {
         for task in tasks {
             task.stop().await;
         }
+        if let Some(audit) = &self.inner.audit {
+            audit.flush().await;
+        }
     }
 }
 
 #[async_trait]
 impl Door for ApiServer {
+    fn audit(&self) -> Option<Arc<Audit>> {
+        self.inner.audit.clone()
+    }
+
     async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
         self.inner.handle(caller, request).await
     }
@@ -168,7 +183,7 @@ impl Inner {
             let info = self.registry.served(&target.resource, verb)?.clone();
             let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
             let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
-            self.answer(&caller, &info, request).await.map(drop)
+            self.answer(&caller, &info, request, &Trail::default()).await.map(drop)
         })
     }
 
@@ -184,21 +199,55 @@ impl Inner {
         is_inert.then(|| format!("{name} are stored, but no controller of this cluster acts on them yet"))
     }
 
-    async fn handle(&self, caller: Caller, mut request: ApiRequest) -> ApiResult<ApiResponse> {
+    async fn handle(&self, caller: Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let Some(ongoing) = self.noted(&caller, &request) else {
+            return self.handle_noting(caller, request, &Trail::default()).await;
+        };
+        if let Some(other) = &request.caller {
+            ongoing.acts_as(other);
+        }
+        ongoing.sent(&request.body);
+        let streams = matches!(request.verb, Verb::Watch | Verb::Connect);
+        let response = self.handle_noting(caller, request, &ongoing.trail).await;
+        ongoing.answered(&response);
+        if streams && let Ok(response) = &response {
+            ongoing.streams(response.code);
+        }
+        response
+    }
+
+    /// What the audit log keeps of a request: begun by the outer service, or here, where it came from this process.
+    fn noted(&self, caller: &Caller, request: &ApiRequest) -> Option<Arc<Ongoing>> {
+        let audit = self.audit.as_ref()?;
+        request.attachment.get().or_else(|| {
+            let asked = Asked { verb: audit_verb(request), subject: AskedFor::Resource(&request.target) };
+            let uri = || k8s_core::path::encode(request).path_and_query();
+            audit.begin(caller, &asked, || Arrival { uri: uri(), ..Arrival::default() })
+        })
+    }
+
+    async fn handle_noting(&self, caller: Caller, mut request: ApiRequest, trail: &Trail) -> ApiResult<ApiResponse> {
         let caller = match request.caller.take() {
             Some(other) => act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
         let info = self.registry.served(&request.target.resource, request.verb)?.clone();
         check_place(&info, &request)?;
-        authorize::authorize(&*self.authorizer, &caller, &request).await?;
+        let authorized = authorize::authorize(&*self.authorizer, &caller, &request).await;
+        let (decision, reason) = match &authorized {
+            Ok(()) => ("allow", ""),
+            Err(error) => ("forbid", error.status().message.as_str()),
+        };
+        trail.annotate("authorization.k8s.io/decision", decision);
+        trail.annotate("authorization.k8s.io/reason", reason);
+        authorized?;
         if !info.is_served() {
             // The registry lets only lists come here.
             let none = ObjectList { revision: self.cache.revision(), ..ObjectList::default() };
             return Ok(ApiResponse::ok(ResponseBody::List(none)));
         }
         check_verb(&info, &request)?;
-        self.answer(&caller, &info, request).await
+        self.answer(&caller, &info, request, trail).await
     }
 
     async fn answer(
@@ -206,13 +255,14 @@ impl Inner {
         caller: &Caller,
         info: &Arc<ResourceInfo>,
         mut request: ApiRequest,
+        trail: &Trail,
     ) -> ApiResult<ApiResponse> {
         let body = std::mem::take(&mut request.body);
         let Some(kind) = self.cache.kind(&info.resource()) else {
             return review(self, caller, info, &request, body).await;
         };
-        let warnings = self.inert_warning(&request).into_iter().collect();
-        let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings };
+        let (warnings, behind) = (self.inert_warning(&request).into_iter().collect(), false);
+        let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings, trail, behind };
         let mut response = operation.run(body).await?;
         response.warnings.append(&mut operation.warnings);
         if let Some(view) = operation.view() {
@@ -274,6 +324,12 @@ impl Operation<'_> {
         let stream = self.server.cache.watch(self.kind, filter, self.options()).await?;
         Ok(ApiResponse::ok(ResponseBody::Watch(stream)))
     }
+}
+
+/// The verb as audit policies name it: a connection is what it is authorized as.
+pub(crate) fn audit_verb(request: &ApiRequest) -> &'static str {
+    let verb = if request.verb == Verb::Connect { request.options.connect_as } else { request.verb };
+    verb.as_str()
 }
 
 /// A request whose body does not fit its verb.

@@ -3,7 +3,7 @@
 //! An [`ApiRequest`] says the same whether it came over a socket or from a controller in the same process. The
 //! network form (path, query, body) is made and read in `path`; this file knows no HTTP.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use compact_str::CompactString as Text;
 use futures::Stream;
@@ -34,6 +34,30 @@ pub struct ApiRequest {
     /// What the body's text said twice, as messages (`duplicate field "spec.x"`): a [`Doc`] cannot hold it, and field
     /// validation reports it together with unknown fields.
     pub duplicates: Vec<String>,
+    /// What a layer in front of the same server hands on beside the request.
+    pub attachment: Attachment,
+}
+
+/// A value that travels with a request inside one process. No network carries it, and nobody but its giver knows its type.
+#[derive(Clone, Default)]
+pub struct Attachment(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Attachment {
+    /// Hands on `value`.
+    pub fn new<T: Send + Sync + 'static>(value: Arc<T>) -> Self {
+        Self(Some(value))
+    }
+
+    /// What was handed on, if it is of this type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.clone()?.downcast().ok()
+    }
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Attachment(...)" } else { "Attachment" })
+    }
 }
 
 /// The verbs of the API, as authorization rules name them.

@@ -36,6 +36,7 @@ mod simple;
 mod storage;
 mod template;
 mod volume;
+mod webhook;
 mod workload;
 
 pub use certificates::pem_blocks;
@@ -153,6 +154,9 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("storage.k8s.io", "VolumeAttachment") => &storage::VolumeAttachment,
         ("storage.k8s.io", "VolumeAttributesClass") => &storage::VolumeAttributesClass,
         ("storagemigration.k8s.io", "StorageVersionMigration") => &storage::StorageVersionMigration,
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            &webhook::WebhookConfiguration
+        }
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },

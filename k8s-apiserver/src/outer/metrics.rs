@@ -17,6 +17,8 @@ use k8s_core::{
 use k8s_wire::serve::CancellationToken;
 use parking_lot::Mutex;
 
+use crate::audit::Ongoing;
+
 /// How many different requests are told apart; further ones are counted as `other`.
 const MAX_SERIES: usize = 4096;
 
@@ -53,6 +55,8 @@ pub(super) struct InFlight {
     verb: Verb,
     /// Cancelled when the server is to stop: what goes on and on must then end.
     pub(super) stop: CancellationToken,
+    /// What the audit log keeps of it: it is over for the log when it is over here.
+    pub(super) noted: Option<Arc<Ongoing>>,
 }
 
 impl Drop for InFlight {
@@ -65,7 +69,7 @@ impl Requests {
     /// Counts a request as in flight until the returned value is dropped.
     pub(super) fn begin(self: &Arc<Self>, verb: Verb, stop: CancellationToken) -> InFlight {
         self.gauge(verb).fetch_add(1, Relaxed);
-        InFlight { requests: self.clone(), verb, stop }
+        InFlight { requests: self.clone(), verb, stop, noted: None }
     }
 
     fn gauge(&self, verb: Verb) -> &AtomicU64 {

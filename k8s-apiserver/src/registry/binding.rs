@@ -14,8 +14,6 @@ use super::{
     time::rfc3339,
     update::{Base, Part},
 };
-use crate::admission::AdmissionRequest;
-
 impl Operation<'_> {
     /// Binds the target pod as a `Binding` says: once, and only while it is not being deleted.
     pub async fn bind(&mut self, mut binding: Doc) -> ApiResult<ApiResponse> {
@@ -26,11 +24,10 @@ impl Operation<'_> {
         self.check_place(&mut binding)?;
         self.check_binding(&binding)?;
         let target = self.target().clone();
-        let cluster = &self.server.cluster;
-        let request = AdmissionRequest::new(self.caller, Verb::Create, self.info, &target, self.options(), cluster);
-        let mut request = request.with(None, Some(binding));
+        let mut request = self.admission_request(Verb::Create, &target).with(None, Some(binding));
         self.server.admission.admit(&mut request).await?;
         self.server.admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let binding = request.into_object().unwrap_or_default();
         self.change(Part::Server, |base, this| this.bound(base, &binding), |_, _, _| {}).await?;
         Ok(ApiResponse::created(ResponseBody::Status(Status { code: 201, ..Status::success() })))

@@ -12,7 +12,6 @@ use k8s_core::{
 };
 
 use super::{operation::Operation, update::Base};
-use crate::admission::AdmissionRequest;
 
 /// The port of a node that does not say.
 const DEFAULT_PORT: u16 = 10250;
@@ -29,9 +28,7 @@ impl Operation<'_> {
         }
         let base = Base::new(self.existing().await?)?;
         let target = self.target().clone();
-        let cluster = &self.server.cluster;
-        let request = AdmissionRequest::new(self.caller, Verb::Connect, self.info, &target, self.options(), cluster);
-        self.server.admission.validate(&request.with(Some(&base.doc), None)).await?;
+        self.admit_connection(&base.doc).await?;
         let (node, path_and_query) = match (self.info.plural.as_str(), target.subresource.as_str()) {
             ("nodes", "proxy") => (target.name.to_string(), self.node_path()?),
             ("pods", subresource) => {
@@ -53,6 +50,16 @@ impl Operation<'_> {
             false => format!("{}:{}", address.host, address.port),
         };
         Ok(ApiResponse::ok(ResponseBody::Connection(Connection { stream, host, path_and_query })))
+    }
+
+    /// Lets plugins judge a connection to what `object` is.
+    pub(super) async fn admit_connection(&mut self, object: &Doc) -> ApiResult<()> {
+        let target = self.target().clone();
+        let mut request = self.admission_request(Verb::Connect, &target).with(Some(object), None);
+        self.server.admission.admit(&mut request).await?;
+        self.server.admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
+        Ok(())
     }
 
     fn node_path(&self) -> ApiResult<String> {

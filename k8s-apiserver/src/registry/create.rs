@@ -20,7 +20,7 @@ use super::{
     operation::{Operation, metadata},
     time::rfc3339,
 };
-use crate::admission::{AdmissionRequest, check_namespace};
+use crate::admission::check_namespace;
 
 /// How often another generated name or allocation is tried.
 const ATTEMPTS: usize = 8;
@@ -72,11 +72,9 @@ impl Operation<'_> {
         strategy.prepare_create(&mut doc);
         self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
-        let cluster = &self.server.cluster;
-        let options = &self.request.options;
-        let request = AdmissionRequest::new(self.caller, Verb::Create, self.info, &target, options, cluster);
-        let mut request = request.with(None, Some(doc));
-        self.server.admission.admit(&mut request).await?;
+        let admission = self.admission();
+        let mut request = self.admission_request(Verb::Create, &target).with(None, Some(doc));
+        admission.admit(&mut request).await?;
         if request.is_edited()
             && let Some(doc) = request.edit()
         {
@@ -93,8 +91,8 @@ impl Operation<'_> {
                 return Err(self.invalid(&target.name, &errors));
             }
         }
-        self.server.admission.validate(&request).await?;
-        self.warnings.append(&mut request.warnings);
+        admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let doc = request.into_object().unwrap_or_default();
         self.store_new(doc, generated.as_deref()).await
     }

@@ -15,8 +15,6 @@ use super::{
     time::rfc3339,
     update::Base,
 };
-use crate::admission::AdmissionRequest;
-
 /// How often a deletion is tried again when others write at the same time.
 const ATTEMPTS: usize = 16;
 /// Waits for the garbage collector to let the dependents go.
@@ -70,13 +68,11 @@ impl Operation<'_> {
 
     async fn delete_base(&mut self, base: &Base) -> Result<ApiResponse, Refused> {
         let target = self.target().clone();
-        let cluster = &self.server.cluster;
-        let options = &self.request.options;
-        let request = AdmissionRequest::new(self.caller, Verb::Delete, self.info, &target, options, cluster);
-        let mut request = request.with(Some(&base.doc), None);
-        self.server.admission.admit(&mut request).await?;
-        self.server.admission.validate(&request).await?;
-        self.warnings.append(&mut request.warnings);
+        let admission = self.admission();
+        let mut request = self.admission_request(Verb::Delete, &target).with(Some(&base.doc), None);
+        admission.admit(&mut request).await?;
+        admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         drop(request);
         let strategy = strategy_for(&self.info.group, &self.info.kind);
         let dry_run = self.options().dry_run;

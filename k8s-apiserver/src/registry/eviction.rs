@@ -50,6 +50,7 @@ impl Operation<'_> {
         if !name.is_empty() && *name != *self.target().name {
             return Err(ApiError::bad_request(format!("name in URL does not match name in Eviction object: {name}")));
         }
+        let eviction = self.admit_eviction(eviction).await?;
         let mut options = Options { dry_run: self.options().dry_run, ..Options::default() };
         if let Some(wanted) = eviction.get("deleteOptions") {
             read_delete_options(&mut options, &wanted.to_json())?;
@@ -58,13 +59,23 @@ impl Operation<'_> {
         Ok(ApiResponse::created(ResponseBody::Status(Status { code: 201, ..Status::success() })))
     }
 
+    /// Lets plugins judge the eviction, with the pod that it is about. What follows from it is judged with it.
+    async fn admit_eviction(&mut self, eviction: Doc) -> ApiResult<Doc> {
+        let (target, pod) = (self.target().clone(), Base::new(self.existing().await?)?.doc);
+        let mut request = self.admission_request(Verb::Create, &target).with(Some(&pod), Some(eviction));
+        self.server.admission.admit(&mut request).await?;
+        self.server.admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
+        Ok(request.into_object().unwrap_or_default())
+    }
+
     async fn evict_with(&mut self, options: Options) -> ApiResult<()> {
         let mut target = self.target().clone();
         target.subresource = Default::default();
         let fence = self.request.fence.clone();
         let request = ApiRequest { verb: Verb::Delete, target, options, fence, ..ApiRequest::default() };
         for _ in 0..ATTEMPTS {
-            let mut deletion = Operation { request: &request, warnings: Vec::new(), ..*self };
+            let mut deletion = Operation { request: &request, warnings: Vec::new(), behind: true, ..*self };
             let base = Base::new(deletion.existing().await?)?;
             deletion.check_preconditions(&base.object)?;
             let ground = deletion.ground(&base).await?;
@@ -114,7 +125,7 @@ impl Operation<'_> {
         let kind = self.server.cache.kind(&resource).ok_or_else(|| ApiError::internal("budgets are not kept"))?;
         let target = Target::one(resource, budget.meta.namespace.clone(), budget.meta.name.clone());
         let request = self.status_request(target);
-        let mut spending = Operation { request: &request, info, kind, warnings: Vec::new(), ..*self };
+        let mut spending = Operation { request: &request, info, kind, warnings: Vec::new(), behind: true, ..*self };
         let (manager, now, pod) = (spending.manager(How::Update), self.server.env.now(), &self.target().name);
         let spent = spending
             .change(
@@ -140,7 +151,7 @@ impl Operation<'_> {
             options.precondition_version = Some(revision);
         }
         let request = ApiRequest { options, ..self.request.clone() };
-        let mut deletion = Operation { request: &request, warnings: Vec::new(), ..*self };
+        let mut deletion = Operation { request: &request, warnings: Vec::new(), behind: true, ..*self };
         deletion.delete().await?;
         let mut warnings = deletion.warnings;
         self.warnings.append(&mut warnings);
@@ -150,7 +161,7 @@ impl Operation<'_> {
     /// Sets the condition `DisruptionTarget`; answers the pod's revision after that.
     async fn tell_why(&self, seen: u64, ground: Ground) -> ApiResult<u64> {
         let request = self.status_request(self.target().clone());
-        let mut telling = Operation { request: &request, warnings: Vec::new(), ..*self };
+        let mut telling = Operation { request: &request, warnings: Vec::new(), behind: true, ..*self };
         let (manager, now) = (telling.manager(How::Update), rfc3339(self.server.env.now()));
         let told = telling
             .change(

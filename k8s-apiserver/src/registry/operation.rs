@@ -7,14 +7,18 @@ use k8s_core::{
     doc::{Doc, Text},
     object::{Object, ObjectKey},
     registry::ResourceInfo,
-    request::{ApiRequest, Caller, FieldValidation, Options, ResourceType, Target},
+    request::{ApiRequest, Caller, FieldValidation, Options, ResourceType, Target, Verb},
     schema::Schema,
     status::{ApiError, ApiResult, FieldError},
     structure::{self, Mode},
 };
 
 use super::view::View;
-use crate::{cache::KindCache, server::Inner};
+use crate::{
+    admission::{AdmissionRequest, Chain, Trail},
+    cache::KindCache,
+    server::Inner,
+};
 
 /// The longest name of a field manager that is derived from a user agent.
 const MAX_MANAGER_CHARS: usize = 128;
@@ -33,6 +37,26 @@ pub struct Operation<'a> {
     pub kind: &'a Arc<KindCache>,
     /// What the caller will be told in warnings.
     pub warnings: Vec<String>,
+    /// What is noted for the audit log.
+    pub trail: &'a Trail,
+    /// Whether the server does this behind another request, with which admission has judged it.
+    pub behind: bool,
+}
+
+impl<'a> Operation<'a> {
+    /// A write that admission is to see.
+    pub fn admission_request<'b>(&self, verb: Verb, target: &'b Target) -> AdmissionRequest<'b>
+    where
+        'a: 'b,
+    {
+        let Self { server, caller, request, info, trail, .. } = *self;
+        AdmissionRequest::new(caller, verb, info, target, &request.options, &server.cluster).noting(trail)
+    }
+
+    /// Who judges what this writes.
+    pub fn admission(&self) -> Chain {
+        if self.behind { Chain::default() } else { self.server.admission.clone() }
+    }
 }
 
 impl Operation<'_> {

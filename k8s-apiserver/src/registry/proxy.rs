@@ -9,12 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_core::{
     doc::Doc,
     object::ObjectKey,
-    request::{ApiResponse, Connection, ResponseBody, Verb},
+    request::{ApiResponse, Connection, ResponseBody},
     status::{ApiError, ApiResult},
 };
 
 use super::{operation::Operation, update::Base};
-use crate::admission::AdmissionRequest;
 
 /// The label by which a slice belongs to a service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -54,12 +53,10 @@ impl Operation<'_> {
         let key = ObjectKey::new(target.namespace.clone(), reference.name);
         let missing = || ApiError::not_found(&self.info.plural, &self.info.group, reference.name);
         let object = Base::new(self.current(&key).await?.ok_or_else(missing)?)?.doc;
-        let cluster = &self.server.cluster;
-        let request = AdmissionRequest::new(self.caller, Verb::Connect, self.info, &target, self.options(), cluster);
-        self.server.admission.validate(&request.with(Some(&object), None)).await?;
+        self.admit_connection(&object).await?;
         let address = match self.info.plural.as_str() {
             "services" => {
-                cluster.caught_up().await?;
+                self.server.cluster.caught_up().await?;
                 self.endpoint(&object, &reference)?
             }
             _ => pod_address(&object, &reference)?,

@@ -14,6 +14,7 @@ use k8s_core::{
 
 use super::operation::{Operation, accept_type, metadata};
 use crate::{
+    admission::Trail,
     auth::{Attributes, Decision, Subject, bearer::Known},
     server::Inner,
 };
@@ -61,11 +62,13 @@ async fn bind(server: &Inner, caller: &Caller, request: &ApiRequest, doc: Doc) -
     let request = ApiRequest { target: target.subresource("binding"), ..request.clone() };
     let info = server.registry.served(&pods, Verb::Create)?.clone();
     let kind = server.cache.kind(&pods).ok_or_else(ApiError::no_such_path)?;
-    let mut operation = Operation { server, caller, request: &request, info: &info, kind, warnings: Vec::new() };
+    let (trail, warnings, behind) = (&Trail::default(), Vec::new(), false);
+    let mut operation = Operation { server, caller, request: &request, info: &info, kind, warnings, trail, behind };
     operation.bind(doc).await
 }
 
-fn user_info(caller: &Caller) -> Doc {
+/// A caller as reviews show them (`authentication.k8s.io` UserInfo).
+pub(crate) fn user_info(caller: &Caller) -> Doc {
     let mut info = doc!({"username": caller.name.as_str()});
     if !caller.uid.is_empty() {
         info.set_at(&["uid"], caller.uid.clone().into());

@@ -108,7 +108,7 @@ fn answer(outcome: Outcome) -> ApiResult<ApiResponse> {
 }
 
 /// The scale of a workload.
-fn scale(doc: &Doc) -> Doc {
+pub(crate) fn scale(doc: &Doc) -> Doc {
     let mut scale = doc!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",

@@ -16,12 +16,9 @@ use super::{
     operation::{Operation, accept_type},
     time::rfc3339,
 };
-use crate::{
-    admission::AdmissionRequest,
-    auth::{
-        TokenClaims, TokenIssuer,
-        token::{EXTENDED_FROM, EXTENDED_TO, Lifetimes, MAX_SECONDS, MIN_SECONDS},
-    },
+use crate::auth::{
+    TokenClaims, TokenIssuer,
+    token::{EXTENDED_FROM, EXTENDED_TO, Lifetimes, MAX_SECONDS, MIN_SECONDS},
 };
 
 /// How long a token is good for when the request does not say.
@@ -37,11 +34,10 @@ impl Operation<'_> {
         let seconds = self.seconds(&body)?;
         let account = self.existing().await?;
         let target = self.target().clone();
-        let cluster = &self.server.cluster;
-        let request = AdmissionRequest::new(self.caller, Verb::Create, self.info, &target, self.options(), cluster);
-        let mut request = request.with(None, Some(body));
+        let mut request = self.admission_request(Verb::Create, &target).with(None, Some(body));
         self.server.admission.admit(&mut request).await?;
         self.server.admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let mut body = request.into_object().unwrap_or_default();
         let Some(tokens) = &self.server.tokens else {
             return Err(ApiError::unavailable("this server has no key to sign tokens with"));

@@ -9,7 +9,7 @@ use k8s_core::{
     object::Object,
     request::{ApiResponse, Verb},
     status::{ApiError, ApiResult, FieldError, FieldErrorKind},
-    strategy::strategy_for,
+    strategy::{Strategy, strategy_for},
     structure,
 };
 
@@ -22,8 +22,6 @@ use super::{
     resize::{check_resize, only_resources},
     status::{only_conditions, only_ephemeral_containers},
 };
-use crate::admission::AdmissionRequest;
-
 /// How often an update that does not name a revision is tried again when others write at the same time.
 const ATTEMPTS: usize = 16;
 
@@ -42,6 +40,20 @@ pub enum Part {
     Resize,
     /// The server changes what it wants: no rule keeps anything.
     Server,
+}
+
+impl Part {
+    /// Takes of `new` what this part may change, and does what the kind does before it is written.
+    fn prepare(self, strategy: &dyn Strategy, new: &mut Doc, base: &Base) {
+        match self {
+            Self::Main => strategy.prepare_update(new, &base.doc),
+            Self::Status => strategy.prepare_status(new, &base.doc),
+            Self::Approval => only_conditions(new, &base.doc),
+            Self::Resize => only_resources(new, &base.doc),
+            Self::Ephemeral => only_ephemeral_containers(new, base),
+            Self::Server => {}
+        }
+    }
 }
 
 /// An object as it was read, to be changed.
@@ -157,26 +169,19 @@ impl Operation<'_> {
         let strategy = strategy_for(&self.info.group, &self.info.kind);
         let old = &base.doc;
         new.set_at(&["metadata", "resourceVersion"], base.object.revision().to_string().into());
-        match part {
-            Part::Main => strategy.prepare_update(&mut new, old),
-            Part::Status => strategy.prepare_status(&mut new, old),
-            Part::Approval => only_conditions(&mut new, old),
-            Part::Resize => only_resources(&mut new, old),
-            Part::Ephemeral => only_ephemeral_containers(&mut new, base),
-            Part::Server => {}
-        }
+        part.prepare(strategy, &mut new, base);
         self.stamp_change(&mut new, old);
         self.keep_allocated(&mut new, old);
-        let cluster = &self.server.cluster;
         let target = self.target().clone();
-        let options = &self.request.options;
-        let request = AdmissionRequest::new(self.caller, Verb::Update, self.info, &target, options, cluster);
-        let mut request = request.with(Some(old), Some(new));
-        self.server.admission.admit(&mut request).await?;
+        let admission = self.admission();
+        let mut request = self.admission_request(Verb::Update, &target).with(Some(old), Some(new));
+        admission.admit(&mut request).await?;
         if request.is_edited()
             && let Some(new) = request.edit()
         {
             defaulting::default(&schema, new);
+            // Nor may a plugin write what this part does not reach.
+            part.prepare(strategy, new, base);
         }
         if let Some(new) = request.edit() {
             track(old, new, self);
@@ -194,8 +199,8 @@ impl Operation<'_> {
                 return Err(self.invalid(&self.target().name, &errors).into());
             }
         }
-        self.server.admission.validate(&request).await?;
-        self.warnings.append(&mut request.warnings);
+        admission.validate(&request).await?;
+        self.warnings.append(&mut request.take_warnings());
         let new = request.into_object().unwrap_or_default();
         self.store_changed(base, new).await
     }

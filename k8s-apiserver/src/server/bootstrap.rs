@@ -15,7 +15,10 @@ use serde::Serialize;
 mod flow_control;
 
 use super::{Inner, OWN_NAME};
-use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
+use crate::{
+    admission::Trail,
+    auth::{PublishedAuthentication, bootstrap::policy, rbac},
+};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
@@ -55,7 +58,8 @@ impl Own<'_> {
         let info = self.inner.registry.served(&target.resource, verb)?.clone();
         let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
-        self.inner.answer(&self.caller, &info, ApiRequest { body, ..request }).await?.into_doc()
+        let request = ApiRequest { body, ..request };
+        self.inner.answer(&self.caller, &info, request, &Trail::default()).await?.into_doc()
     }
 
     /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says

@@ -22,7 +22,8 @@ use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
-    admission::{self, Admission, Chain, Cluster, PodSecurity},
+    admission::{self, Admission, Chain, Cluster, Hooks, PodSecurity},
+    audit::Audit,
     auth::{
         Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
         bearer::{BearerTokens, TokenAuthenticator},
@@ -47,6 +48,7 @@ pub struct ApiServerBuilder {
     dialer: Option<Arc<dyn NodeDialer>>,
     pod_dialer: Option<Arc<dyn PodDialer>>,
     webhooks: Option<Arc<dyn WebhookCaller>>,
+    audit: Option<Arc<Audit>>,
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
@@ -72,6 +74,7 @@ impl ApiServerBuilder {
             dialer: None,
             pod_dialer: None,
             webhooks: None,
+            audit: None,
             tokens: None,
             bearer_tokens: None,
             published: None,
@@ -160,6 +163,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// Notes who asks for what. Without it nothing is noted.
+    pub fn audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// What issues and reviews service account tokens. It follows what tokens are bound to. Without it, token requests
     /// answer 503.
     pub fn tokens(mut self, tokens: Arc<ServiceAccountTokens>) -> Self {
@@ -216,11 +225,14 @@ impl ApiServerBuilder {
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
+        let hooks = Hooks::new(webhooks.clone());
+        followers.push(hooks.mutating.clone());
+        followers.push(hooks.validating.clone());
         let mut authorizers = self.authorizers;
         authorizers.push(nodes);
         authorizers.push(rbac.clone());
         let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
-        let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security);
+        let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
         let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
         let tokens = self.tokens;
@@ -234,7 +246,7 @@ impl ApiServerBuilder {
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone()),
+            cluster: Cluster::new(cache.clone(), self.registry.clone()),
             cache: cache.clone(),
             registry: self.registry,
             authorizer,
@@ -242,6 +254,7 @@ impl ApiServerBuilder {
             dialer: self.dialer,
             pod_dialer: self.pod_dialer,
             webhooks,
+            audit: self.audit,
             tokens,
             rbac,
             ranges: Ranges { cidr: self.cidr.trunc(), ports: self.ports },

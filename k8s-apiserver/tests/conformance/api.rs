@@ -1,9 +1,6 @@
 //! A server of one's own and a client of it that speaks as the test is told to.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -12,6 +9,7 @@ use k8s_apiserver::{
     ApiServer,
     auth::{
         Authenticator, Chain,
+        bearer::BearerTokens,
         token::{ServiceAccountTokens, SigningKey},
         x509::ClientCertificates,
     },
@@ -120,7 +118,9 @@ impl Api {
         let server = ApiServer::builder(store, env.clone()).tokens(tokens.clone());
         let server = server.advertise([192, 0, 2, 1].into(), 6443);
         let server = server.start().await.expect("a server");
-        let authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), tokens.clone()];
+        let audiences = vec![issuer.to_owned()];
+        let bearer = Arc::new(BearerTokens::new(vec![tokens.clone()], audiences));
+        let authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), bearer];
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(server.clone()),
@@ -314,8 +314,7 @@ impl Api {
                     let mut request = self.head(method, path, accept, body.as_ref());
                     if self.token.is_none() {
                         let certificates = administrator.clone();
-                        request =
-                            request.extension(Arc::new(Peer { certificates, address: None, caller: OnceLock::new() }));
+                        request = request.extension(Arc::new(Peer { certificates, ..Peer::default() }));
                     }
                     let bytes = body.map(|(_, bytes)| bytes).unwrap_or_default();
                     let Ok(answer) = outer.clone().call(request.body(body::full(bytes)).expect("a request")).await;

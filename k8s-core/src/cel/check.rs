@@ -104,10 +104,10 @@ impl<'a> Checker<'a> {
     }
 
     fn select(&mut self, id: Id, operand: Id, field: &str, mode: Mode) -> Typed {
-        if mode == Mode::Value {
-            if let Some(named) = self.qualified(id).and_then(|name| library::type_named(&name)) {
-                return (Code::Type(named.bare_name()), Type::Type(named.into()));
-            }
+        if mode == Mode::Value
+            && let Some(named) = self.qualified(id).and_then(|name| library::type_named(&name))
+        {
+            return (Code::Type(named.bare_name()), Type::Type(named.into()));
         }
         let before = self.issues.len();
         let (operand_code, found) = self.expression(operand);
@@ -147,12 +147,11 @@ impl<'a> Checker<'a> {
     }
 
     fn call(&mut self, id: Id, name: &str, target: Option<Id>, args: &[Id]) -> Typed {
-        if target.is_none() {
-            if let Some(format) = name.strip_prefix("format.").and_then(Format::named) {
-                if args.is_empty() {
-                    return (Code::Format(format), Type::Opaque("kubernetes.NamedFormat"));
-                }
-            }
+        if target.is_none()
+            && args.is_empty()
+            && let Some(format) = name.strip_prefix("format.").and_then(Format::named)
+        {
+            return (Code::Format(format), Type::Opaque("kubernetes.NamedFormat"));
         }
         let before = self.issues.len();
         let function = library::find(name, target.is_some());

@@ -191,14 +191,15 @@ impl<'s> Parser<'s> {
             count += 1;
         }
         // The literal of the least integer has no positive counterpart.
-        if op == "-" && count == 1 {
-            if let Some(literal) = self.negative()? {
-                let literal = self.push(offset, Expr::Const(literal))?;
-                return self.suffixes(literal);
-            }
+        if op == "-"
+            && count == 1
+            && let Some(literal) = self.negative()?
+        {
+            let literal = self.push(offset, Expr::Const(literal))?;
+            return self.suffixes(literal);
         }
         let operand = self.member()?;
-        if count % 2 == 0 {
+        if count.is_multiple_of(2) {
             return Ok(operand);
         }
         self.call(offset, if op == "!" { "!_" } else { "-_" }, vec![operand])

@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    needs_service_account,
-    operations::{Sample, every_verb_works, is_discovered},
-};
+use super::needs_service_account;
 use crate::api::{Api, name};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -293,13 +290,6 @@ pub async fn aggregated_discovery_is_complete(api: &Api) {
         }
     }
     assert!(seen > 10);
-}
-
-pub async fn runtime_class_api(api: &Api) {
-    let object = json!({"kind": "RuntimeClass", "handler": "h"});
-    let sample = Sample { api_version: "node.k8s.io/v1", plural: "runtimeclasses", namespaced: false, object };
-    is_discovered(api, &sample, &[]).await;
-    every_verb_works(api, &sample, ["a", "b", "c"]).await;
 }
 
 pub async fn runtime_class_unknown(api: &Api) {

@@ -132,10 +132,8 @@ impl<'a> Map<'a> {
 
     /// The value of a field as `a.b` names it.
     pub(in crate::cel) fn select(&self, name: &str) -> Option<Value<'a>> {
-        if name.starts_with("__") || name.contains("__") {
-            if self.fields().is_some() {
-                return self.get_text(&escape::unescape(name)?);
-            }
+        if name.contains("__") && self.fields().is_some() {
+            return self.get_text(&escape::unescape(name)?);
         }
         self.get_text(name)
     }
