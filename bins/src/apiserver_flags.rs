@@ -82,6 +82,7 @@ impl ServerArguments {
             node_ports: self.service_node_port_range,
             authentication: self.authentication.settings(env)?,
             without_admission: self.disable_admission_plugins,
+            inert: Vec::new(),
             request_timeout,
             serving: self.tls.identity()?,
             min_tls: self.tls.tls_min_version,

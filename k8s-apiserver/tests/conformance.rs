@@ -49,12 +49,13 @@ rows! {
     cluster: namespace_patch, namespace_update, namespace_status, namespace_finalizer, core_event_lifecycle,
         core_event_collection, event_lifecycle, event_collection, limit_range_resources, limit_range_collection,
         priority_classes, sysctls, typed_fields, typed_metadata_fields, aggregated_discovery,
-        aggregated_discovery_is_complete, runtime_class_unknown;
+        aggregated_discovery_is_complete, runtime_class_unknown, runtime_class_deleted;
     config: config_map_lifecycle, config_map_update, config_map_empty_key, config_map_immutable,
         secret_patching, secret_empty_key, secret_immutable;
     core: version, discovery_resources, discovery_preferred_versions, leases, node_lifecycle, pod_qos,
         pod_templates_lifecycle, pod_templates_replace, pod_templates_collection, endpoints_lifecycle, table_or_406,
         chunks, chunks_after_compaction;
+    kinds: workloads, networks, storage, devices, control, signing_request_is_approved;
     services: kubernetes_service, kubernetes_service_is_listed, kubernetes_endpoints, endpoint_slices, status_lifecycle,
         collection;
     watches: closed_and_restarted, from_a_resource_version, several_watchers, label_changed, same_order_for_all;

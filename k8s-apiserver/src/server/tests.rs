@@ -1,6 +1,8 @@
 //! The inner server in process, over the memory store, under a paused clock.
 
+mod admission;
 mod bad_input;
+mod bad_kinds;
 pub(crate) mod clock;
 mod crud;
 mod deletion;
