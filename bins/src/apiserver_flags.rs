@@ -6,7 +6,9 @@ use clap::Args;
 use k8s::{apiserver::admission::BUILTIN, control_plane::ControlPlaneSettings, core::env::Env};
 
 use crate::{
+    audit_flags::AuditArguments,
     authentication_flags::AuthenticationArguments,
+    authorization_flags::AuthorizationArguments,
     go_duration::GoDuration,
     program::{Failure, Refused},
     serving::{Metrics, TlsArguments},
@@ -27,10 +29,6 @@ pub struct ServerArguments {
     /// Admission plugins to turn off
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     disable_admission_plugins: Vec<String>,
-    /// Who decides what is allowed: nodes by their pods, everybody by RBAC; there is no other way
-    #[arg(long, default_value = "Node,RBAC", value_name = "MODES", value_parser = ["Node,RBAC"])]
-    #[allow(dead_code, reason = "the parser lets nothing else through")]
-    authorization_mode: String,
     /// Whether pods may be privileged; it is left to who may create them
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
     #[allow(dead_code, reason = "the parser lets nothing else through")]
@@ -39,6 +37,10 @@ pub struct ServerArguments {
     tls: TlsArguments,
     #[command(flatten)]
     authentication: AuthenticationArguments,
+    #[command(flatten)]
+    audit: AuditArguments,
+    #[command(flatten)]
+    authorization: AuthorizationArguments,
     /// How long a request that is no watch and no connection may take
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     request_timeout: GoDuration,
@@ -77,10 +79,14 @@ impl ServerArguments {
             return Err(format!("admission plugin {name}: it is both enabled and disabled").into());
         }
         let metrics = Metrics::default();
+        let mut authentication = self.authentication.settings(env)?;
+        authentication.token_sorts.extend(self.authorization.token_webhook(env)?);
         Ok(ControlPlaneSettings {
             service_cidr,
             node_ports: self.service_node_port_range,
-            authentication: self.authentication.settings(env)?,
+            authentication,
+            authorization: self.authorization.modes(env)?,
+            audit: self.audit.settings()?,
             without_admission: self.disable_admission_plugins,
             inert: Vec::new(),
             request_timeout,
@@ -91,9 +97,7 @@ impl ServerArguments {
     }
 }
 
-const NO_AUDIT: &str = "there is no audit log";
-const NO_FRONT_PROXY: &str = "there is no front proxy and no aggregation of other API servers";
-const NO_OIDC: &str = "callers are told by client certificates and service account tokens";
+const NO_TOKEN_FILE: &str = "tokens in a file are good for ever; --enable-bootstrap-token-auth has tokens that end";
 const NO_FAIRNESS: &str = "requests are not limited by number";
 const OWN_AUTHORITY: &str =
     "nodes' certificates are not verified; the server shows its own, of the cluster's authority";
@@ -110,19 +114,13 @@ pub const REFUSED: &[Refused] = &[
     ("shutdown-delay-duration", "the server stops at once; requests in flight end within 10 s"),
     ("shutdown-send-retry-after", "the server stops at once; requests in flight end within 10 s"),
     ("livez-grace-period", "a server that listens has started"),
-    ("audit-log-path", NO_AUDIT),
-    ("audit-policy-file", NO_AUDIT),
-    ("audit-webhook-config-file", NO_AUDIT),
-    ("audit-log-maxage", NO_AUDIT),
-    ("audit-log-maxbackup", NO_AUDIT),
-    ("audit-log-maxsize", NO_AUDIT),
+    ("audit-log-compress", "files that were put aside stay as they are"),
+    ("audit-log-truncate-enabled", "events are written whole"),
+    ("audit-webhook-truncate-enabled", "events are posted whole"),
     ("admission-control", "--enable-admission-plugins and --disable-admission-plugins say it"),
     ("admission-control-config-file", "admission plugins have nothing to set"),
-    ("authentication-token-webhook-config-file", NO_OIDC),
-    ("token-auth-file", NO_OIDC),
-    ("authorization-config", "nodes are authorized by their pods, everybody by RBAC"),
-    ("authorization-webhook-config-file", "nodes are authorized by their pods, everybody by RBAC"),
-    ("authorization-policy-file", "nodes are authorized by their pods, everybody by RBAC"),
+    ("token-auth-file", NO_TOKEN_FILE),
+    ("authorization-policy-file", "policies are Roles and ClusterRoles"),
     ("service-account-lookup", "a token is good only while its account exists"),
     ("storage-backend", "--etcd-servers says it; without, the store is in the data folder"),
     ("storage-media-type", "objects are stored as JSON"),
@@ -143,9 +141,7 @@ pub const REFUSED: &[Refused] = &[
     ("tls-sni-cert-key", "there is one certificate"),
     ("cors-allowed-origins", "no browser's page is let in"),
     ("strict-transport-security-directives", "no such header is sent"),
-    ("proxy-client-cert-file", NO_FRONT_PROXY),
-    ("proxy-client-key-file", NO_FRONT_PROXY),
-    ("enable-aggregator-routing", NO_FRONT_PROXY),
+    ("enable-aggregator-routing", "extension API servers are reached at their endpoints"),
     ("egress-selector-config-file", "nodes and pods are reached directly"),
     ("kubelet-certificate-authority", OWN_AUTHORITY),
     ("kubelet-client-certificate", OWN_AUTHORITY),

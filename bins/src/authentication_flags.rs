@@ -18,7 +18,10 @@ use k8s::{
     },
     control_plane::{AuthenticationSettings, FrontProxySettings, TOKEN_ISSUER},
     core::env::Env,
-    wire::{client::Documents, pki},
+    wire::{
+        client::Documents,
+        pki::{self, Identity},
+    },
 };
 
 use crate::{go_duration::GoDuration, program::Failure, serving::read_flag};
@@ -66,6 +69,12 @@ pub struct AuthenticationArguments {
     /// Identity providers and where nobody in particular is let in: an AuthenticationConfiguration
     #[arg(long, value_name = "FILE", conflicts_with = "oidc_issuer_url")]
     authentication_config: Option<PathBuf>,
+    /// The certificate by which extension API servers know this one, in PEM [default: one of the cluster's front proxy]
+    #[arg(long, value_name = "FILE", requires = "proxy_client_key_file")]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
+    proxy_client_key_file: Option<PathBuf>,
     #[command(flatten)]
     front_proxy: FrontProxyArguments,
     #[command(flatten)]
@@ -138,6 +147,13 @@ impl AuthenticationArguments {
             let failed = |why| format!("--service-account-key-file {}: {why}", path.display());
             verification_keys.extend(VerificationKey::from_pem(text.as_bytes()).map_err(failed)?);
         }
+        let proxy_client = match (&self.proxy_client_cert_file, &self.proxy_client_key_file) {
+            (Some(certificate), Some(key)) => Some(Identity {
+                certificate_pem: read_flag("--proxy-client-cert-file", certificate)?,
+                key_pem: read_flag("--proxy-client-key-file", key)?,
+            }),
+            _ => None,
+        };
         let mut issuers = self.service_account_issuer.into_iter();
         let mut settings = AuthenticationSettings {
             issuer: issuers.next().unwrap_or_else(|| TOKEN_ISSUER.to_owned()),
@@ -151,6 +167,7 @@ impl AuthenticationArguments {
             jwks_uri: self.service_account_jwks_uri,
             client_authorities_pem,
             front_proxy: self.front_proxy.settings()?,
+            proxy_client,
             bootstrap_tokens: self.enable_bootstrap_token_auth,
             anonymous: if self.anonymous_auth { Anonymous::Anywhere } else { Anonymous::Nowhere },
             ..AuthenticationSettings::default()

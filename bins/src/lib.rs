@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods)] // Programs read the environment and end the process; libraries do not.
 
 pub mod apiserver_flags;
+pub mod audit_flags;
 pub mod authentication_flags;
+pub mod authorization_flags;
 pub mod component;
 pub mod config_file;
 pub mod controller_names;

@@ -260,9 +260,10 @@ fn configuration_files_are_refused_in_one_line_that_names_the_field() {
 
 #[test]
 fn flags_that_are_not_there_say_what_holds_instead() {
-    let cases: [(&str, &[&str], i32, &str); 14] = [
+    let cases: [(&str, &[&str], i32, &str); 15] = [
         (API_SERVER, &["--feature-gates=A=true"], 2, "--feature-gates is not supported: there are no gates"),
-        (API_SERVER, &["--audit-log-path", "/tmp/x"], 2, "--audit-log-path is not supported: there is no audit log"),
+        (API_SERVER, &["--audit-log-compress"], 2, "--audit-log-compress is not supported: files that were put aside"),
+        (API_SERVER, &["--audit-log-path", "/tmp/x"], 1, "--audit-policy-file: it must say what is noted"),
         (API_SERVER, &["--authorization-mode=AlwaysAllow"], 2, "--authorization-mode"),
         (API_SERVER, &["--enable-admission-plugins=NodeRestriction,Luck"], 1, "there is no admission plugin \"Luck\""),
         (API_SERVER, &["--service-node-port-range=5-1"], 2, "--service-node-port-range"),

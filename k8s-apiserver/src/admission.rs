@@ -29,7 +29,7 @@ use k8s_core::{
     doc::Doc,
     env::Env,
     object::{Object, ObjectKey},
-    registry::{Registry, ResourceInfo},
+    registry::{Kinds, ResourceInfo},
     request::{Caller, Options, RequestBody, ResourceType, Target, Verb},
     schema::Schema,
     status::{ApiError, ApiResult},
@@ -212,14 +212,14 @@ impl<'a> AdmissionRequest<'a> {
 /// up.
 pub struct Cluster {
     cache: Arc<Cache>,
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
     server: OnceLock<Weak<Inner>>,
 }
 
 impl Cluster {
     /// The cluster behind a cache of these kinds.
-    pub fn new(cache: Arc<Cache>, registry: Arc<Registry>) -> Self {
-        Self { cache, registry, server: OnceLock::new() }
+    pub fn new(cache: Arc<Cache>, kinds: Arc<Kinds>) -> Self {
+        Self { cache, kinds, server: OnceLock::new() }
     }
 
     /// What objects of a kind look like as they are stored; `None` for a kind that is not.
@@ -232,9 +232,9 @@ impl Cluster {
         let Some(kind) = self.cache.kind(&info.resource()) else { return Vec::new() };
         let same = |other: &&Arc<ResourceInfo>| {
             other.resource() != info.resource()
-                && self.cache.kind(&other.resource()).is_some_and(|of| Arc::ptr_eq(of, kind))
+                && self.cache.kind(&other.resource()).is_some_and(|of| of.prefix == kind.prefix)
         };
-        self.registry.iter().filter(same).cloned().collect()
+        self.kinds.now().iter().filter(same).cloned().collect()
     }
 
     /// An object as the cache shows it.
@@ -323,6 +323,7 @@ pub(crate) fn builtin(
         env: env.clone(),
         webhooks: hooks.webhooks.clone(),
         configurations: configurations.clone(),
+        authorizer: hooks.authorizer.clone(),
     };
     vec![
         Arc::new(NamespaceLifecycle),
@@ -356,6 +357,8 @@ pub(crate) fn builtin(
 pub(crate) struct Hooks {
     /// Calls them.
     pub webhooks: Arc<Webhooks>,
+    /// Answers what match conditions ask.
+    pub authorizer: Arc<dyn Authorizer>,
     /// Those that change.
     pub mutating: Arc<Configurations>,
     /// Those that judge.
@@ -364,10 +367,11 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     /// None yet.
-    pub fn new(webhooks: Arc<Webhooks>) -> Self {
+    pub fn new(webhooks: Arc<Webhooks>, authorizer: Arc<dyn Authorizer>) -> Self {
         let of = |plural| Arc::new(Configurations::of(plural));
         Self {
             webhooks,
+            authorizer,
             mutating: of("mutatingwebhookconfigurations"),
             validating: of("validatingwebhookconfigurations"),
         }
@@ -417,9 +421,9 @@ mod tests {
 
     #[tokio::test]
     async fn every_plugin_is_named_but_what_guards_roles() {
-        let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
         let env = System::current();
-        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::default());
+        let hooks = Hooks::new(Arc::new(Webhooks::new(env.clone(), None)), authorizer.clone());
         let mut plugins = builtin(&env, Arc::default(), &authorizer, PodSecurity::default(), &hooks);
         plugins.retain(|plugin| plugin.name() != "RBACEscalation");
         assert_eq!(plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>(), BUILTIN);

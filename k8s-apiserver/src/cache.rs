@@ -17,6 +17,7 @@ mod reached;
 mod read;
 mod ring;
 mod state;
+mod table;
 mod watch;
 mod written;
 
@@ -24,8 +25,6 @@ mod written;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
-    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use k8s_core::{
     env::{self, Env, Task},
     registry::Registry,
@@ -40,12 +40,15 @@ use k8s_core::{
     status::{ApiError, ApiResult},
 };
 use k8s_store::{Revision, Store};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
 
 #[cfg(test)]
 pub(crate) use self::page::Token;
 use self::{feed::Feed, reached::Reached};
-pub use self::{feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, written::Written};
+pub use self::{
+    feed::ROOT, field::field, filter::Filter, kind::KindCache, state::State, table::Table, written::Written,
+};
 use crate::auth::Follower;
 
 /// How long a read waits for the cache to reach the revision that it needs.
@@ -55,41 +58,48 @@ const WAIT: Duration = Duration::from_secs(3);
 pub struct Cache {
     env: Env,
     store: Arc<dyn Store>,
-    kinds: Vec<Arc<KindCache>>,
-    by_resource: BTreeMap<ResourceType, usize>,
-    /// No prefix is a prefix of another.
-    by_prefix: BTreeMap<String, usize>,
+    followers: Vec<Arc<dyn Follower>>,
+    table: ArcSwap<Table>,
+    /// Other kinds than those of the table, and whom to tell when it holds them.
+    wanted: Mutex<Option<Wanted>>,
     reached: Reached,
     closed: AtomicBool,
     rebuilds: AtomicU64,
     /// Told when the cache turned out to be wrong.
     doubted: Notify,
+    /// Told when other kinds are wanted.
+    asked: Notify,
+}
+
+struct Wanted {
+    registry: Arc<Registry>,
+    done: oneshot::Sender<()>,
 }
 
 impl Cache {
     /// An empty cache of the stored kinds of a registry.
     pub fn new(env: Env, store: Arc<dyn Store>, registry: &Registry, followers: &[Arc<dyn Follower>]) -> Self {
-        let (mut kinds, mut by_resource, mut by_prefix) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        for info in registry.iter().filter(|info| info.is_stored()) {
-            let Some(schema) = registry.schema(info) else { continue };
-            // Versions of one kind share its place; the first one in the table is the one that is stored.
-            let place = *by_prefix.entry(info.storage_prefix()).or_insert_with(|| {
-                kinds.push(Arc::new(KindCache::new(info.clone(), schema, followers.to_vec())));
-                kinds.len() - 1
-            });
-            by_resource.insert(info.resource(), place);
-        }
         Self {
             env,
             store,
-            kinds,
-            by_resource,
-            by_prefix,
+            followers: followers.to_vec(),
+            table: ArcSwap::from_pointee(Table::new(registry, &Table::default(), followers)),
+            wanted: Mutex::default(),
             reached: Reached::default(),
             closed: AtomicBool::new(false),
             rebuilds: AtomicU64::new(0),
             doubted: Notify::new(),
+            asked: Notify::new(),
         }
+    }
+
+    /// Holds the stored kinds of another registry from now on: what is new is whole when this returns, watches of what
+    /// is gone end. 503 if the store could not be read; ask again.
+    pub async fn hold(&self, registry: Arc<Registry>) -> ApiResult<()> {
+        let (done, held) = oneshot::channel();
+        *self.wanted.lock() = Some(Wanted { registry, done });
+        self.asked.notify_one();
+        held.await.map_err(|_| ApiError::unavailable("the kinds of the cluster could not be read from the store"))
     }
 
     /// Fills the cache and keeps it true until the task is dropped.
@@ -100,20 +110,13 @@ impl Cache {
     }
 
     /// The cache of a resource; `None` if it is not served or not stored.
-    pub fn kind(&self, resource: &ResourceType) -> Option<&Arc<KindCache>> {
-        self.by_resource.get(resource).map(|place| &self.kinds[*place])
+    pub fn kind(&self, resource: &ResourceType) -> Option<Arc<KindCache>> {
+        self.table.load().kind(resource).cloned()
     }
 
-    /// Every kind.
-    pub fn kinds(&self) -> &[Arc<KindCache>] {
-        &self.kinds
-    }
-
-    /// The kind that a storage key belongs to.
-    fn place(&self, key: &str) -> Option<(usize, &KindCache)> {
-        let upto = (Bound::Unbounded, Bound::Included(key));
-        let (prefix, place) = self.by_prefix.range::<str, _>(upto).next_back()?;
-        key.starts_with(prefix.as_str()).then(|| (*place, &*self.kinds[*place]))
+    /// Every kind of this moment.
+    pub fn kinds(&self) -> Vec<Arc<KindCache>> {
+        self.table.load().kinds().to_vec()
     }
 
     /// Everything up to this revision is in the cache.
@@ -136,7 +139,7 @@ impl Cache {
 
     /// How many watches are open.
     pub fn watches(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.interest.lock().len()).sum()
+        self.table.load().kinds().iter().map(|kind| kind.interest.lock().len()).sum()
     }
 
     /// Waits until the cache shows a revision; 504 if it does not in time. Cancel-safe.
@@ -162,18 +165,19 @@ impl Cache {
 
     /// Forgets how things were before `revision`: lists and further pages of before are 410.
     pub fn compact(&self, revision: u64) {
-        self.kinds.iter().for_each(|kind| kind.compact(revision));
+        self.table.load().kinds().iter().for_each(|kind| kind.compact(revision));
     }
 
     /// Ends every watch.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let mut wakers = Vec::new();
-        self.kinds.iter().for_each(|kind| kind.interest.lock().wake_all(&mut wakers));
+        self.table.load().kinds().iter().for_each(|kind| kind.interest.lock().wake_all(&mut wakers));
         wakers.into_iter().for_each(std::task::Waker::wake);
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether every watch has been ended for good.
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 }

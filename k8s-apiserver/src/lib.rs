@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod aggregator;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+mod definitions;
 pub mod discovery;
 mod openapi;
 pub mod outer;
@@ -20,5 +22,5 @@ pub mod webhook;
 
 pub use self::{
     registry::{MAX_OBJECT_BYTES, fence_key},
-    server::{ApiServer, ApiServerBuilder},
+    server::{Aggregation, ApiServer, ApiServerBuilder},
 };

@@ -5,6 +5,7 @@
 //! bring their own. Documents are made when first asked for, kept compressed, and made anew only when what they show
 //! has changed.
 
+mod custom;
 mod definitions;
 mod operations;
 mod protobuf;
@@ -35,6 +36,7 @@ use self::{
     operations::{Dialect, paths},
 };
 use crate::{
+    aggregator::Aggregator,
     discovery::Catalog,
     outer::{Accepted, tagged},
 };
@@ -72,8 +74,8 @@ impl OpenApi {
         Self { catalog, version, kept: Mutex::default() }
     }
 
-    /// `/openapi/v3`: where each document is.
-    pub(crate) fn index(&self, head: &Head) -> ApiResult<Response<Body>> {
+    /// `/openapi/v3`: where each document is, also those that other servers have.
+    pub(crate) fn index(&self, head: &Head, others: Option<&Aggregator>) -> ApiResult<Response<Body>> {
         Accepted::read(&head.headers).json()?;
         let mut kept = self.kept.lock();
         self.refresh(&mut kept);
@@ -82,7 +84,12 @@ impl OpenApi {
             let url = format!("/openapi/v3/{name}?hash={}", document.digest);
             paths.insert(name.as_str(), doc!({"serverRelativeURL": url}));
         }
-        let index = doc!({"paths": Doc::Object(paths)}).to_json();
+        drop(kept);
+        let mut index = doc!({"paths": Doc::Object(paths)});
+        if let Some(others) = others {
+            others.add_openapi(&mut index);
+        }
+        let index = index.to_json();
         Ok(tagged(head, &digest(&index), "application/json", index.into()))
     }
 

@@ -60,9 +60,11 @@ use self::{
     protobuf::Message,
 };
 use crate::{
+    aggregator::Entry,
     audit::Audit,
     auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
+    server::Aggregation,
 };
 
 /// How long a request that is no watch and no connection may take, unless it says otherwise.
@@ -99,6 +101,8 @@ pub struct Parts {
     pub front_proxy: Option<Arc<FrontProxy>>,
     /// Whether somebody who shows nothing may ask.
     pub anonymous: Anonymous,
+    /// What other servers answer for; `None` where they answer for nothing.
+    pub aggregation: Option<Aggregation>,
     /// Decides who may read paths that are no resource.
     pub authorizer: Arc<dyn Authorizer>,
     /// What `/healthz`, `/metrics`, `/version` and the token issuer's documents say.
@@ -121,6 +125,7 @@ struct Shared {
     authenticator: Arc<dyn Authenticator>,
     front_proxy: Option<Arc<FrontProxy>>,
     anonymous: Anonymous,
+    aggregation: Option<Aggregation>,
     authorizer: Arc<dyn Authorizer>,
     schemas: Schemas,
     /// How the metadata of any kind is written.
@@ -138,7 +143,7 @@ impl Outer {
         let Parts { env, inner, catalog, authenticator, authorizer, answers, request_timeout, .. } = parts;
         let requests = Arc::new(Requests::default());
         let schemas = Schemas::builtin();
-        let paths = Paths::new(catalog.clone(), answers, requests.clone(), schemas.clone());
+        let paths = Paths::new(catalog.clone(), parts.aggregation.clone(), answers, requests.clone(), schemas.clone());
         let (metadata, frames) = (Message::metadata(&schemas), Arc::default());
         Self(Arc::new(Shared {
             audit: inner.audit(),
@@ -148,6 +153,7 @@ impl Outer {
             authenticator,
             front_proxy: parts.front_proxy,
             anonymous: parts.anonymous,
+            aggregation: parts.aggregation,
             authorizer,
             schemas,
             metadata,
@@ -205,6 +211,17 @@ impl Shared {
         let caller = caller.inspect_err(|error| self.note_stranger(&head, error))?;
         let acting_as = credentials::impersonated(&mut head.headers)?;
         let method = Method::parse(head.method.as_str())?;
+        let answering = |aggregation: &Aggregation| {
+            let entry = aggregation.answering(head.uri.path())?;
+            Some((aggregation.clone(), entry))
+        };
+        if let Some((aggregation, entry)) = self.aggregation.as_ref().and_then(answering) {
+            let caller = match acting_as {
+                None => caller,
+                Some(other) => auth::act_as(&*self.authorizer, &caller, other).await?,
+            };
+            return self.pass_on(&aggregation, &entry, method, head, body, caller).await;
+        }
         match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
             RequestInfo::Path(path) => {
                 let ongoing = self.note_path(&path, &head, &caller, acting_as.as_ref());
@@ -237,6 +254,40 @@ impl Shared {
             drop(peer.caller.set(found.clone()));
         }
         credentials::caller(found, &credentials, &self.anonymous, head.uri.path(), &head.headers)
+    }
+
+    /// Authorizes a request that another server answers, and passes it on.
+    async fn pass_on(
+        &self,
+        aggregation: &Aggregation,
+        entry: &Entry,
+        method: Method,
+        head: Head,
+        body: Body,
+        caller: Caller,
+    ) -> ApiResult<Response<Body>> {
+        let request = match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
+            RequestInfo::Path(path) => {
+                let verb = head.method.as_str().to_ascii_lowercase();
+                auth::check(&*self.authorizer, &Attributes::on_path(&caller, &verb, &path)).await?;
+                ApiRequest::default()
+            }
+            RequestInfo::Resource(asked) => {
+                let ResourceRequest { verb, target, options } = *asked;
+                let request = ApiRequest { verb, target, options, ..ApiRequest::default() };
+                aggregation.authorize(&caller, &request).await?;
+                request
+            }
+        };
+        let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
+        let (began, kept) = (self.env.monotonic(), self.requests.begin(request.verb, stop));
+        let answered = match aggregation.connect(entry).await {
+            Ok(passing) => connect::pass_on(&self.env, head, body, passing, &caller, self.request_timeout, kept).await,
+            Err(why) => Err(why),
+        };
+        let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
+        self.requests.answered(request.verb, &request.target, code, self.env.monotonic().saturating_sub(began));
+        answered
     }
 
     async fn path(
@@ -352,7 +403,7 @@ impl Shared {
     fn view(&self, request: &ApiRequest, head: &Head) -> ApiResult<View> {
         let target = &request.target;
         let registry = self.catalog.registry();
-        let info = registry.served(&target.resource, request.verb)?;
+        let info = registry.served(&target.resource)?;
         let misplaced = if info.is_namespaced() {
             target.namespace.is_empty() && !target.name.is_empty()
         } else {
@@ -369,12 +420,21 @@ impl Shared {
         let form = Accepted::read(&head.headers).resource_form(offer)?;
         let query = head.uri.query().unwrap_or("");
         let rows = match form.shape {
-            Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, &info.group, &info.kind)?)),
+            Shape::Table => Some(Arc::new(table::Rows::new(query, &self.env, info)?)),
             Shape::Whole | Shape::Metadata => None,
         };
         let pretty = query.split('&').any(|pair| matches!(pair, "pretty" | "pretty=true" | "pretty=1"));
         let messages = self.messages(form, info)?;
-        Ok(View { form, pretty, kind: info.kind.clone(), api_version: info.api_version().into(), rows, messages })
+        let list_kind = info.list_kind().into();
+        Ok(View {
+            form,
+            pretty,
+            kind: info.kind.clone(),
+            list_kind,
+            api_version: info.api_version().into(),
+            rows,
+            messages,
+        })
     }
 
     /// What messages are made with, if the form is protobuf.

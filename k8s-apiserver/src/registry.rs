@@ -29,8 +29,11 @@ mod view;
 
 pub(crate) use self::{
     certificates::signing_request,
+    commit::store_error,
+    operation::metadata_list,
     reviews::{review, user_info},
     scale::scale,
+    time::rfc3339,
     view::View,
 };
 pub use self::{commit::fence_key, encode::MAX_OBJECT_BYTES, operation::Operation, services::Ranges, update::Part};

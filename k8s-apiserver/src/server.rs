@@ -1,5 +1,6 @@
 //! The inner API server: one request at a time through authorization and into the registry.
 
+mod aggregation;
 mod authorize;
 mod bootstrap;
 mod builder;
@@ -14,8 +15,8 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use k8s_core::{
     env::{Env, Task},
-    registry::{Registry, ResourceInfo},
-    request::{ApiRequest, ApiResponse, Caller, ObjectList, RequestBody, ResponseBody, Target, Verb},
+    registry::{Kinds, Registry, ResourceInfo},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResponseBody, Target, Verb},
     seam::{
         node::{NodeDialer, PodDialer},
         transport::Transport,
@@ -25,9 +26,10 @@ use k8s_core::{
 use k8s_store::Store;
 use parking_lot::Mutex;
 
-pub use self::builder::ApiServerBuilder;
+pub use self::{aggregation::Aggregation, builder::ApiServerBuilder};
 use crate::{
     admission::{Chain, Cluster, Trail},
+    aggregator::Aggregator,
     audit::{Arrival, Asked, AskedFor, Audit, Ongoing},
     auth::{Authorizer, act_as, bearer::BearerTokens, rbac::Rbac, token::ServiceAccountTokens},
     cache::Cache,
@@ -57,8 +59,8 @@ pub struct Inner {
     pub encrypted: Option<Arc<Encrypted>>,
     /// What is kept, at hand.
     pub cache: Arc<Cache>,
-    /// The kinds.
-    pub registry: Arc<Registry>,
+    /// The kinds of this moment.
+    pub kinds: Arc<Kinds>,
     /// Decides who may.
     pub authorizer: Arc<dyn Authorizer>,
     /// Decides what may be written.
@@ -77,6 +79,8 @@ pub struct Inner {
     pub tokens: Option<Arc<ServiceAccountTokens>>,
     /// Reviews tokens of every sort.
     pub bearer_tokens: Arc<BearerTokens>,
+    /// What other servers answer for.
+    pub aggregator: Arc<Aggregator>,
     /// The rules, for reviews and against escalation.
     pub rbac: Arc<Rbac>,
     /// From where Services get addresses and ports.
@@ -114,9 +118,14 @@ impl ApiServer {
         self.inner.cache.revision()
     }
 
-    /// The kinds that it knows.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.inner.registry
+    /// The kinds that it knows, custom ones as they come and go.
+    pub fn kinds(&self) -> &Arc<Kinds> {
+        &self.inner.kinds
+    }
+
+    /// The kinds that it knows now.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.inner.kinds.now()
     }
 
     /// The audit log, if there is one.
@@ -127,6 +136,11 @@ impl ApiServer {
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks
+    }
+
+    /// What other servers answer for, for the outer service.
+    pub fn aggregation(&self) -> Aggregation {
+        Aggregation(self.inner.clone())
     }
 
     /// The authorizer, for the outer service's paths that are no resource.
@@ -180,10 +194,9 @@ impl Inner {
     /// Asks as the server itself, past authorization.
     pub(crate) fn ask_own(&self, verb: Verb, target: Target, body: RequestBody) -> BoxFuture<'_, ApiResult<()>> {
         Box::pin(async move {
-            let info = self.registry.served(&target.resource, verb)?.clone();
             let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
             let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
-            self.answer(&caller, &info, request, &Trail::default()).await.map(drop)
+            self.ask_as(&caller, request).await.map(drop)
         })
     }
 
@@ -231,7 +244,7 @@ impl Inner {
             Some(other) => act_as(&*self.authorizer, &caller, other).await?,
             None => caller,
         };
-        let info = self.registry.served(&request.target.resource, request.verb)?.clone();
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
         check_place(&info, &request)?;
         let authorized = authorize::authorize(&*self.authorizer, &caller, &request).await;
         let (decision, reason) = match &authorized {
@@ -241,16 +254,18 @@ impl Inner {
         trail.annotate("authorization.k8s.io/decision", decision);
         trail.annotate("authorization.k8s.io/reason", reason);
         authorized?;
-        if !info.is_served() {
-            // The registry lets only lists come here.
-            let none = ObjectList { revision: self.cache.revision(), ..ObjectList::default() };
-            return Ok(ApiResponse::ok(ResponseBody::List(none)));
-        }
         check_verb(&info, &request)?;
         self.answer(&caller, &info, request, trail).await
     }
 
-    async fn answer(
+    /// Answers a request of the server's own. Authorization is passed by.
+    pub(crate) async fn ask_as(&self, caller: &Caller, request: ApiRequest) -> ApiResult<ApiResponse> {
+        let info = self.kinds.now().served(&request.target.resource)?.clone();
+        self.answer(caller, &info, request, &Trail::default()).await
+    }
+
+    /// Answers a request that was authorized.
+    pub(crate) async fn answer(
         &self,
         caller: &Caller,
         info: &Arc<ResourceInfo>,
@@ -259,11 +274,24 @@ impl Inner {
     ) -> ApiResult<ApiResponse> {
         let body = std::mem::take(&mut request.body);
         let Some(kind) = self.cache.kind(&info.resource()) else {
-            return review(self, caller, info, &request, body).await;
+            // Custom kinds leave the cache when their definition goes.
+            let is_gone = info.is_stored();
+            return if is_gone {
+                Err(ApiError::no_such_path())
+            } else {
+                review(self, caller, info, &request, body).await
+            };
         };
-        let (warnings, behind) = (self.inert_warning(&request).into_iter().collect(), false);
+        let deprecation = info.custom.iter().filter_map(|custom| custom.deprecation.clone());
+        let (warnings, behind) = (deprecation.chain(self.inert_warning(&request)).collect(), false);
+        let kind = &kind;
         let mut operation = Operation { server: self, caller, request: &request, info, kind, warnings, trail, behind };
         let mut response = operation.run(body).await?;
+        let newer = self.cache.kind(&info.resource()).filter(|_| kind.is_closed());
+        if let (Verb::Get | Verb::List, Some(kind)) = (request.verb, &newer) {
+            // The definition changed while this was read, and the former form may have missed something.
+            response = Operation { kind, warnings: Vec::new(), ..operation }.run(RequestBody::None).await?;
+        }
         response.warnings.append(&mut operation.warnings);
         if let Some(view) = operation.view() {
             response.body = view.show_answer(response.body)?;

@@ -123,6 +123,18 @@ impl Webhooks {
         caller.post(&endpoint, limit, body).await
     }
 
+    /// Where a service listens at a port: one of its ready endpoints. The error says what is missing.
+    pub(crate) fn address(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+        port: u16,
+    ) -> Result<SocketAddr, WebhookError> {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        self.resolve(cluster, &ServiceReference { namespace, name, path: String::new(), port })
+    }
+
     /// Where a service listens.
     fn resolve(&self, cluster: &Cluster, reference: &ServiceReference) -> Result<SocketAddr, WebhookError> {
         let ServiceReference { namespace, name, port, .. } = reference;

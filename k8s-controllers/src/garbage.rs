@@ -5,21 +5,25 @@
 //! `orphan` lets them go free first. Works for every kind alike, from metadata only.
 
 mod attempt;
+mod table;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures::future::select;
 use k8s_core::{
     env::Task,
     object::{Object, ObjectKey, Owner},
-    registry::Registry,
-    request::{ResourceType, Verb},
+    registry::Kinds,
     status::ApiError,
 };
 use k8s_reconcile::{
-    Client, InformerScope,
-    informer::{Delta, DynamicInformer, Handler, Subscription},
+    Client,
+    informer::{Delta, Handler},
     queue::{BackOff, Lane, WorkQueue},
 };
+use parking_lot::Mutex;
+
+use self::table::{KindId, Table, Watched};
 
 /// How many objects are looked at at a time.
 const WORKERS: usize = 5;
@@ -27,7 +31,7 @@ const WORKERS: usize = 5;
 /// One object of one of the watched kinds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
-    kind: usize,
+    kind: KindId,
     key: ObjectKey,
 }
 
@@ -36,52 +40,34 @@ pub struct Running {
     queue: Arc<WorkQueue<Item>>,
     shared: Arc<Shared>,
     tasks: Vec<Task>,
-    _subscriptions: Vec<Subscription>,
 }
 
 struct Shared {
     client: Client,
     queue: Arc<WorkQueue<Item>>,
-    kinds: Vec<Watched>,
-    /// `(apiVersion, kind)` as owner references name it, to the index in `kinds`.
-    by_reference: BTreeMap<(String, String), usize>,
+    kinds: Arc<Kinds>,
+    table: Mutex<Arc<Table>>,
 }
 
-struct Watched {
-    resource: ResourceType,
-    is_namespaced: bool,
-    informer: DynamicInformer,
-}
-
-/// Starts a collector over every kind of `registry` that can be listed, watched and deleted.
-pub fn start(client: Client, registry: &Registry) -> Running {
+/// Starts a collector over every kind that can be listed, watched and deleted, also those that come later.
+pub fn start(client: Client, kinds: Arc<Kinds>) -> Running {
     let queue = Arc::new(WorkQueue::new(client.env().clone(), BackOff::default()));
-    let mut kinds = Vec::new();
-    let mut by_reference = BTreeMap::new();
-    let collected = |plural: &str| plural != "events";
-    for info in registry.iter() {
-        let verbs = [Verb::List, Verb::Watch, Verb::Delete];
-        if !collected(&info.plural) || !verbs.iter().all(|verb| info.supports(*verb)) {
-            continue;
-        }
-        let resource = ResourceType::new(&*info.group, &*info.version, &*info.plural);
-        by_reference.insert((resource.api_version(), info.kind.to_string()), kinds.len());
-        let informer = client.dynamic_informer(resource.clone(), InformerScope::all());
-        kinds.push(Watched { resource, is_namespaced: info.is_namespaced(), informer });
-    }
-    let shared = Arc::new(Shared { client: client.clone(), queue: queue.clone(), kinds, by_reference });
-    let subscriptions = (0..shared.kinds.len())
-        .map(|kind| shared.kinds[kind].informer.subscribe(handler(Arc::downgrade(&shared), kind)))
-        .collect();
-    let tasks = (0..WORKERS).map(|_| client.env().spawn("garbage-collector", Box::pin(work(shared.clone())))).collect();
-    Running { queue, shared, tasks, _subscriptions: subscriptions }
+    let table = Mutex::new(Arc::new(Table::empty()));
+    let shared = Arc::new(Shared { client: client.clone(), queue: queue.clone(), kinds, table });
+    shared.follow_kinds();
+    let mut tasks: Vec<Task> =
+        (0..WORKERS).map(|_| client.env().spawn("garbage-collector", Box::pin(work(shared.clone())))).collect();
+    tasks.push(client.env().spawn("garbage-collector kinds", Box::pin(follow(shared.clone()))));
+    Running { queue, shared, tasks }
 }
 
 impl Running {
     /// Whether it has seen `revision` of every kind and has nothing to do, now or within `horizon`.
     pub fn is_settled(&self, revision: u64, horizon: Duration) -> bool {
-        let seen = self.shared.kinds.iter().all(|kind| kind.informer.revision() >= revision);
-        seen && self.queue.is_idle(horizon)
+        let table = self.shared.table();
+        let follows = Arc::ptr_eq(&table.registry, &self.shared.kinds.now());
+        let seen = table.watched.values().all(|kind| kind.informer.revision() >= revision);
+        follows && seen && self.queue.is_idle(horizon)
     }
 
     /// Stops the workers and waits for them.
@@ -93,7 +79,7 @@ impl Running {
     }
 }
 
-fn handler(shared: std::sync::Weak<Shared>, kind: usize) -> Handler {
+fn handler(shared: std::sync::Weak<Shared>, kind: KindId) -> Handler {
     Arc::new(move |delta| {
         if let Some(shared) = shared.upgrade() {
             shared.changed(kind, delta);
@@ -102,10 +88,9 @@ fn handler(shared: std::sync::Weak<Shared>, kind: usize) -> Handler {
 }
 
 async fn work(shared: Arc<Shared>) {
-    for kind in &shared.kinds {
-        kind.informer.synced().await;
-    }
     while let Some(item) = shared.queue.next().await {
+        // Dependents may be of any kind: nothing is decided before all are known.
+        shared.synced().await;
         match shared.attempt(&item).await {
             Ok(()) => shared.queue.forget(&item),
             Err(error) => {
@@ -117,8 +102,51 @@ async fn work(shared: Arc<Shared>) {
     }
 }
 
+/// Watches other kinds whenever there are others.
+async fn follow(shared: Arc<Shared>) {
+    loop {
+        let known = shared.table().registry.clone();
+        shared.kinds.changed_from(&known).await;
+        shared.follow_kinds();
+    }
+}
+
 impl Shared {
-    fn changed(&self, kind: usize, delta: &Delta) {
+    fn table(&self) -> Arc<Table> {
+        self.table.lock().clone()
+    }
+
+    fn watched(&self, kind: KindId) -> Option<Arc<Watched>> {
+        self.table().watched.get(&kind).cloned()
+    }
+
+    fn follow_kinds(self: &Arc<Self>) {
+        let before = self.table();
+        let table = Arc::new(before.follow(&self.client, self.kinds.now()));
+        *self.table.lock() = table.clone();
+        for (kind, watched) in table.watched.iter().filter(|(kind, _)| !before.watched.contains_key(kind)) {
+            *watched.subscription.lock() = Some(watched.informer.subscribe(handler(Arc::downgrade(self), *kind)));
+        }
+        // Whoever was owned by what is gone with its kind is looked at, even if nobody was told of the end of each.
+        for (_, watched) in before.watched.iter().filter(|(kind, _)| !table.watched.contains_key(kind)) {
+            drop(watched.subscription.lock().take());
+            watched.informer.list().iter().for_each(|owner| self.add_dependents(&owner.meta.uid, Lane::Slow));
+        }
+    }
+
+    /// Resolves when every kind of the table, as it is then, has been seen whole.
+    async fn synced(&self) {
+        loop {
+            let table = self.table();
+            let (synced, changed) = (pin!(table.synced()), pin!(self.kinds.changed_from(&table.registry)));
+            select(synced, changed).await;
+            if Arc::ptr_eq(&table, &self.table()) {
+                return;
+            }
+        }
+    }
+
+    fn changed(&self, kind: KindId, delta: &Delta) {
         let lane = if delta.initial { Lane::Slow } else { Lane::Fast };
         let object = delta.object();
         let Some(new) = &delta.new else {
@@ -150,20 +178,27 @@ impl Shared {
         }
     }
 
-    fn dependents(&self, uid: &str) -> Vec<(usize, Arc<Object>)> {
-        let of_kind = |(kind, watched): (usize, &Watched)| {
+    fn dependents(&self, uid: &str) -> Vec<(KindId, Arc<Object>)> {
+        let of_kind = |(kind, watched): (&KindId, &Arc<Watched>)| {
+            let kind = *kind;
             watched.informer.owned_by(uid).into_iter().map(move |object| (kind, object))
         };
-        self.kinds.iter().enumerate().flat_map(of_kind).collect()
+        self.table().watched.iter().flat_map(of_kind).collect()
     }
 
     /// Where an owner would be: in the dependent's namespace, or in none.
-    fn locate(&self, dependent: &Object, owner: &Owner) -> Option<(usize, ObjectKey)> {
-        let reference = (owner.api_version.to_string(), owner.kind.to_string());
-        let kind = *self.by_reference.get(&reference)?;
-        let namespace = if self.kinds[kind].is_namespaced { dependent.meta.namespace.clone() } else { "".into() };
+    fn locate(&self, dependent: &Object, owner: &Owner) -> Option<(KindId, ObjectKey)> {
+        let table = self.table();
+        let kind = *table.by_reference.get(&reference(owner))?;
+        let is_namespaced = table.watched.get(&kind)?.is_namespaced;
+        let namespace = if is_namespaced { dependent.meta.namespace.clone() } else { "".into() };
         Some((kind, ObjectKey { namespace, name: owner.name.clone() }))
     }
+}
+
+/// How an owner reference names a kind.
+fn reference(owner: &Owner) -> (String, String) {
+    (owner.api_version.to_string(), owner.kind.to_string())
 }
 
 /// Whether a failure means that there is nothing left to do.

@@ -7,6 +7,8 @@
 
 #[cfg(feature = "service")]
 pub mod cluster_role_aggregation;
+#[cfg(feature = "service")]
+pub mod custom_kinds;
 pub mod deployment;
 pub mod disruption;
 #[cfg(feature = "service")]

@@ -2,11 +2,11 @@
 //!
 //! Follows upstream's ordered deletion: pods first, everything else after the last pod is gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_core::{
     api::api::core::v1::Namespace,
-    registry::{Registry, ResourceInfo},
+    registry::{Kinds, ResourceInfo},
     request::{ApiRequest, Options, Propagation, RequestBody, ResourceType, Target, Verb},
     resource::{Resource, Stored, encode},
     status::{ApiError, ApiResult},
@@ -16,14 +16,14 @@ use k8s_reconcile::{Controller, Cx, Next, Reconciler};
 /// How soon to look again while something is still there.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The namespace controller for the kinds of `registry`, ready to start.
-pub fn controller(registry: Arc<Registry>) -> Controller<Namespaces> {
-    Controller::new("namespace-controller", Namespaces { registry }).workers(2)
+/// The namespace controller for these kinds, also those that come later, ready to start.
+pub fn controller(kinds: Arc<Kinds>) -> Controller<Namespaces> {
+    Controller::new("namespace-controller", Namespaces { kinds }).workers(2)
 }
 
 /// Its reconciler.
 pub struct Namespaces {
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
 }
 
 impl Reconciler for Namespaces {
@@ -50,10 +50,11 @@ impl Namespaces {
         if !empty_of(cx, namespace.name(), pods.clone()).await? {
             return Ok(false);
         }
-        let mut is_empty = true;
-        for resource in self.registry.iter().filter(|resource| is_deletable(resource)) {
+        let (mut is_empty, mut seen) = (true, BTreeSet::new());
+        for resource in self.kinds.now().iter().filter(|resource| is_deletable(resource)) {
             let kind = ResourceType::new(&*resource.group, &*resource.version, &*resource.plural);
-            if kind != pods {
+            // All versions of a kind hold the same objects.
+            if kind != pods && seen.insert((resource.group.clone(), resource.plural.clone())) {
                 is_empty &= empty_of(cx, namespace.name(), kind).await?;
             }
         }
@@ -68,8 +69,11 @@ fn is_deletable(resource: &ResourceInfo) -> bool {
 async fn empty_of(cx: &Cx, namespace: &str, resource: ResourceType) -> ApiResult<bool> {
     let target = Target::all(resource, namespace);
     let options = Options { limit: Some(1), ..Default::default() };
-    if cx.client().list_objects(target.clone(), options.clone()).await?.items.is_empty() {
-        return Ok(true);
+    match cx.client().list_objects(target.clone(), options.clone()).await {
+        Ok(list) if list.items.is_empty() => return Ok(true),
+        // The kind itself has gone, and its objects with it.
+        Err(error) if error.is_not_found() => return Ok(true),
+        found => drop(found?),
     }
     let deletion = Options { propagation: Some(Propagation::Background), ..Default::default() };
     let request =

@@ -19,7 +19,7 @@ use k8s_core::{
     doc::Doc,
     object::{Object, ObjectKey},
     quota::{self, Amounts},
-    registry::Registry,
+    registry::Kinds,
     request::{Options, ResourceType, Target},
     resource::{Stored, encode},
     status::{ApiError, ApiResult},
@@ -38,9 +38,9 @@ const RESYNC_UNWATCHED: Duration = Duration::from_secs(15);
 /// The kinds whose changes are told.
 const WATCHED: [&str; 3] = ["pods", "services", "persistentvolumeclaims"];
 
-/// The resource quota controller for the kinds of `registry`, ready to start.
-pub fn controller(registry: Arc<Registry>) -> Controller<ResourceQuotas> {
-    Controller::new("resourcequota-controller", ResourceQuotas { registry, settled: Settled::default() })
+/// The resource quota controller for these kinds, ready to start.
+pub fn controller(kinds: Arc<Kinds>) -> Controller<ResourceQuotas> {
+    Controller::new("resourcequota-controller", ResourceQuotas { kinds, settled: Settled::default() })
         .watches::<Pod>(InformerScope::all(), quotas_of_less)
         .watches::<Service>(InformerScope::all(), quotas_of_less)
         .watches::<PersistentVolumeClaim>(InformerScope::all(), quotas_of_less)
@@ -66,7 +66,7 @@ fn quotas_of_less(delta: &Delta, quotas: &DynamicInformer) -> Vec<ObjectKey> {
 
 /// Its reconciler.
 pub struct ResourceQuotas {
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
     settled: Settled,
 }
 
@@ -124,12 +124,12 @@ impl ResourceQuotas {
         namespace: &str,
         cx: &Cx,
     ) -> ApiResult<Vec<(String, String, Doc)>> {
-        let mut found = Vec::new();
+        let (mut found, registry) = (Vec::new(), self.kinds.now());
         for (group, plural) in kinds {
             let is_it = |info: &&Arc<k8s_core::registry::ResourceInfo>| {
                 info.group == *group && info.plural == *plural && info.is_namespaced() && info.is_stored()
             };
-            let Some(info) = self.registry.iter().find(is_it) else { continue };
+            let Some(info) = registry.iter().find(is_it) else { continue };
             let resource = ResourceType::new(group.as_str(), info.version.clone(), plural.as_str());
             let list = cx.client().list_objects(Target::all(resource, namespace), Options::default()).await?;
             for object in list.items {

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use k8s_core::registry::Registry;
+use k8s_core::{env::Task, registry::Kinds};
 use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
-    cluster_role_aggregation, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
+    cluster_role_aggregation, custom_kinds, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
     pod_gc, protection, replica_set, replication_controller, resource_quota, root_ca, service_account, service_cidr,
@@ -44,7 +44,9 @@ pub struct Options {
     /// Which controllers run, by name.
     pub enabled: Vec<&'static str>,
     /// The kinds of the cluster.
-    pub registry: Arc<Registry>,
+    pub kinds: Arc<Kinds>,
+    /// Whether custom kinds are looked for in the cluster. Not where `kinds` are the API server's own.
+    pub follows_definitions: bool,
     /// How many keys a controller may have in work at a time, by its name; its own default without.
     pub workers: BTreeMap<&'static str, usize>,
     /// The CA certificate that pods verify the API server by; without one it is not published.
@@ -74,10 +76,11 @@ impl NodeCidrs {
 
 impl Options {
     /// All controllers for these kinds.
-    pub fn all(registry: Arc<Registry>) -> Self {
+    pub fn all(kinds: Arc<Kinds>) -> Self {
         Self {
             enabled: CONTROLLERS.iter().map(|(name, _)| *name).collect(),
-            registry,
+            kinds,
+            follows_definitions: false,
             workers: BTreeMap::new(),
             root_ca_pem: None,
             node_cidrs: None,
@@ -98,11 +101,16 @@ impl Options {
 pub struct Controllers {
     running: Vec<Running>,
     garbage: Option<garbage::Running>,
+    definitions: Option<Task>,
 }
 
 /// Starts what `options` enables. `client_for` gives the client of a service account in `kube-system`.
 pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controllers {
     let mut controllers = Controllers::default();
+    if options.follows_definitions {
+        let client = client_for("generic-garbage-collector");
+        controllers.definitions = Some(custom_kinds::follow(&client, options.kinds.clone()));
+    }
     // Controllers under one account share its client, and so its caches.
     let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
     for (name, account) in CONTROLLERS.iter().filter(|(name, _)| options.enabled.contains(name)) {
@@ -127,12 +135,10 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
                 controllers.running.extend(pod_gc::start(&client));
                 continue;
             }
-            "disruption-controller" => disruption::controller(options.registry.clone()).start(client),
-            "namespace-controller" => {
-                options.sized(name, namespace::controller(options.registry.clone())).start(client)
-            }
+            "disruption-controller" => disruption::controller(options.kinds.clone()).start(client),
+            "namespace-controller" => options.sized(name, namespace::controller(options.kinds.clone())).start(client),
             "resourcequota-controller" => {
-                options.sized(name, resource_quota::controller(options.registry.clone())).start(client)
+                options.sized(name, resource_quota::controller(options.kinds.clone())).start(client)
             }
             "persistentvolumeclaim-protection-controller" => protection::claims().start(client),
             "persistentvolume-protection-controller" => protection::volumes().start(client),
@@ -145,7 +151,7 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
                 None => continue,
             },
             _ => {
-                controllers.garbage = Some(garbage::start(client, &options.registry));
+                controllers.garbage = Some(garbage::start(client, options.kinds.clone()));
                 continue;
             }
         };
@@ -179,6 +185,9 @@ impl Controllers {
         }
         if let Some(garbage) = self.garbage {
             garbage.stop().await;
+        }
+        if let Some(definitions) = self.definitions {
+            definitions.stop().await;
         }
     }
 }

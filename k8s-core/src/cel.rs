@@ -16,6 +16,7 @@
 //!
 //! [`Doc`]: crate::doc::Doc
 
+pub mod admission;
 mod ast;
 pub mod authorizer;
 mod budget;
@@ -42,6 +43,7 @@ pub use budget::{Budget, CALL_BUDGET, EXPRESSION_COST_LIMIT, KIND_COST_LIMIT, MA
 pub use declarations::{Activation, Declarations};
 pub use error::{CompileError, EvalError, Issue};
 pub use escape::escape;
+pub use estimate::greatest_size;
 pub use time::{Span, Timestamp};
 pub use types::{Record, StructType, Type};
 pub use value::{Fields, Key, List, Made, Map, MapBuilder, Opaque, Str, Value};

@@ -8,6 +8,7 @@ pub use k8s_openapi as api;
 
 pub mod apply;
 pub mod cel;
+pub mod custom;
 pub mod defaulting;
 pub mod doc;
 pub mod env;

@@ -280,6 +280,13 @@ pub fn percent_decode(raw: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
+/// Percent-encodes everything that is not unreserved.
+pub fn percent_encoded(text: &str) -> String {
+    let mut out = String::new();
+    percent_encode(&mut out, text, &[]);
+    out
+}
+
 /// Percent-encodes everything that is not unreserved. `keep` names further bytes to leave as they are.
 fn percent_encode(out: &mut String, text: &str, keep: &[u8]) {
     for byte in text.bytes() {

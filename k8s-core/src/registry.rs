@@ -3,9 +3,13 @@
 //! Built-in kinds come from `registry/builtin.kinds`; custom ones are added as the same value. An entry may say that
 //! its effect is not there yet: it is then absent from discovery, and a request for it is told what it waits for.
 
+mod kinds;
+
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use self::kinds::Kinds;
 use crate::{
+    custom::CustomKind,
     doc::{Doc, Text},
     request::{ResourceType, Verb},
     schema::{Schema, Schemas},
@@ -45,6 +49,8 @@ pub struct ResourceInfo {
     pub served: Served,
     /// The schema of a custom kind; built-in ones are looked up.
     pub schema: Option<Schema>,
+    /// What a CustomResourceDefinition says beyond that; `None` for kinds that are there from the start.
+    pub custom: Option<Arc<CustomKind>>,
 }
 
 /// Where objects of a kind live.
@@ -63,9 +69,6 @@ pub enum Served {
     Yes,
     /// It has none yet; the text says what it waits for.
     NotYet(String),
-    /// The same, but its lists are answered: they are empty, and clients read them before they say that they do not know
-    /// a kind (`kubectl` asks for the custom resource definitions).
-    OnlyEmptyLists(String),
 }
 
 /// What hangs below one object, such as `status` or `log`.
@@ -96,6 +99,7 @@ impl ResourceInfo {
             selectable_fields: Vec::new(),
             served: Served::Yes,
             schema: Some(schema),
+            custom: None,
         }
     }
 
@@ -111,7 +115,7 @@ impl ResourceInfo {
 
     /// The kind of lists.
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.to_string())
     }
 
     /// Whether objects live in namespaces.
@@ -147,7 +151,9 @@ impl ResourceInfo {
             ("", "nodes") => "/registry/minions/".into(),
             ("", plural) => format!("/registry/{plural}/"),
             // Upstream keeps its own groups without the group's name, custom ones with it.
-            (group, plural) if self.schema.is_some() => format!("/registry/{group}/{plural}/"),
+            (group, plural) if self.schema.is_some() || group == "apiextensions.k8s.io" => {
+                format!("/registry/{group}/{plural}/")
+            }
             (_, plural) => format!("/registry/{plural}/"),
         }
     }
@@ -205,11 +211,16 @@ impl Registry {
     }
 
     /// The same with one more kind.
-    pub fn with(mut self, info: ResourceInfo) -> Self {
+    pub fn with(self, info: ResourceInfo) -> Self {
+        self.with_shared(Arc::new(info))
+    }
+
+    /// The same with the kind, and shared with who has it already.
+    pub fn with_shared(mut self, info: Arc<ResourceInfo>) -> Self {
         let place = self.entries.len();
         self.by_resource.insert(info.resource(), place);
         self.by_kind.insert((info.group.clone(), info.version.clone(), info.kind.clone()), place);
-        self.entries.push(Arc::new(info));
+        self.entries.push(info);
         self
     }
 
@@ -234,13 +245,12 @@ impl Registry {
         self.by_kind.get(&key).map(|place| &self.entries[*place])
     }
 
-    /// The kind of a resource that is served to this verb; else the 404 that says why not.
-    pub fn served(&self, resource: &ResourceType, verb: Verb) -> Result<&Arc<ResourceInfo>, ApiError> {
+    /// The kind of a resource that is served; else the 404 that says why not.
+    pub fn served(&self, resource: &ResourceType) -> Result<&Arc<ResourceInfo>, ApiError> {
         let info = self.find(resource).ok_or_else(ApiError::no_such_path)?;
         match &info.served {
             Served::Yes => Ok(info),
-            Served::OnlyEmptyLists(_) if verb == Verb::List => Ok(info),
-            Served::NotYet(why) | Served::OnlyEmptyLists(why) => {
+            Served::NotYet(why) => {
                 let message = format!("{resource} is not served yet: it waits for {why}");
                 Err(ApiError::new(404, crate::status::Reason::NotFound, message))
             }
@@ -276,6 +286,7 @@ fn parse(line: &str) -> Option<ResourceInfo> {
         selectable_fields: Vec::new(),
         served: Served::Yes,
         schema: None,
+        custom: None,
     };
     for word in words {
         let (name, value) = word.split_once('=')?;
@@ -287,7 +298,6 @@ fn parse(line: &str) -> Option<ResourceInfo> {
             "sub" => info.subresources = value.split(',').map(subresource).collect(),
             "fields" => info.selectable_fields = list(),
             "not-yet" => info.served = Served::NotYet(value.replace('-', " ")),
-            "not-yet-but-lists" => info.served = Served::OnlyEmptyLists(value.replace('-', " ")),
             _ => return None,
         }
     }
@@ -345,15 +355,12 @@ mod tests {
     #[test]
     fn what_is_not_served_yet_says_what_it_waits_for() {
         let registry = Registry::builtin();
-        let services = ResourceType::new("apiregistration.k8s.io", "v1", "apiservices");
-        let error = registry.served(&services, Verb::List).err().map(|error| (error.code(), error.to_string()));
-        let expected = "apiservices.apiregistration.k8s.io is not served yet: it waits for aggregation";
+        let policies = ResourceType::new("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies");
+        let error = registry.served(&policies).err().map(|error| (error.code(), error.to_string()));
+        let expected = "validatingadmissionpolicies.admissionregistration.k8s.io is not served yet: it waits for admission policies";
         assert_eq!(error, Some((404, expected.to_owned())));
-        assert!(registry.served(&ResourceType::new("", "v1", "pods"), Verb::Get).is_ok());
-        assert_eq!(registry.served(&ResourceType::new("x", "v1", "y"), Verb::Get).err().map(|e| e.code()), Some(404));
-        let definitions = ResourceType::new("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-        assert!(registry.served(&definitions, Verb::List).is_ok_and(|info| !info.is_served()));
-        assert!(registry.served(&definitions, Verb::Create).is_err());
+        assert!(registry.served(&ResourceType::new("", "v1", "pods")).is_ok());
+        assert_eq!(registry.served(&ResourceType::new("x", "v1", "y")).err().map(|e| e.code()), Some(404));
     }
 
     #[test]
@@ -367,5 +374,7 @@ mod tests {
         assert_eq!(key("", "services"), "/registry/services/specs/n/x");
         assert_eq!(key("", "nodes"), "/registry/minions/x");
         assert_eq!(key("apps", "deployments"), "/registry/deployments/n/x");
+        let definitions = key("apiextensions.k8s.io", "customresourcedefinitions");
+        assert_eq!(definitions, "/registry/apiextensions.k8s.io/customresourcedefinitions/x");
     }
 }

@@ -12,6 +12,7 @@ mod builtin;
 mod definitions;
 mod lower;
 mod rules;
+mod structural;
 mod text;
 
 use std::sync::Arc;

@@ -4,10 +4,13 @@
 //! schema's business ([`crate::structure`]); a [`Strategy`] has the rest.
 
 mod affinity;
+mod aggregation;
 mod autoscaler;
 mod certificates;
 mod config;
 mod container;
+mod custom;
+mod definition;
 mod devices;
 mod discovery;
 mod endpoints;
@@ -44,6 +47,7 @@ pub use pod::qos_class;
 
 use crate::{
     doc::Doc,
+    registry::ResourceInfo,
     status::{FieldError, FieldErrorKind},
 };
 
@@ -91,6 +95,9 @@ pub trait Strategy: Send + Sync {
         0
     }
 
+    /// When an object begins to be deleted: what shall hold it until somebody has taken care of what depends on it.
+    fn prepare_delete(&self, _doc: &mut Doc, _now: &str) {}
+
     /// The value of a field that field selectors of this kind know; `None` for any other.
     fn fields(&self, doc: &Doc, path: &str) -> Option<String> {
         metadata::field(doc, path)
@@ -99,6 +106,15 @@ pub trait Strategy: Send + Sync {
     /// Whether an update may leave out `resourceVersion`.
     fn allows_unconditional_update(&self) -> bool {
         true
+    }
+}
+
+/// The rules of a kind as the table of kinds has it.
+pub fn strategy_of(info: &ResourceInfo) -> &'static dyn Strategy {
+    match &info.custom {
+        Some(custom) if custom.has_status => &custom::Custom { status: true },
+        Some(_) => &custom::Custom { status: false },
+        None => strategy_for(&info.group, &info.kind),
     }
 }
 
@@ -122,6 +138,9 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("coordination.k8s.io", "Lease") => &simple::Lease,
         ("discovery.k8s.io", "EndpointSlice") => &discovery::EndpointSlice,
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            &webhook::WebhookConfiguration
+        }
         ("", "PersistentVolume") => &persistent_volume::PersistentVolume,
         ("", "PersistentVolumeClaim") => &persistent_volume::Claim,
         ("", "ResourceQuota") => &quota::ResourceQuota,
@@ -154,10 +173,9 @@ pub fn strategy_for(group: &str, kind: &str) -> &'static dyn Strategy {
         ("storage.k8s.io", "VolumeAttachment") => &storage::VolumeAttachment,
         ("storage.k8s.io", "VolumeAttributesClass") => &storage::VolumeAttributesClass,
         ("storagemigration.k8s.io", "StorageVersionMigration") => &storage::StorageVersionMigration,
-        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
-            &webhook::WebhookConfiguration
-        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => &definition::Definition,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
+        ("apiregistration.k8s.io", "APIService") => &aggregation::ApiService,
         ("rbac.authorization.k8s.io", "Role") => &rbac::Role { cluster: false },
         ("rbac.authorization.k8s.io", "ClusterRole") => &rbac::Role { cluster: true },
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => &rbac::Binding,

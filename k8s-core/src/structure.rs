@@ -6,7 +6,7 @@
 //! relates several fields is the business of the kind's strategy.
 
 mod canonical;
-mod path;
+pub(crate) mod path;
 mod rules;
 
 pub use rules::validate_fields;
@@ -55,6 +55,8 @@ pub struct TypeError {
     pub expected: &'static str,
     /// What was there, such as `string` or a message about the value.
     pub found: String,
+    /// Whether it is part of a built-in struct, such as the metadata of a custom object.
+    pub is_typed: bool,
 }
 
 impl std::fmt::Display for TypeError {
@@ -81,7 +83,7 @@ impl TypeError {
 ///
 /// The document of a wrong type is left in an unspecified form; throw it away.
 pub fn check(schema: &Schema, doc: &mut Doc, mode: Mode) -> Report {
-    let mut checker = Checker { report: Report::default(), change: mode == Mode::Whole };
+    let mut checker = Checker { report: Report::default(), change: mode == Mode::Whole, is_typed: true };
     checker.value(schema.root(), doc, &Path::ROOT);
     checker.report
 }
@@ -89,6 +91,8 @@ pub fn check(schema: &Schema, doc: &mut Doc, mode: Mode) -> Report {
 struct Checker {
     report: Report,
     change: bool,
+    /// Whether the walk is inside of a built-in struct.
+    is_typed: bool,
 }
 
 impl Checker {
@@ -117,6 +121,7 @@ impl Checker {
     fn element(&mut self, node: Node<'_>, doc: &mut Doc, path: &Path<'_>) {
         if doc.is_null()
             && self.change
+            && self.is_typed
             && let Some(zero) = zero(node)
         {
             *doc = zero;
@@ -125,7 +130,8 @@ impl Checker {
     }
 
     fn fields(&mut self, fields: Struct<'_>, map: &mut Map, path: &Path<'_>) {
-        let change = self.change;
+        let (change, outside) = (self.change, self.is_typed);
+        self.is_typed = fields.is_typed();
         map.retain(|key, value| {
             let path = path.field(key);
             let known = fields.field(key).map(|field| field.node()).or_else(|| fields.additional());
@@ -140,6 +146,7 @@ impl Checker {
                 }
             }
         });
+        self.is_typed = outside;
     }
 
     /// Checks a field's value; whether it is to be dropped, being the same as absence.
@@ -178,7 +185,12 @@ impl Checker {
 
     fn wrong(&mut self, path: &Path<'_>, expected: &'static str, found: impl Into<String>) {
         if self.report.wrong.len() < MAX_REPORTED {
-            self.report.wrong.push(TypeError { path: path.dotted(), expected, found: found.into() });
+            self.report.wrong.push(TypeError {
+                path: path.dotted(),
+                expected,
+                found: found.into(),
+                is_typed: self.is_typed,
+            });
         }
     }
 }

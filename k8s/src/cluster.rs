@@ -79,6 +79,14 @@ pub enum ClusterError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The audit log cannot be opened.
+    #[error("audit log {}", path.display())]
+    AuditLog {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Keys or certificates.
     #[error("keys and certificates")]
     Pki(#[from] PkiError),
@@ -290,7 +298,7 @@ impl ClusterBuilder {
         let (api, wrap, of) = (control_plane.api.clone(), self.wrap.clone(), env.clone());
         let client =
             move |name: &str, caller: Caller| Client::new(transport(&api, wrap.as_ref(), name, caller), of.clone());
-        let mut options = ControllerOptions::all(control_plane.api.registry().clone());
+        let mut options = ControllerOptions::all(control_plane.api.kinds().clone());
         options.root_ca_pem = Some(credentials.ca_pem().to_owned());
         options.node_cidrs = self.node_cidrs;
         if let Some(enabled) = self.controllers {

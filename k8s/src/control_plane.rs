@@ -1,5 +1,6 @@
 //! The API server put together: inner and outer service, identities, tokens, ways to nodes, and a port if asked for.
 
+mod audit;
 mod authentication;
 mod pulse;
 
@@ -14,12 +15,12 @@ use ipnet::IpNet;
 use k8s_apiserver::{
     ApiServer,
     admission::Admission,
-    auth::{Authenticator, Authorizer, Chain},
+    auth::{Authenticator, Authorizer, Chain, Mode},
     outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
     storage::Encryption,
 };
 use k8s_core::{
-    env::{Env, Task},
+    env::{self, Env, Task},
     registry::Registry,
 };
 use k8s_node::server::InProcessDialer;
@@ -32,12 +33,16 @@ use k8s_wire::{
 };
 use tokio::net::TcpListener;
 
+pub use self::audit::AuditSettings;
 pub use self::authentication::{AuthenticationSettings, FrontProxySettings, TOKEN_ISSUER};
 use self::pulse::Pulse;
 use crate::{
     cluster::ClusterError,
     credentials::{Credentials, identity},
 };
+
+/// How long the end waits for audit events that are still to be written.
+const AUDIT_DRAIN: Duration = Duration::from_secs(5);
 
 /// What a control plane is made of.
 pub struct ControlPlaneOptions {
@@ -75,6 +80,10 @@ pub struct ControlPlaneSettings {
     pub node_ports: RangeInclusive<u16>,
     /// How it is told who asks.
     pub authentication: AuthenticationSettings,
+    /// What is noted of requests, and where; nothing by default.
+    pub audit: Option<AuditSettings>,
+    /// Who decides what is allowed, in this order.
+    pub authorization: Vec<Mode>,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
     /// Resources that nobody in this cluster acts on, such as `jobs.batch`: who writes one is warned.
@@ -96,6 +105,8 @@ impl Default for ControlPlaneSettings {
             service_cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             node_ports: 30000..=32767,
             authentication: AuthenticationSettings::default(),
+            audit: None,
+            authorization: vec![Mode::Node, Mode::Rbac],
             without_admission: Vec::new(),
             inert: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
@@ -117,6 +128,7 @@ pub struct ControlPlane {
     /// Where it listens.
     pub address: Option<SocketAddr>,
     advertise: Option<IpAddr>,
+    env: Env,
     stop: CancellationToken,
     serving: Option<Task>,
     _pulse: Option<Task>,
@@ -141,9 +153,14 @@ impl ControlPlane {
             .tokens(authentication.tokens.clone())
             .bearer_tokens(authentication.bearer_tokens)
             .publish_authentication(authentication.published)
+            .authorization_modes(settings.authorization)
+            .front_proxy_identity(authentication.front_proxy_identity)
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
             .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
+        if let Some(settings) = settings.audit {
+            builder = builder.audit(settings.start(&env).await?);
+        }
         let by_default = || credentials.encryption_keys().cloned().map(Encryption::of_secrets);
         if let Some(encryption) = options.encryption.or_else(by_default) {
             builder = builder.encryption(encryption);
@@ -165,15 +182,17 @@ impl ControlPlane {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(api.clone()),
-            catalog: Arc::new(api.registry().clone()),
+            catalog: api.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: Some(authentication.front_proxy),
             anonymous: authentication.anonymous,
+            aggregation: Some(api.aggregation()),
             authorizer: api.authorizer().clone(),
             answers: Answers {
                 metrics: Some(Box::new({
-                    let (cache, more) = (api.cache().clone(), settings.metrics);
-                    move || cache.samples() + &more.as_ref().map_or_else(String::new, |make| make())
+                    let (cache, audit, more) = (api.cache().clone(), api.audit().cloned(), settings.metrics);
+                    let audited = move || audit.as_ref().map_or_else(String::new, |audit| audit.samples());
+                    move || cache.samples() + &audited() + &more.as_ref().map_or_else(String::new, |make| make())
                 })),
                 live: pulse::live(&pulse),
                 ready: pulse::ready(&pulse, &stop),
@@ -206,7 +225,7 @@ impl ControlPlane {
         // Who embeds a server without a port asks the store themselves.
         let watched = serving.is_some().then(|| pulse::watch(pulse, env.clone(), store, api.cache().clone()));
         let _pulse = watched.map(|watching| env.spawn("store pulse", Box::pin(watching)));
-        Ok(Self { api, outer, nodes, address, advertise: options.advertise, stop, serving, _pulse })
+        Ok(Self { api, outer, nodes, address, advertise: options.advertise, env, stop, serving, _pulse })
     }
 
     /// Where clients reach it, if it listens: an address that its certificate holds for.
@@ -224,6 +243,10 @@ impl ControlPlane {
         if let Some(serving) = self.serving.take() {
             // A panic was reported where it happened.
             let _ = serving.join().await;
+        }
+        if let Some(audit) = self.api.audit() {
+            // A webhook that is away must not hold the process up for long.
+            drop(env::timeout(&*self.env, AUDIT_DRAIN, audit.flush()).await);
         }
     }
 }

@@ -24,7 +24,7 @@ use k8s::{
         node_lifecycle::plan::Graces,
         start::{self, Controllers, NodeCidrs, Options},
     },
-    core::registry::Registry,
+    core::registry::{Kinds, Registry},
     machine,
     reconcile::Client,
     service_account::ServiceAccountTransport,
@@ -214,7 +214,8 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let env = System::current();
-    let mut options = Options::all(Arc::new(Registry::builtin()));
+    let mut options = Options::all(Arc::new(Kinds::new(Registry::builtin())));
+    options.follows_definitions = true;
     options.enabled = controller_names::enabled(&arguments.controllers)?;
     options.workers = arguments.concurrency.workers();
     options.root_ca_pem =

@@ -3,6 +3,7 @@
 //! Follows upstream's generic webhook plugins: which requests a webhook sees, what it is asked, what its answer means and
 //! what its absence means. What configures admission itself is never shown to a webhook, so that a bad one can be removed.
 
+mod conditions;
 mod configuration;
 mod matching;
 mod review;
@@ -29,13 +30,14 @@ use k8s_core::{
 
 pub use self::configuration::Configurations;
 use self::{
+    conditions::Case,
     configuration::{Hook, OnFailure},
     matching::Asked,
     review::{Answer, Role},
     shown::Shown,
 };
 use super::{Admission, AdmissionRequest};
-use crate::webhook::Webhooks;
+use crate::{auth::Authorizer, webhook::Webhooks};
 
 /// The group of what configures admission.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -56,6 +58,8 @@ pub struct Asking {
     pub webhooks: Arc<Webhooks>,
     /// Those of this moment.
     pub configurations: Arc<Configurations>,
+    /// Answers what match conditions ask.
+    pub authorizer: Arc<dyn Authorizer>,
 }
 
 /// A webhook that is to be asked, in the words of a version that its rules name.
@@ -94,7 +98,34 @@ impl Asking {
         if !selects_object(hook, request, &form) || !selects_namespace(hook, request).await? {
             return Ok(None);
         }
-        Ok(Some(Invocation { hook: hook.clone(), form }))
+        match self.conditions_hold(hook, request, &form) {
+            Ok(true) => Ok(Some(Invocation { hook: hook.clone(), form })),
+            Ok(false) => Ok(None),
+            Err(why) if hook.on_failure == OnFailure::Ignore => {
+                tracing::warn!(webhook = %hook.name, %why, "match conditions cannot be told, failing open");
+                Ok(None)
+            }
+            Err(why) => Err(request.forbidden(why)),
+        }
+    }
+
+    fn conditions_hold(
+        &self,
+        hook: &Hook,
+        request: &AdmissionRequest<'_>,
+        form: &Arc<ResourceInfo>,
+    ) -> Result<bool, String> {
+        if hook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let (shown, described) = (Shown::of(request, form), review::described(request, form));
+        hook.conditions.hold(&Case {
+            object: shown.object.as_ref().unwrap_or(&Doc::Null),
+            old: shown.old.as_ref().unwrap_or(&Doc::Null),
+            request: &described,
+            caller: request.caller,
+            authorizer: &*self.authorizer,
+        })
     }
 
     /// Asks one webhook.

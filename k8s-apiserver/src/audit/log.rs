@@ -34,6 +34,8 @@ pub struct LogFile {
     settings: LogSettings,
     file: File,
     bytes: u64,
+    /// When the file was put aside last, by its name.
+    rotated: Timestamp,
 }
 
 impl LogFile {
@@ -41,7 +43,7 @@ impl LogFile {
     pub async fn open(env: Env, settings: LogSettings) -> std::io::Result<Self> {
         let file = open(&settings.path).await?;
         let bytes = file.metadata().await?.len();
-        Ok(Self { env, settings, file, bytes })
+        Ok(Self { env, settings, file, bytes, rotated: Timestamp::MIN })
     }
 
     async fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
@@ -54,12 +56,14 @@ impl LogFile {
     /// Puts the file aside under the time of day, and begins a new one.
     async fn rotate(&mut self) -> std::io::Result<()> {
         let path = &self.settings.path;
-        let mut time = self.env.now();
-        // Two in one millisecond must not be one.
+        // Two in one millisecond must not be one, and their names must stay in order.
+        let after = |time: Timestamp| time.checked_add(Duration::from_millis(1)).unwrap_or(Timestamp::MAX);
+        let mut time = self.env.now().max(after(self.rotated));
         while fs::try_exists(backup(path, time)).await? {
-            time = time.checked_add(Duration::from_millis(1)).unwrap_or(Timestamp::MAX);
+            time = after(time);
         }
         fs::rename(path, backup(path, time)).await?;
+        self.rotated = time;
         self.file = open(path).await?;
         self.bytes = 0;
         self.prune().await

@@ -310,7 +310,9 @@ rules:
             (&user, "watch", target("", "services", "", ""), Level::None),
             (&user, "get", target("", "services", "", ""), Level::Metadata),
             (&user, "create", target("", "pods", "n", "p").subresource("exec"), Level::RequestResponse),
-            (&user, "create", target("", "pods", "n", "p"), Level::Metadata),
+            // As upstream, the objects themselves are meant, too.
+            (&user, "create", target("", "pods", "n", "p"), Level::RequestResponse),
+            (&user, "create", target("", "secrets", "n", "p"), Level::Metadata),
             (&user, "list", target("apps", "deployments", "n", ""), Level::RequestResponse),
             (&user, "update", target("", "configmaps", "kube-system", "leader"), Level::Request),
             (&user, "update", target("", "configmaps", "kube-system", "other"), Level::None),

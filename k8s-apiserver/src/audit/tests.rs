@@ -96,6 +96,7 @@ impl Scene {
 
     fn outer(&self) -> Outer {
         Outer::new(Parts {
+            aggregation: None,
             env: self.api.env.clone(),
             inner: Arc::new(self.api.api.clone()),
             catalog: Arc::new(self.api.api.registry().clone()),

@@ -18,8 +18,10 @@ pub const INTERVAL: Duration = Duration::from_secs(600);
 pub async fn run(cache: Arc<Cache>, interval: Duration) {
     while !cache.is_closed() {
         cache.env.sleep(interval).await;
-        for kind in &cache.kinds {
+        for kind in &cache.kinds() {
             let outcome = match cache.difference(kind).await {
+                // It changed its form meanwhile: the next comparison is of the new one.
+                _ if kind.is_closed() => continue,
                 Ok(None) => Checked::Same,
                 Ok(Some(what)) => {
                     tracing::error!(kind = %kind.info.plural, what, "the watch cache differs from the store");

@@ -13,10 +13,11 @@ use k8s_store::{
 };
 
 use super::{
-    Cache,
+    Cache, Wanted,
     kind::KindCache,
     ring::{Event, Ring},
     state::State,
+    table::Table,
 };
 use crate::storage;
 
@@ -75,15 +76,17 @@ impl Feed {
         };
         // To resume from before a start is a favour, not a promise: without it clients list anew.
         let rings = rings.and_then(Result::ok).unwrap_or_else(|| empty_rings(&cache, head));
-        let mut states: Vec<State> = cache.kinds.iter().map(|_| State::empty(head.0)).collect();
+        let table = cache.table.load_full();
+        let mut states: Vec<State> = table.kinds().iter().map(|_| State::empty(head.0)).collect();
         for entry in &listing.entries {
-            let Some((place, kind)) = cache.place(&entry.key) else { continue };
-            if let Some(object) = or_left_out(entry, kind.object(entry)) {
-                drop(states[place].set(&object.meta.key(), Some(object)));
+            for (place, kind) in table.at(&entry.key) {
+                if let Some(object) = or_left_out(entry, kind.object(entry)) {
+                    drop(states[place].set(&object.meta.key(), Some(object)));
+                }
             }
         }
         let mut wakers = Vec::new();
-        for (kind, (state, ring)) in cache.kinds.iter().zip(states.into_iter().zip(rings)) {
+        for (kind, (state, ring)) in table.kinds().iter().zip(states.into_iter().zip(rings)) {
             kind.reset(state, ring, &mut wakers);
         }
         cache.reached(head.0);
@@ -156,6 +159,10 @@ impl Feed {
                 () = cache.doubted.notified() => {
                     return Broke::Invariant(ApiError::internal("a comparison with the store found a difference"));
                 }
+                () = cache.asked.notified() => {
+                    self.change_kinds().await;
+                    continue;
+                }
                 // Cancel-safe: it waits before it takes anything.
                 next = self.next_batch() => next,
             };
@@ -165,6 +172,40 @@ impl Feed {
             if let Some(why) = end {
                 return Broke::Watch(why);
             }
+        }
+    }
+
+    /// Holds other kinds from here on: what is new is read as it was at the revision that the cache shows, and changes
+    /// after that come as they come to all others. If the store cannot be read, who asked is told by a dropped sender.
+    async fn change_kinds(&mut self) {
+        let Some(Wanted { registry, done }) = self.cache.wanted.lock().take() else { return };
+        let before = self.cache.table.load_full();
+        let table = Table::new(&registry, &before, &self.cache.followers);
+        let revision = self.cache.revision();
+        let mut wakers = Vec::new();
+        for kind in table.without(&before) {
+            let page = Page { at: Some(Revision(revision)), ..Page::all() };
+            let listing = match self.store.list(&kind.prefix, page).await {
+                Ok(listing) => listing,
+                Err(error) => {
+                    let what = &kind.info.plural;
+                    return tracing::warn!(%error, %what, "the objects of a kind cannot be read");
+                }
+            };
+            let mut state = State::empty(revision);
+            for entry in &listing.entries {
+                if let Some(object) = or_left_out(entry, kind.object(entry)) {
+                    drop(state.set(&object.meta.key(), Some(object)));
+                }
+            }
+            kind.reset(state, Ring::new(revision), &mut wakers);
+        }
+        let table = Arc::new(table);
+        self.cache.table.store(table.clone());
+        before.without(&table).for_each(|kind| kind.close(&mut wakers));
+        wakers.into_iter().for_each(Waker::wake);
+        if done.send(()).is_err() {
+            tracing::debug!("nobody waits for the kinds any more");
         }
     }
 
@@ -206,6 +247,7 @@ async fn refuse_sealed(store: &dyn Store, listing: &Listing) -> Result<(), Store
 /// Applies changes in order and publishes them. Nothing is published if one of them cannot be.
 fn apply(cache: &Cache, changes: &[Arc<Change>]) -> ApiResult<()> {
     let mut revision = cache.revision();
+    let table = cache.table.load_full();
     let mut touched: BTreeMap<usize, (State, Vec<Arc<Event>>)> = BTreeMap::new();
     for change in changes {
         if change.revision.0 <= revision {
@@ -213,14 +255,15 @@ fn apply(cache: &Cache, changes: &[Arc<Change>]) -> ApiResult<()> {
         }
         revision = change.revision.0;
         for changed in &change.events {
-            let Some((place, kind)) = cache.place(&changed.key) else { continue };
-            let (state, events) = touched.entry(place).or_insert_with(|| (State::clone(&kind.state()), Vec::new()));
-            events.push(step(kind, state, changed, revision)?);
+            for (place, kind) in table.at(&changed.key) {
+                let (state, events) = touched.entry(place).or_insert_with(|| (State::clone(&kind.state()), Vec::new()));
+                events.push(step(kind, state, changed, revision)?);
+            }
         }
     }
     let mut wakers = Vec::new();
     for (place, (state, events)) in touched {
-        cache.kinds[place].publish(state, &events, &mut wakers);
+        table.kinds()[place].publish(state, &events, &mut wakers);
     }
     cache.reached(revision);
     wakers.into_iter().for_each(Waker::wake);
@@ -249,7 +292,7 @@ fn or_left_out(entry: &Entry, object: ApiResult<Arc<Object>>) -> Option<Arc<Obje
 }
 
 fn empty_rings(cache: &Cache, from: Revision) -> Vec<Ring> {
-    cache.kinds.iter().map(|_| Ring::new(from.0)).collect()
+    cache.table.load().kinds().iter().map(|_| Ring::new(from.0)).collect()
 }
 
 /// The store's kept changes up to `head`, by kind.
@@ -273,9 +316,10 @@ async fn replay(cache: &Cache, store: &dyn Store, head: Revision) -> Result<Vec<
 }
 
 fn remember(cache: &Cache, changed: &ChangeEvent, revision: u64, rings: &mut [Ring]) {
-    let Some((place, kind)) = cache.place(&changed.key) else { return };
-    let object = |entry: &Option<Entry>| -> Option<Arc<Object>> { kind.decode(entry.as_ref()?).ok() };
-    let key: ObjectKey = kind.key(&changed.key[kind.prefix.len()..]);
-    let event = Event::new(revision, key, object(&changed.entry), object(&changed.previous));
-    rings[place].push(Arc::new(event));
+    for (place, kind) in cache.table.load().at(&changed.key) {
+        let object = |entry: &Option<Entry>| -> Option<Arc<Object>> { kind.decode(entry.as_ref()?).ok() };
+        let key: ObjectKey = kind.key(&changed.key[kind.prefix.len()..]);
+        let event = Event::new(revision, key, object(&changed.entry), object(&changed.previous));
+        rings[place].push(Arc::new(event));
+    }
 }

@@ -1,6 +1,13 @@
 //! The cache of one kind: its objects now, its recent changes, and who waits for more.
 
-use std::{collections::VecDeque, sync::Arc, task::Waker};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
 
 use arc_swap::ArcSwap;
 use k8s_core::{
@@ -43,6 +50,8 @@ pub struct KindCache {
     pub(super) ring: RwLock<Ring>,
     pub(super) interest: Mutex<Interest>,
     kept: Mutex<Kept>,
+    /// Whether the kind is no longer served, or served in another form: nothing is published here any more.
+    closed: AtomicBool,
     /// What was done, for metrics.
     pub(super) counts: Counts,
 }
@@ -67,6 +76,7 @@ impl KindCache {
             ring: RwLock::new(Ring::new(0)),
             interest: Mutex::default(),
             kept: Mutex::default(),
+            closed: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
@@ -74,6 +84,17 @@ impl KindCache {
     /// Whether somebody must know of a change before its writer is answered.
     pub fn is_followed(&self) -> bool {
         !self.followers.is_empty()
+    }
+
+    /// Ends every watch, after what it has not read yet.
+    pub(super) fn close(&self, wakers: &mut Vec<Waker>) {
+        self.closed.store(true, Ordering::Release);
+        self.interest.lock().wake_all(wakers);
+    }
+
+    /// Whether nothing is published here any more: the kind is gone, or served in another form.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The objects now.
@@ -175,7 +196,7 @@ impl KindCache {
 
     /// The object of a stored entry, without decoding it where somebody in this process already has.
     pub fn object(&self, entry: &Entry) -> ApiResult<Arc<Object>> {
-        if let Some(object) = written(entry.attachment.as_ref(), entry.modified.0) {
+        if let Some(object) = self.written(entry.attachment.as_ref(), entry.modified.0) {
             return Ok(object);
         }
         let state = self.state.load();
@@ -199,7 +220,27 @@ impl KindCache {
         if object.meta.key() != key {
             return Err(ApiError::internal(format!("it is stored as {key} and says that it is {}", object.meta.key())));
         }
-        Ok(Arc::new(object))
+        self.shown(object).map(Arc::new)
+    }
+
+    /// A stored object in the form of this version.
+    pub fn shown(&self, object: Object) -> ApiResult<Object> {
+        match &self.info.custom {
+            Some(custom) => custom.show(&self.info.api_version(), object),
+            None => Ok(object),
+        }
+    }
+
+    /// Whether objects are stored in the form in which they are shown here.
+    pub fn is_stored_form(&self) -> bool {
+        self.info.custom.as_ref().is_none_or(|custom| custom.is_storage)
+    }
+
+    /// What the writer hung on the entry, if it was written in this process and under the same definition of the kind.
+    fn written(&self, attachment: Option<&Attachment>, revision: u64) -> Option<Arc<Object>> {
+        let written = attachment?.downcast_ref::<Written>()?;
+        let is_same = self.info.custom.is_none() || Arc::ptr_eq(written.kind(), &self.info);
+        is_same.then(|| written.object(revision))
     }
 
     /// The storage key of an object.
@@ -217,10 +258,4 @@ impl KindCache {
         let (namespace, name) = suffix.split_once('/').unwrap_or(("", suffix));
         ObjectKey::new(namespace, name)
     }
-}
-
-/// What the writer hung on the entry, if it was written in this process.
-pub(super) fn written(attachment: Option<&Attachment>, revision: u64) -> Option<Arc<Object>> {
-    let written = attachment?.downcast_ref::<Written>()?;
-    Some(written.object(revision))
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use super::{Cache, KindCache};
@@ -97,13 +100,18 @@ impl Cache {
         out
     }
 
+    /// The kinds, each once: the versions of a custom one hold the same objects.
+    fn served(&self) -> Vec<Arc<KindCache>> {
+        self.kinds().into_iter().filter(|kind| kind.is_stored_form()).collect()
+    }
+
     /// One metric of every kind. What is zero is left out: most kinds are never asked for.
     fn family(&self, name: &str, form: &str, out: &mut String, read: impl Fn(&KindCache) -> Vec<(String, u64)>) {
         // Invariant: writing to a string does not fail.
         let _ = writeln!(out, "# TYPE {name} {form}");
-        for kind in &self.kinds {
+        for kind in self.served() {
             let (group, resource) = (&kind.info.group, &kind.info.plural);
-            for (labels, value) in read(kind).into_iter().filter(|(_, value)| *value > 0) {
+            for (labels, value) in read(&kind).into_iter().filter(|(_, value)| *value > 0) {
                 let _ = writeln!(out, "{name}{{group={group:?},resource={resource:?}{labels}}} {value}");
             }
         }

@@ -160,14 +160,14 @@ async fn cache_over(store: &Arc<Faulty>, env: Env) -> (Arc<Cache>, Task) {
 }
 
 async fn watch(cache: &Arc<Cache>, name: &str, from: Option<u64>) -> ApiResult<WatchStream> {
-    let kind = cache.kind(&config_maps()).unwrap();
+    let kind = &cache.kind(&config_maps()).unwrap();
     let options = Options { resource_version: from, ..Options::default() };
     let target = Target::one(config_maps(), "n", name);
     cache.watch(kind, Filter::new(&target, &options), &options).await
 }
 
 async fn names(cache: &Arc<Cache>) -> Vec<String> {
-    let kind = cache.kind(&config_maps()).unwrap();
+    let kind = &cache.kind(&config_maps()).unwrap();
     let list = cache.list(kind, &Filter::default(), &Options::default()).await.unwrap();
     list.items.iter().map(|object| object.meta.name.to_string()).collect()
 }
@@ -326,7 +326,7 @@ async fn an_older_state_is_as_it_was() {
         cache.wait_for(revision).await.unwrap();
         moments.push((revision, cache.kind(&config_maps()).unwrap().state()));
     }
-    let kind = cache.kind(&config_maps()).unwrap();
+    let kind = &cache.kind(&config_maps()).unwrap();
     let shown = |state: &State| -> Vec<(ObjectKey, u64)> {
         state.iter().map(|(key, object)| (key.clone(), object.revision())).collect()
     };

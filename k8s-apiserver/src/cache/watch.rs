@@ -181,8 +181,8 @@ impl Watch {
                 if let Some(member) = interest.member(self.group, self.id) {
                     *member = Parked::Waiting(waker.clone());
                 }
-                // Whoever closes the cache wakes those that are parked by then.
-                if self.cache.is_closed() {
+                // Whoever closes the cache or the kind wakes those that are parked by then.
+                if self.cache.is_closed() || self.kind.is_closed() {
                     waker.wake_by_ref();
                 }
                 // Both locks are held up to here: between the last look and parking nothing can be published.
@@ -229,6 +229,10 @@ impl Stream for Watch {
         if let Poll::Ready(change) = this.next_change(cx.waker()) {
             this.ended = change.is_err();
             return Poll::Ready(Some(change));
+        }
+        if this.kind.is_closed() {
+            this.ended = true;
+            return Poll::Ready(None);
         }
         // The watch has seen everything, so a bookmark overtakes nothing.
         let alarm = std::task::ready!(this.ring_alarm(cx));

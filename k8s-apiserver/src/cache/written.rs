@@ -3,19 +3,28 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use k8s_core::object::{Meta, Object};
+use k8s_core::{
+    object::{Meta, Object},
+    registry::ResourceInfo,
+};
 use parking_lot::Mutex;
 
 /// An encoded object whose revision the store has yet to say.
 pub struct Written {
+    kind: Arc<ResourceInfo>,
     parts: Mutex<Option<(Bytes, usize, Meta)>>,
     object: OnceLock<Arc<Object>>,
 }
 
 impl Written {
-    /// An object as [`Object::from_parts`] takes it, but for the revision.
-    pub fn new(json: Bytes, splice: usize, meta: Meta) -> Self {
-        Self { parts: Mutex::new(Some((json, splice, meta))), object: OnceLock::new() }
+    /// An object as [`Object::from_parts`] takes it, but for the revision. `kind` is what it was written as.
+    pub fn new(kind: Arc<ResourceInfo>, json: Bytes, splice: usize, meta: Meta) -> Self {
+        Self { kind, parts: Mutex::new(Some((json, splice, meta))), object: OnceLock::new() }
+    }
+
+    /// What it was written as.
+    pub fn kind(&self) -> &Arc<ResourceInfo> {
+        &self.kind
     }
 
     /// The object, at the revision at which it was committed: the same one for everybody who asks.

@@ -2,10 +2,9 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
 use k8s_core::{
     doc::{Doc, Text},
-    registry::{Registry, ResourceInfo, Subresource},
+    registry::{Kinds, Registry, ResourceInfo, Subresource},
     request::Verb,
 };
 
@@ -17,8 +16,8 @@ pub trait Catalog: Send + Sync + 'static {
     fn registry(&self) -> Arc<Registry>;
 
     /// The OpenAPI version 3 schema of a custom kind as it was written, with its descriptions.
-    fn written_schema(&self, _info: &ResourceInfo) -> Option<Arc<Doc>> {
-        None
+    fn written_schema(&self, info: &ResourceInfo) -> Option<Arc<Doc>> {
+        info.custom.as_ref().map(|custom| custom.written.clone())
     }
 }
 
@@ -28,9 +27,9 @@ impl Catalog for Arc<Registry> {
     }
 }
 
-impl Catalog for ArcSwap<Registry> {
+impl Catalog for Kinds {
     fn registry(&self) -> Arc<Registry> {
-        self.load_full()
+        self.now()
     }
 }
 

@@ -9,14 +9,12 @@ use k8s_core::{
     schema::Gvk,
 };
 
-use super::{operations::Dialect, schemas};
+use super::{custom, operations::Dialect, schemas};
 use crate::discovery::{Catalog, body_kind};
 
-const IN_MODEL: &str = "#/definitions/";
+pub(super) const IN_MODEL: &str = "#/definitions/";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// The built-in definitions, unpacked. Megabytes: made to build documents, and dropped.
 pub(super) struct Definitions {
@@ -70,8 +68,8 @@ impl Definitions {
             let name = self.name(&info.group, &info.version, &info.kind);
             let list = self.name(&info.group, &info.version, &info.list_kind());
             if !self.is_built_in(info) {
-                own.insert(name.clone(), custom(info, catalog));
-                own.insert(list.clone(), custom_list(info, &name));
+                own.insert(name.clone(), custom::object(info, catalog, dialect));
+                own.insert(list.clone(), custom::list(info, &name));
             }
             wanted.extend([name, list]);
             for below in &info.subresources {
@@ -136,39 +134,4 @@ fn translate(schema: &mut Doc, dialect: Dialect, wanted: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-/// A custom kind's own schema, with what every object has. Without one, anything goes.
-fn custom(info: &ResourceInfo, catalog: &dyn Catalog) -> Doc {
-    let anything = || doc!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let mut whole = catalog.written_schema(info).map_or_else(anything, |schema| (*schema).clone());
-    if whole.get("type").is_none() {
-        whole.set_at(&["type"], Doc::from("object"));
-    }
-    let text = |description: &str| doc!({"type": "string", "description": description});
-    whole.set_at(&["properties", "apiVersion"], text("The versioned schema of this object: group and version."));
-    whole.set_at(&["properties", "kind"], text("The kind of this object."));
-    whole.set_at(&["properties", "metadata"], reference_in_model(OBJECT_META, "Standard object's metadata."));
-    whole.set_at(&["x-kubernetes-group-version-kind"], Doc::Array(vec![gvk_doc(&gvk(info))]));
-    whole
-}
-
-fn custom_list(info: &ResourceInfo, item: &str) -> Doc {
-    let gvk = Gvk { kind: info.list_kind(), ..gvk(info) };
-    doc!({
-        "type": "object",
-        "description": format!("{} is a list of {}", gvk.kind, info.kind),
-        "required": ["items"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": reference_in_model(LIST_META, "Standard list metadata."),
-            "items": {"type": "array", "items": {"$ref": format!("{IN_MODEL}{item}")}}
-        },
-        "x-kubernetes-group-version-kind": [gvk_doc(&gvk)]
-    })
-}
-
-fn reference_in_model(name: &str, description: &str) -> Doc {
-    doc!({"$ref": format!("{IN_MODEL}{name}"), "description": description})
 }

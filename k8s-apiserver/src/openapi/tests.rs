@@ -45,7 +45,7 @@ async fn json(answer: ApiResult<Response<Body>>) -> Doc {
 }
 
 async fn url(openapi: &OpenApi, name: &str) -> String {
-    let index = json(openapi.index(&head("/openapi/v3", &[]))).await;
+    let index = json(openapi.index(&head("/openapi/v3", &[]), None)).await;
     index.str_at(&["paths", name, "serverRelativeURL"]).to_owned()
 }
 

@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_core::{
     env::{self, Env},
-    request::{Connection, Target},
+    request::{Caller, Connection, Target},
     seam::node::ByteStream,
     status::{ApiError, ApiResult, Reason},
 };
@@ -23,6 +23,7 @@ use k8s_wire::{
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use super::metrics::InFlight;
+use crate::aggregator::{self, Passing};
 
 /// How long a node may take to begin its answer.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,6 +64,40 @@ pub async fn forward(
         }
         (Answer::Response(response), _) if is_log && is_failure(response.status()) => Err(told(response).await),
         (Answer::Response(response), _) => returned(target, response, upgrades, &host),
+    }
+}
+
+/// Passes a request on to another API server, which is told for whom. Watches and upgrades go on for as long as both
+/// sides like; `limit` is for the head of the answer.
+pub async fn pass_on(
+    env: &Env,
+    mut head: Parts,
+    body: Body,
+    passing: Passing,
+    caller: &Caller,
+    limit: Duration,
+    kept: InFlight,
+) -> ApiResult<Response<Body>> {
+    let upgrades = is_upgrade(&head.headers);
+    let upgrade = head.extensions.remove::<OnUpgrade>();
+    let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let Passing { stream, host } = passing;
+    let body = if upgrades { body::empty() } else { body };
+    let mut request = backend_request(&head, body, &host, &path_and_query)?;
+    aggregator::name_caller(request.headers_mut(), caller)?;
+    let answer = env::timeout(&**env, limit, http1::exchange(env, stream, request)).await;
+    let answer =
+        answer.ok_or_else(|| ApiError::timeout(format!("{host} did not answer within {} s", limit.as_secs())))?;
+    let unreachable = |why: String| ApiError::unavailable(format!("error trying to reach service: {why}"));
+    match (answer.map_err(|error| unreachable(chain(&error)))?, upgrade) {
+        (Answer::Upgraded { head, stream }, Some(upgrade)) if upgrades => {
+            splice(env, upgrade, stream, kept);
+            Ok(switching(head.headers))
+        }
+        (Answer::Upgraded { .. }, _) => {
+            Err(bad_gateway(format!("{host} upgraded a connection that cannot be upgraded")))
+        }
+        (Answer::Response(response), _) => returned(&Target::default(), response, upgrades, &host),
     }
 }
 

@@ -160,7 +160,7 @@ fn yaml(bytes: &[u8], validates: bool, duplicates: &mut Vec<String>) -> ApiResul
     if validates {
         match serde_saphyr::from_str_with_options::<Doc>(text, yaml_options(serde_saphyr::DuplicateKeyPolicy::Error)) {
             Ok(doc) => return Ok(doc),
-            Err(why) if why.to_string().contains("duplicate") => duplicates.push(first_line(&why.to_string())),
+            Err(why) if why.to_string().contains("duplicate") => duplicates.push(duplicate(&why)),
             Err(why) => return Err(malformed(&why)),
         }
     }
@@ -168,8 +168,14 @@ fn yaml(bytes: &[u8], validates: bool, duplicates: &mut Vec<String>) -> ApiResul
         .map_err(|why| malformed(&why))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// A duplicate in upstream's words.
+fn duplicate(why: &serde_saphyr::Error) -> String {
+    match why {
+        serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+            format!("line {}: key {:?} already set in map", location.line(), key.as_deref().unwrap_or_default())
+        }
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
 }
 
 fn yaml_options(duplicate_keys: serde_saphyr::DuplicateKeyPolicy) -> serde_saphyr::Options {

@@ -38,6 +38,8 @@ pub struct View {
     pub pretty: bool,
     /// The kind of one object.
     pub kind: Text,
+    /// The kind of a list.
+    pub list_kind: Text,
     /// `apiVersion` of the objects.
     pub api_version: Text,
     /// The table's columns and rows; there if the form is a table.
@@ -87,9 +89,9 @@ impl View {
     /// What stands before the items of a list.
     fn write_list_head(&self, list: &ObjectList, out: &mut Vec<u8>) {
         let (kind, api_version) = match self.form.shape {
-            Shape::Whole => (format!("{}List", self.kind), self.api_version.as_str()),
-            Shape::Table => ("Table".into(), "meta.k8s.io/v1"),
-            Shape::Metadata => ("PartialObjectMetadataList".into(), "meta.k8s.io/v1"),
+            Shape::Whole => (self.list_kind.as_str(), self.api_version.as_str()),
+            Shape::Table => ("Table", "meta.k8s.io/v1"),
+            Shape::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
         };
         let revision = list.revision;
         let head =

@@ -23,9 +23,11 @@ use super::{
     protobuf::Message,
 };
 use crate::{
+    aggregator::Aggregator,
     auth::TokenIssuer,
     discovery::{self, Catalog},
     openapi::OpenApi,
+    server::Aggregation,
 };
 
 /// What `/version` says.
@@ -70,6 +72,7 @@ const AGGREGATED: &[Conversion] = &[
 
 pub(super) struct Paths {
     catalog: Arc<dyn Catalog>,
+    aggregation: Option<Aggregation>,
     answers: Answers,
     openapi: OpenApi,
     requests: Arc<Requests>,
@@ -89,9 +92,39 @@ struct Aggregated {
 }
 
 impl Paths {
-    pub(super) fn new(catalog: Arc<dyn Catalog>, answers: Answers, requests: Arc<Requests>, schemas: Schemas) -> Self {
+    pub(super) fn new(
+        catalog: Arc<dyn Catalog>,
+        aggregation: Option<Aggregation>,
+        answers: Answers,
+        requests: Arc<Requests>,
+        schemas: Schemas,
+    ) -> Self {
         let openapi = OpenApi::new(catalog.clone(), answers.version.git_version.clone());
-        Self { catalog, answers, openapi, requests, schemas, aggregated: Mutex::new(Vec::new()) }
+        Self { catalog, aggregation, answers, openapi, requests, schemas, aggregated: Mutex::new(Vec::new()) }
+    }
+
+    /// What other servers answer for; `None` if they answer for nothing.
+    fn others(&self) -> Option<&Aggregator> {
+        let others = self.aggregation.as_ref()?.aggregator();
+        (!others.remotes().is_empty()).then_some(others)
+    }
+
+    /// The list of named groups, those of other servers among them.
+    fn groups(&self) -> Doc {
+        let mut document = discovery::groups(&self.catalog.registry());
+        if let Some(others) = self.others() {
+            others.add_groups(&mut document);
+        }
+        document
+    }
+
+    /// One named group.
+    fn group(&self, name: &str) -> Option<Doc> {
+        let groups = self.groups();
+        let entry = groups.get("groups")?.items().iter().find(|group| group.str_at(&["name"]) == name)?;
+        let mut document = doc!({"kind": "APIGroup", "apiVersion": "v1"});
+        entry.as_object()?.iter().for_each(|(field, value)| document.set_at(&[field], value.clone()));
+        Some(document)
     }
 
     /// Answers a path; the caller may read it. 404 where nothing is, 405 for anything but reading.
@@ -116,12 +149,12 @@ impl Paths {
             ["apis"] => self.discovery(head, false),
             ["api", version] => self.resources(head, "", version),
             ["apis", group] => {
-                let document = discovery::group(&self.catalog.registry(), group).ok_or_else(no_such_path)?;
+                let document = self.group(group).ok_or_else(no_such_path)?;
                 self.discovered(head, &document)
             }
             ["apis", group, version] => self.resources(head, group, version),
             ["openapi", "v2"] => self.openapi.v2(head),
-            ["openapi", "v3"] => self.openapi.index(head),
+            ["openapi", "v3"] => self.openapi.index(head, self.others()),
             ["openapi", "v3", rest @ ..] => self.openapi.v3(&rest.join("/"), head),
             [".well-known", "openid-configuration"] => self.issuer_document(),
             ["openid", "v1", "jwks"] => self.issuer_keys(),
@@ -189,11 +222,16 @@ impl Paths {
     fn discovery(&self, head: &Head, core: bool) -> ApiResult<Response<Body>> {
         let accepted = Accepted::read(&head.headers);
         let Some(conversion) = accepted.conversion(AGGREGATED) else {
-            let registry = self.catalog.registry();
-            let document = if core { discovery::core_versions(&registry) } else { discovery::groups(&registry) };
+            let document = if core { discovery::core_versions(&self.catalog.registry()) } else { self.groups() };
             return self.discovered(head, &document);
         };
-        let document = self.aggregated(core, conversion.version);
+        let mut document = self.aggregated(core, conversion.version);
+        if let Some(others) = self.others().filter(|_| !core) {
+            let mut whole = discovery::aggregated(&self.catalog.registry(), core, conversion.version);
+            others.add_discovered(&mut whole);
+            document.json = whole.to_json().into();
+            document.etag = crate::openapi::digest(&document.json);
+        }
         let media_type =
             format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", conversion.version);
         Ok(tagged(head, &document.etag, &media_type, document.json))

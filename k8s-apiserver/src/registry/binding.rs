@@ -18,7 +18,7 @@ impl Operation<'_> {
     /// Binds the target pod as a `Binding` says: once, and only while it is not being deleted.
     pub async fn bind(&mut self, mut binding: Doc) -> ApiResult<ApiResponse> {
         accept_type(&mut binding, &ResourceType::new("", "v1", "bindings"), "Binding")?;
-        let schema = self.server.registry.schemas().schema("", "v1", "Binding");
+        let schema = self.server.kinds.now().schemas().schema("", "v1", "Binding");
         let schema = schema.ok_or_else(|| ApiError::internal("the kind Binding has no schema"))?;
         self.check(&schema, &mut binding, Mode::Whole)?;
         self.check_place(&mut binding)?;

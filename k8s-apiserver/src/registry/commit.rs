@@ -1,6 +1,6 @@
 //! Writing to the store: at most one object per transaction, with what must hold and what changes beside it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_core::{
     doc::Doc,
@@ -25,6 +25,10 @@ pub struct Beside {
     /// What changes.
     pub ops: Vec<Op>,
 }
+
+/// Kinds that say what may be written next: who was answered can count on them.
+const HELD_AT_ONCE: [&str; 6] =
+    ["namespaces", "resourcequotas", "storageclasses", "ingressclasses", "runtimeclasses", "servicecidrs"];
 
 /// Why nothing was written.
 #[derive(Debug)]
@@ -57,17 +61,42 @@ impl Operation<'_> {
         before: Option<u64>,
         beside: Beside,
     ) -> Result<Arc<Object>, Refused> {
+        if !self.kind.is_stored_form() {
+            return self.put_converted(key, doc, before, beside).await;
+        }
         let Encoded { json, splice, meta } = encode(doc)?;
         let storage_key = self.kind.storage_key(key);
-        let written = Arc::new(Written::new(json.clone(), splice, meta));
+        let written = Arc::new(Written::new(self.kind.info.clone(), json.clone(), splice, meta));
         let attachment: Attachment = written.clone();
-        let guard = match before {
-            Some(revision) => Guard::At(storage_key.clone(), Revision(revision)),
-            None => Guard::Absent(storage_key.clone()),
-        };
+        let guard = as_before(&storage_key, before);
         let put = Op::Put { key: storage_key, value: json, lease: None, attachment: Some(attachment) };
         let revision = self.commit(guard, put, beside).await?;
         Ok(written.object(revision))
+    }
+
+    /// The same for an object that is stored at another version, and answered at this one.
+    async fn put_converted(
+        &self,
+        key: &ObjectKey,
+        doc: &Doc,
+        before: Option<u64>,
+        beside: Beside,
+    ) -> Result<Arc<Object>, Refused> {
+        let Encoded { json, .. } = encode(&self.stored_form(doc))?;
+        let storage_key = self.kind.storage_key(key);
+        let guard = as_before(&storage_key, before);
+        let put = Op::Put { key: storage_key, value: json.clone(), lease: None, attachment: None };
+        let revision = self.commit(guard, put, beside).await?;
+        let stored = Object::from_json(json, Some(revision))?;
+        Ok(Arc::new(self.kind.shown(stored)?))
+    }
+
+    /// A document of this kind as it is stored.
+    fn stored_form<'d>(&self, doc: &'d Doc) -> Cow<'d, Doc> {
+        match &self.kind.info.custom {
+            Some(custom) if !custom.is_storage => Cow::Owned(custom.store(doc)),
+            _ => Cow::Borrowed(doc),
+        }
     }
 
     /// Removes an object that is as `object` shows it, and answers it at the revision of its end.
@@ -95,8 +124,9 @@ impl Operation<'_> {
         let fenced = self.request.fence.as_ref().map(|fence| fence_key(&fence.namespace, &fence.name));
         match self.server.store.commit(transaction).await {
             Ok(committed) => {
-                // Rights, tokens and namespaces hold from the answer on. The write is done, whatever the cache does.
-                if self.kind.is_followed() || self.info.plural == "namespaces" {
+                // Rights, tokens and what admission reads hold from the answer on. The write is done, whatever the cache
+                // does.
+                if self.kind.is_followed() || HELD_AT_ONCE.contains(&self.info.plural.as_str()) {
                     drop(self.server.cache.wait_for(committed.revision.0).await);
                 }
                 self.show_addresses(addresses).await;
@@ -118,12 +148,29 @@ impl Operation<'_> {
     }
 
     /// Whether an object has to be written although nothing in it changes: with another encryption key, or encrypted
-    /// at all. So writing every object as it is completes a rotation.
-    pub async fn is_stale(&self, key: &ObjectKey) -> ApiResult<bool> {
+    /// at all, or at another version or with other defaults than it is stored with. So writing every object as it is
+    /// completes a rotation or a migration.
+    pub async fn is_stale(&self, key: &ObjectKey, doc: &Doc) -> ApiResult<bool> {
+        if self.kind.info.custom.is_some() {
+            let entry =
+                self.server.store.get(&self.kind.storage_key(key)).await.map_err(|error| store_error(&error))?;
+            let mut wanted = self.stored_form(doc).into_owned();
+            wanted.remove_at(&["metadata", "resourceVersion"]);
+            if entry.is_some_and(|entry| Doc::parse(&entry.value).ok().as_ref() != Some(&wanted)) {
+                return Ok(true);
+            }
+        }
         match &self.server.encrypted {
             Some(store) => store.is_stale(&self.kind.storage_key(key)).await.map_err(|error| store_error(&error)),
             None => Ok(false),
         }
+    }
+}
+
+fn as_before(key: &Key, before: Option<u64>) -> Guard {
+    match before {
+        Some(revision) => Guard::At(key.clone(), Revision(revision)),
+        None => Guard::Absent(key.clone()),
     }
 }
 

@@ -8,9 +8,8 @@ use k8s_core::{
     doc::Doc,
     object::{Object, ObjectKey},
     request::{ApiResponse, ResourceType, ResponseBody, Target, Verb},
-    status::{ApiError, ApiResult},
-    strategy::strategy_for,
-    structure,
+    status::{ApiError, ApiResult, Reason},
+    strategy::strategy_of,
 };
 use k8s_store::{Guard, Revision};
 
@@ -20,7 +19,7 @@ use super::{
     operation::{Operation, metadata},
     time::rfc3339,
 };
-use crate::admission::check_namespace;
+use crate::{admission::check_namespace, definitions::definitions};
 
 /// How often another generated name or allocation is tried.
 const ATTEMPTS: usize = 8;
@@ -68,7 +67,7 @@ impl Operation<'_> {
         let generated = self.begin(&mut doc)?;
         let schema = self.kind.schema.clone();
         defaulting::default(&schema, &mut doc);
-        let strategy = strategy_for(&self.info.group, &self.info.kind);
+        let strategy = strategy_of(self.info);
         strategy.prepare_create(&mut doc);
         self.stamp_new(&mut doc);
         let target = self.named(metadata(&doc, "name"));
@@ -79,13 +78,13 @@ impl Operation<'_> {
             && let Some(doc) = request.edit()
         {
             // What follows from the spec, such as a pod's class, follows from it as it is now.
-            defaulting::default(&schema, doc);
+            self.settle(doc);
             strategy.prepare_create(doc);
         }
         if let Some(doc) = request.edit() {
             track(doc, self)?;
             let mut errors = strategy.validate_create(doc);
-            errors.extend(structure::validate_fields(&schema, doc, None));
+            errors.extend(self.field_errors(doc, None));
             errors.extend(certificates::check(self.info, doc));
             if !errors.is_empty() {
                 return Err(self.invalid(&target.name, &errors));
@@ -163,6 +162,7 @@ impl Operation<'_> {
             let unallocated = self.allocates().then(|| doc.clone());
             let mut beside = self.beside(&mut doc, None).await?;
             beside.guards.extend(self.namespace_guard().await?);
+            beside.guards.extend(self.definition_guard()?);
             if self.options().dry_run {
                 if self.current(&key).await?.is_some() {
                     return Err(self.already_exists(&key));
@@ -204,6 +204,24 @@ impl Operation<'_> {
         let namespace = check_namespace(&self.server.cluster, self.info, self.target()).await?;
         let key = namespaces.storage_key(&namespace.meta.key());
         Ok(Some(Guard::At(key, Revision(namespace.revision()))))
+    }
+
+    /// The definition of a custom kind stays as it was: nothing is created in a kind that has begun to end since.
+    fn definition_guard(&self) -> ApiResult<Option<Guard>> {
+        let Some(custom) = &self.info.custom else { return Ok(None) };
+        let definitions = self.server.cache.kind(&definitions()).ok_or_else(ApiError::no_such_path)?;
+        let key = ObjectKey::new("", custom.definition.clone());
+        let state = definitions.state();
+        match state.get(&key) {
+            Some(definition) if definition.meta.deleted.is_none() => {
+                Ok(Some(Guard::At(definitions.storage_key(&key), Revision(definition.revision()))))
+            }
+            Some(_) => {
+                let why = "create not allowed while custom resource definition is terminating";
+                Err(ApiError::new(405, Reason::MethodNotAllowed, why))
+            }
+            None => Err(ApiError::no_such_path()),
+        }
     }
 
     fn already_exists(&self, key: &ObjectKey) -> ApiError {

@@ -6,7 +6,7 @@ use k8s_core::{
     object::Object,
     request::{ApiResponse, Options, Propagation, ResponseBody, Verb},
     status::{ApiResult, Status, StatusDetails},
-    strategy::{Strategy, strategy_for},
+    strategy::{Strategy, strategy_of},
 };
 
 use super::{
@@ -74,7 +74,7 @@ impl Operation<'_> {
         admission.validate(&request).await?;
         self.warnings.append(&mut request.take_warnings());
         drop(request);
-        let strategy = strategy_for(&self.info.group, &self.info.kind);
+        let strategy = strategy_of(self.info);
         let dry_run = self.options().dry_run;
         let body = match decide(&base.doc, strategy, self.options(), self.server.env.now()) {
             Decision::Pending => ResponseBody::Object(base.object.clone()),
@@ -115,6 +115,9 @@ fn decide(doc: &Doc, strategy: &dyn Strategy, options: &Options, now: Timestamp)
     let deleting = !metadata(doc, "deletionTimestamp").is_empty();
     let current = doc.at(&["metadata", "deletionGracePeriodSeconds"]).and_then(Doc::as_i64);
     let mut new = doc.clone();
+    if !deleting {
+        strategy.prepare_delete(&mut new, &rfc3339(now));
+    }
     let graceful = match (deleting, current, options.grace_period_seconds) {
         (true, Some(current), Some(asked)) if asked.max(0) < current => {
             shorten(&mut new, current, asked.max(0));
@@ -130,7 +133,7 @@ fn decide(doc: &Doc, strategy: &dyn Strategy, options: &Options, now: Timestamp)
             grace > 0
         }
     };
-    let finalizers = finalizers(doc, options.propagation);
+    let finalizers = finalizers(&new, options.propagation);
     if finalizers != metadata_list(doc, "finalizers") {
         set_finalizers(&mut new, &finalizers);
     }

@@ -43,7 +43,7 @@ impl Operation<'_> {
             eviction.set_at(&["apiVersion"], "policy/v1".into());
         }
         accept_type(&mut eviction, &ResourceType::new("policy", "v1", "evictions"), "Eviction")?;
-        let schema = self.server.registry.schemas().schema("policy", "v1", "Eviction");
+        let schema = self.server.kinds.now().schemas().schema("policy", "v1", "Eviction");
         let schema = schema.ok_or_else(|| ApiError::internal("the kind Eviction has no schema"))?;
         self.check(&schema, &mut eviction, Mode::Whole)?;
         let name = metadata(&eviction, "name");
@@ -121,11 +121,13 @@ impl Operation<'_> {
     async fn spend_budget(&self, budget: &Arc<Object>) -> ApiResult<()> {
         let [group, version, plural] = BUDGETS;
         let resource = ResourceType::new(group, version, plural);
-        let info = self.server.registry.served(&resource, Verb::Update)?;
+        let registry = self.server.kinds.now();
+        let info = registry.served(&resource)?;
         let kind = self.server.cache.kind(&resource).ok_or_else(|| ApiError::internal("budgets are not kept"))?;
         let target = Target::one(resource, budget.meta.namespace.clone(), budget.meta.name.clone());
         let request = self.status_request(target);
-        let mut spending = Operation { request: &request, info, kind, warnings: Vec::new(), behind: true, ..*self };
+        let mut spending =
+            Operation { request: &request, info, kind: &kind, warnings: Vec::new(), behind: true, ..*self };
         let (manager, now, pod) = (spending.manager(How::Update), self.server.env.now(), &self.target().name);
         let spent = spending
             .change(

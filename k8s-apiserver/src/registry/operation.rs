@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use k8s_core::{
     apply::{Manager, Operation as How},
+    defaulting,
     doc::{Doc, Text},
     object::{Object, ObjectKey},
     registry::ResourceInfo,
@@ -139,7 +140,7 @@ impl Operation<'_> {
 
     /// What objects of the kind, as it was named, look like.
     pub fn schema(&self) -> Schema {
-        let of_view = self.view().and_then(|_| self.server.registry.schema(self.info));
+        let of_view = self.view().and_then(|_| self.server.kinds.now().schema(self.info));
         of_view.unwrap_or_else(|| self.kind.schema.clone())
     }
 
@@ -158,10 +159,51 @@ impl Operation<'_> {
         }
     }
 
+    /// Refuses an applied configuration with fields that a custom kind does not have, in upstream's words.
+    pub fn check_declared(&self, schema: &Schema, configuration: &mut Doc) -> ApiResult<()> {
+        let unknown = structure::check(schema, configuration, Mode::Partial).unknown;
+        let lines: Vec<String> = unknown.iter().map(|path| format!(".{path}: field not declared in schema")).collect();
+        let text = match lines.as_slice() {
+            [] => return Ok(()),
+            [one] => one.clone(),
+            many => format!("errors:\n  {}", many.join("\n  ")),
+        };
+        let (target, info) = (self.target(), self.info);
+        Err(ApiError::bad_request(format!(
+            "failed to create typed patch object ({}/{}; {}, Kind={}): {text}",
+            target.namespace,
+            target.name,
+            info.api_version(),
+            info.kind
+        )))
+    }
+
+    /// What is wrong with an object beside its kind's own rules: its fields one by one, and what a custom kind's
+    /// definition says of values.
+    pub fn field_errors(&self, doc: &Doc, old: Option<&Doc>) -> Vec<FieldError> {
+        let mut errors = structure::validate_fields(&self.kind.schema, doc, old);
+        if let Some(custom) = &self.kind.info.custom {
+            // Of its own fields the definition speaks; the metadata is every object's.
+            errors.retain(|error| error.path.starts_with("metadata"));
+            errors.extend(custom.validate(doc, old));
+        }
+        errors
+    }
+
+    /// Gives an object that admission has changed the form that it is stored in.
+    pub fn settle(&self, doc: &mut Doc) {
+        if self.kind.info.custom.is_some() {
+            // What is of the wrong type, the validator tells.
+            drop(structure::check(&self.kind.schema, doc, Mode::Whole));
+        }
+        defaulting::default(&self.kind.schema, doc);
+    }
+
     /// Checks a document against a schema, and treats unknown and duplicate fields as the caller wants.
     pub fn check(&mut self, schema: &Schema, doc: &mut Doc, mode: Mode) -> ApiResult<()> {
         let report = structure::check(schema, doc, mode);
-        if let Some(wrong) = report.wrong.first() {
+        // Of a custom kind's own fields the validator tells what is wrong with them.
+        if let Some(wrong) = report.wrong.iter().find(|wrong| wrong.is_typed || self.info.custom.is_none()) {
             return Err(wrong.to_api_error(&self.info.version, &self.info.kind));
         }
         let strange: Vec<String> = report.unknown_messages().chain(self.request.duplicates.iter().cloned()).collect();

@@ -32,7 +32,8 @@ impl Operation<'_> {
             .change(
                 part,
                 |base, this| {
-                    let mut new = patch::apply(kind, &patch, &this.shown(&base.doc), Some(&schema))?;
+                    let merging = Some(&schema).filter(|_| this.info.custom.is_none());
+                    let mut new = patch::apply(kind, &patch, &this.shown(&base.doc), merging)?;
                     this.check_identity(&new, &base.doc)?;
                     this.accept_patched(&mut new)?;
                     this.turn(&mut new);
@@ -111,6 +112,9 @@ impl Operation<'_> {
         }
         accept_type(configuration, &self.info.resource(), &self.info.kind)?;
         let schema = self.schema();
+        if self.info.custom.is_some() {
+            self.check_declared(&schema, configuration)?;
+        }
         self.check(&schema, configuration, Mode::Partial)?;
         self.check_place(configuration)?;
         configuration.set_at(&["metadata", "name"], self.target().name.clone().into());

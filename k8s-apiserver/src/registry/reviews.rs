@@ -7,7 +7,7 @@ use k8s_core::{
     defaulting, doc,
     doc::{Doc, Text},
     registry::ResourceInfo,
-    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResourceType, ResponseBody, Target, Verb},
+    request::{ApiRequest, ApiResponse, Caller, RequestBody, ResourceType, ResponseBody, Target},
     status::{ApiError, ApiResult, FieldError},
     structure::{self, Mode},
 };
@@ -32,7 +32,7 @@ pub(crate) async fn review(
         return bind(server, caller, request, doc).await;
     }
     accept_type(&mut doc, &info.resource(), &info.kind)?;
-    if let Some(schema) = server.registry.schema(info) {
+    if let Some(schema) = server.kinds.now().schema(info) {
         let report = structure::check(&schema, &mut doc, Mode::Whole);
         if let Some(wrong) = report.wrong.first() {
             return Err(wrong.to_api_error(&info.version, &info.kind));
@@ -60,10 +60,11 @@ async fn bind(server: &Inner, caller: &Caller, request: &ApiRequest, doc: Doc) -
     let pods = ResourceType::new("", "v1", "pods");
     let target = Target::one(pods.clone(), request.target.namespace.clone(), metadata(&doc, "name"));
     let request = ApiRequest { target: target.subresource("binding"), ..request.clone() };
-    let info = server.registry.served(&pods, Verb::Create)?.clone();
+    let info = server.kinds.now().served(&pods)?.clone();
     let kind = server.cache.kind(&pods).ok_or_else(ApiError::no_such_path)?;
+    let (info, kind) = (&info, &kind);
     let (trail, warnings, behind) = (&Trail::default(), Vec::new(), false);
-    let mut operation = Operation { server, caller, request: &request, info: &info, kind, warnings, trail, behind };
+    let mut operation = Operation { server, caller, request: &request, info, kind, warnings, trail, behind };
     operation.bind(doc).await
 }
 

@@ -2,8 +2,9 @@
 
 use k8s_core::{
     apply::{self, Operation as How},
+    custom::ScalePaths,
     doc,
-    doc::Doc,
+    doc::{Doc, Text},
     patch,
     request::{ApiResponse, PatchKind, ResourceType, ResponseBody},
     schema::Schema,
@@ -21,18 +22,22 @@ use super::{
 
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
+/// Where an object says how many replicas there are.
+#[derive(Clone)]
+struct Paths(Option<ScalePaths>);
+
 impl Operation<'_> {
     /// The scale of the target.
     pub async fn get_scale(&mut self) -> ApiResult<ApiResponse> {
         let base = Base::new(self.existing().await?)?;
-        Ok(ApiResponse::ok(ResponseBody::Doc(scale(&base.doc))))
+        Ok(ApiResponse::ok(ResponseBody::Doc(self.paths().scale(&base.doc)?)))
     }
 
     /// Replaces the scale of the target.
     pub async fn update_scale(&mut self, mut body: Doc) -> ApiResult<ApiResponse> {
         self.accept_scale(&mut body)?;
         let outcome = self.rescale(|_, _| Ok(body.clone())).await?;
-        answer(outcome)
+        self.scaled(outcome)
     }
 
     /// Patches the scale of the target.
@@ -40,7 +45,7 @@ impl Operation<'_> {
         let schema = self.scale_schema()?;
         let outcome = self
             .rescale(|base, this| {
-                let before = scale(&base.doc);
+                let before = this.paths().scale(&base.doc)?;
                 let mut body = patch::apply(kind, &patch, &before, Some(&schema))?;
                 this.accept_scale(&mut body)?;
                 if metadata(&body, "resourceVersion") == metadata(&before, "resourceVersion") {
@@ -49,11 +54,23 @@ impl Operation<'_> {
                 Ok(body)
             })
             .await?;
-        answer(outcome)
+        self.scaled(outcome)
+    }
+
+    fn paths(&self) -> Paths {
+        Paths(self.info.custom.as_ref().and_then(|custom| custom.scale.clone()))
+    }
+
+    fn scaled(&self, outcome: Outcome) -> ApiResult<ApiResponse> {
+        let doc = match outcome {
+            Outcome::Done(object) => Base::new(object)?.doc,
+            Outcome::WouldBe(doc) => doc,
+        };
+        Ok(ApiResponse::ok(ResponseBody::Doc(self.paths().scale(&doc)?)))
     }
 
     fn scale_schema(&self) -> ApiResult<Schema> {
-        let schema = self.server.registry.schemas().schema("autoscaling", "v1", "Scale");
+        let schema = self.server.kinds.now().schemas().schema("autoscaling", "v1", "Scale");
         schema.ok_or_else(|| ApiError::internal("the kind Scale has no schema"))
     }
 
@@ -85,7 +102,7 @@ impl Operation<'_> {
             |base, this| {
                 let wanted = wanted(base, this)?;
                 let mut new = base.doc.clone();
-                new.set_at(&REPLICAS, replicas(&wanted).into());
+                new.set_at(&this.paths().spec(), replicas(&wanted).into());
                 new.set_at(&["metadata", "resourceVersion"], metadata(&wanted, "resourceVersion").into());
                 Ok(new)
             },
@@ -99,15 +116,35 @@ fn replicas(doc: &Doc) -> i64 {
     doc.at(&REPLICAS).and_then(Doc::as_i64).unwrap_or(0)
 }
 
-fn answer(outcome: Outcome) -> ApiResult<ApiResponse> {
-    let doc = match outcome {
-        Outcome::Done(object) => Base::new(object)?.doc,
-        Outcome::WouldBe(doc) => doc,
-    };
-    Ok(ApiResponse::ok(ResponseBody::Doc(scale(&doc))))
+impl Paths {
+    fn spec(&self) -> Vec<&str> {
+        self.0.as_ref().map_or_else(|| REPLICAS.to_vec(), |paths| steps(&paths.spec))
+    }
+
+    /// The scale of a workload. 500 for a custom object that does not say how many replicas it wants.
+    fn scale(&self, doc: &Doc) -> ApiResult<Doc> {
+        let Some(paths) = &self.0 else { return Ok(scale(doc)) };
+        let wanted = doc.at(&steps(&paths.spec)).and_then(Doc::as_i64).ok_or_else(|| {
+            let path = paths.spec.join(".");
+            ApiError::internal(format!("the spec replicas field \".{path}\" does not exist"))
+        })?;
+        let mut scale = scale(&doc!({"metadata": doc.get("metadata").cloned().unwrap_or_default()}));
+        scale.set_at(&REPLICAS, wanted.into());
+        let there = doc.at(&steps(&paths.status)).and_then(Doc::as_i64).unwrap_or(0);
+        scale.set_at(&["status", "replicas"], there.into());
+        let selector = doc.at(&steps(&paths.selector)).and_then(Doc::as_str).filter(|_| !paths.selector.is_empty());
+        if let Some(selector) = selector {
+            scale.set_at(&["status", "selector"], selector.into());
+        }
+        Ok(scale)
+    }
 }
 
-/// The scale of a workload.
+fn steps(path: &[Text]) -> Vec<&str> {
+    path.iter().map(Text::as_str).collect()
+}
+
+/// The scale of a built-in workload.
 pub(crate) fn scale(doc: &Doc) -> Doc {
     let mut scale = doc!({
         "kind": "Scale",

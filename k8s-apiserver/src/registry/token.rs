@@ -28,7 +28,7 @@ impl Operation<'_> {
     /// Answers a `TokenRequest` for the target service account.
     pub async fn issue_token(&mut self, mut body: Doc) -> ApiResult<ApiResponse> {
         accept_type(&mut body, &ResourceType::new("authentication.k8s.io", "v1", "tokenrequests"), "TokenRequest")?;
-        let schema = self.server.registry.schemas().schema("authentication.k8s.io", "v1", "TokenRequest");
+        let schema = self.server.kinds.now().schemas().schema("authentication.k8s.io", "v1", "TokenRequest");
         let schema = schema.ok_or_else(|| ApiError::internal("the kind TokenRequest has no schema"))?;
         self.check(&schema, &mut body, Mode::Whole)?;
         let seconds = self.seconds(&body)?;

@@ -9,8 +9,7 @@ use k8s_core::{
     object::Object,
     request::{ApiResponse, Verb},
     status::{ApiError, ApiResult, FieldError, FieldErrorKind},
-    strategy::{Strategy, strategy_for},
-    structure,
+    strategy::{Strategy, strategy_of},
 };
 
 use super::{
@@ -140,7 +139,7 @@ impl Operation<'_> {
 
     /// Whether the kind lets an update leave the revision out.
     fn check_revision(&self, new: &Doc) -> ApiResult<()> {
-        let may = strategy_for(&self.info.group, &self.info.kind).allows_unconditional_update();
+        let may = strategy_of(self.info).allows_unconditional_update();
         if may || self.insisted(new)?.is_some() {
             return Ok(());
         }
@@ -165,8 +164,7 @@ impl Operation<'_> {
         part: Part,
         track: impl Fn(&Doc, &mut Doc, &Self) + Send + Sync,
     ) -> Result<Outcome, Refused> {
-        let schema = self.kind.schema.clone();
-        let strategy = strategy_for(&self.info.group, &self.info.kind);
+        let strategy = strategy_of(self.info);
         let old = &base.doc;
         new.set_at(&["metadata", "resourceVersion"], base.object.revision().to_string().into());
         part.prepare(strategy, &mut new, base);
@@ -179,7 +177,7 @@ impl Operation<'_> {
         if request.is_edited()
             && let Some(new) = request.edit()
         {
-            defaulting::default(&schema, new);
+            self.settle(new);
             // Nor may a plugin write what this part does not reach.
             part.prepare(strategy, new, base);
         }
@@ -191,7 +189,7 @@ impl Operation<'_> {
                 Part::Resize => check_resize(new, old),
                 Part::Ephemeral | Part::Server => Vec::new(),
             };
-            errors.extend(structure::validate_fields(&schema, new, Some(old)));
+            errors.extend(self.field_errors(new, Some(old)));
             if part == Part::Main {
                 errors.extend(certificates::check(self.info, new));
             }
@@ -214,7 +212,7 @@ impl Operation<'_> {
             let beside = self.beside_delete(&base.doc);
             return Ok(Outcome::Done(self.remove(&base.object, beside).await?));
         }
-        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key()).await? {
+        if beside.ops.is_empty() && new == base.doc && !self.is_stale(&base.object.meta.key(), &new).await? {
             return Ok(Outcome::Done(base.object.clone()));
         }
         let key = base.object.meta.key();

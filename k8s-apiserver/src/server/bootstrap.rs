@@ -15,17 +15,14 @@ use serde::Serialize;
 mod flow_control;
 
 use super::{Inner, OWN_NAME};
-use crate::{
-    admission::Trail,
-    auth::{PublishedAuthentication, bootstrap::policy, rbac},
-};
+use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 /// How often something that others change at the same time is tried again.
 const ATTEMPTS: usize = 8;
 
-/// Namespaces, priority classes, the RBAC policy, flow control, the range of Services, what extension servers believe, and
+/// Namespaces, priority classes, the RBAC policy, what extension servers believe, flow control, the range of Services, and
 /// the Service by which pods reach the API server.
 pub async fn run(
     inner: &Inner,
@@ -38,12 +35,12 @@ pub async fn run(
     }
     own.priority_classes().await?;
     own.policy().await?;
-    own.flow_control().await?;
-    own.service_range().await?;
-    inner.repair_addresses().await?;
     if let Some(published) = published {
         own.ensure("", "configmaps", "kube-system", published.config_map(), replace(&["data"])).await?;
     }
+    own.flow_control().await?;
+    own.service_range().await?;
+    inner.repair_addresses().await?;
     own.kubernetes(advertised).await
 }
 
@@ -55,11 +52,9 @@ struct Own<'a> {
 
 impl Own<'_> {
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
-        let info = self.inner.registry.served(&target.resource, verb)?.clone();
-        let request = ApiRequest { verb, target, ..ApiRequest::default() };
         // Authorization is passed by: until the policy is there, it could only say no.
-        let request = ApiRequest { body, ..request };
-        self.inner.answer(&self.caller, &info, request, &Trail::default()).await?.into_doc()
+        let request = ApiRequest { verb, target, body, ..ApiRequest::default() };
+        self.inner.ask_as(&self.caller, request).await?.into_doc()
     }
 
     /// Creates what is not there; lets `amend` change what is. `amend` gets what is there and what was wanted, and says

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use k8s_core::{
     env::Env,
-    registry::Registry,
+    registry::{Kinds, Registry},
     seam::{
         node::{NodeDialer, PodDialer},
         webhook::WebhookCaller,
@@ -18,20 +18,23 @@ use k8s_core::{
     status::{ApiError, ApiResult},
 };
 use k8s_store::Store;
+use k8s_wire::pki::Identity;
 use parking_lot::Mutex;
 
 use super::{ApiServer, Inner, bootstrap, compaction};
 use crate::{
     admission::{self, Admission, Chain, Cluster, Hooks, PodSecurity},
+    aggregator::{self, Aggregator},
     audit::Audit,
     auth::{
-        Authorizer, Follower, PublishedAuthentication, TokenIssuer, Union,
+        Authorizer, Follower, Masters, Mode, PublishedAuthentication, TokenIssuer, Union,
         bearer::{BearerTokens, TokenAuthenticator},
         node::NodeAuthorizer,
         rbac::Rbac,
         token::ServiceAccountTokens,
     },
     cache::{Cache, consistency},
+    definitions::{self, Served},
     registry::Ranges,
     storage::{Encrypted, Encryption},
     webhook::Webhooks,
@@ -43,6 +46,7 @@ pub struct ApiServerBuilder {
     env: Env,
     registry: Arc<Registry>,
     authorizers: Vec<Arc<dyn Authorizer>>,
+    modes: Vec<Mode>,
     followers: Vec<Arc<dyn Follower>>,
     admission: Vec<Arc<dyn Admission>>,
     dialer: Option<Arc<dyn NodeDialer>>,
@@ -52,6 +56,7 @@ pub struct ApiServerBuilder {
     tokens: Option<Arc<ServiceAccountTokens>>,
     bearer_tokens: Option<Arc<BearerTokens>>,
     published: Option<PublishedAuthentication>,
+    front_proxy: Option<Identity>,
     cidr: IpNet,
     ports: RangeInclusive<u16>,
     encryption: Option<Encryption>,
@@ -69,6 +74,7 @@ impl ApiServerBuilder {
             env,
             registry: Arc::new(Registry::builtin()),
             authorizers: Vec::new(),
+            modes: vec![Mode::Node, Mode::Rbac],
             followers: Vec::new(),
             admission: Vec::new(),
             dialer: None,
@@ -78,6 +84,7 @@ impl ApiServerBuilder {
             tokens: None,
             bearer_tokens: None,
             published: None,
+            front_proxy: None,
             // Invariant: twelve bits are a prefix length of IPv4.
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
@@ -96,7 +103,13 @@ impl ApiServerBuilder {
         self
     }
 
-    /// Asks one more authorizer, before the built-in ones (the node authorizer, then RBAC).
+    /// Who is asked, and in which order; by default the node authorizer, then RBAC.
+    pub fn authorization_modes(mut self, modes: Vec<Mode>) -> Self {
+        self.modes = modes;
+        self
+    }
+
+    /// Asks one more authorizer, before those of [`Self::authorization_modes`].
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.authorizers.push(authorizer);
         self
@@ -148,6 +161,12 @@ impl ApiServerBuilder {
     /// What reviews tokens of every sort, for `TokenReview`; service account tokens alone by default.
     pub fn bearer_tokens(mut self, tokens: Arc<BearerTokens>) -> Self {
         self.bearer_tokens = Some(tokens);
+        self
+    }
+
+    /// The certificate by which other servers know this one as a front proxy. Without it they are asked without any.
+    pub fn front_proxy_identity(mut self, identity: Identity) -> Self {
+        self.front_proxy = Some(identity);
         self
     }
 
@@ -218,23 +237,32 @@ impl ApiServerBuilder {
             )));
         }
         let (rbac, nodes) = (Arc::new(Rbac::default()), Arc::new(NodeAuthorizer::default()));
-        let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone()];
+        let aggregator = Arc::new(Aggregator::new(self.env.clone(), self.front_proxy));
+        let mut followers: Vec<Arc<dyn Follower>> = vec![rbac.clone(), nodes.clone(), aggregator.clone()];
         followers.extend(self.tokens.iter().map(|tokens| tokens.clone() as Arc<dyn Follower>));
         followers.extend(self.followers);
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
-        let hooks = Hooks::new(webhooks.clone());
+        let mut authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(Masters)];
+        authorizers.extend(self.authorizers);
+        authorizers.extend(self.modes.into_iter().map(|mode| match mode {
+            Mode::Node => nodes.clone() as Arc<dyn Authorizer>,
+            Mode::Rbac => rbac.clone(),
+            Mode::Other(other) => other,
+        }));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
+        let hooks = Hooks::new(webhooks.clone(), authorizer.clone());
         followers.push(hooks.mutating.clone());
         followers.push(hooks.validating.clone());
-        let mut authorizers = self.authorizers;
-        authorizers.push(nodes);
-        authorizers.push(rbac.clone());
-        let authorizer: Arc<dyn Authorizer> = Arc::new(Union(authorizers));
         let mut builtin = admission::builtin(&self.env, rbac.clone(), &authorizer, self.pod_security, &hooks);
         builtin.retain(|plugin| !self.without.iter().any(|name| name == plugin.name()));
-        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &self.registry, &followers));
+        // The definitions first: the cache begins with all kinds, so that watches resume over a restart.
+        let mut served = Served::new(self.registry.clone());
+        let registry = definitions::stored(&store, &mut served).await?;
+        let cache = Arc::new(Cache::new(self.env.clone(), store.clone(), &registry, &followers));
+        let kinds = Arc::new(Kinds::new(Registry::clone(&registry)));
         let tokens = self.tokens;
         let own = || {
             let audiences = tokens.as_ref().map_or_else(Vec::new, |tokens| tokens.default_audiences().to_vec());
@@ -243,12 +271,13 @@ impl ApiServerBuilder {
         };
         let inner = Arc::new(Inner {
             bearer_tokens: self.bearer_tokens.unwrap_or_else(own),
+            aggregator,
             env: self.env.clone(),
             store,
             encrypted,
-            cluster: Cluster::new(cache.clone(), self.registry.clone()),
+            cluster: Cluster::new(cache.clone(), kinds.clone()),
             cache: cache.clone(),
-            registry: self.registry,
+            kinds,
             authorizer,
             admission: Chain::new(builtin, self.admission),
             dialer: self.dialer,
@@ -263,9 +292,14 @@ impl ApiServerBuilder {
         inner.cluster.serve_by(&inner);
         let feed = cache.start().await?;
         bootstrap::run(&inner, self.advertised, self.published.as_ref()).await?;
+        aggregator::register(&inner, &inner.kinds.now()).await?;
+        let local = self.env.spawn("APIServices of custom kinds", Box::pin(aggregator::follow(inner.clone())));
+        let availability = self.env.spawn("APIService availability", Box::pin(aggregator::run(inner.clone())));
         let compaction = self.env.spawn("compaction", Box::pin(compaction::run(inner.clone())));
+        let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served)));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
-        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(vec![feed, compaction, check])) })
+        let tasks = vec![feed, availability, local, compaction, custom, check];
+        Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }
 }

@@ -20,7 +20,7 @@ impl WebhookCaller for Noting {
 }
 
 async fn call(api: &Fixture, caller: &Arc<Noting>, client: Doc) -> Result<WebhookEndpoint, String> {
-    let cluster = Cluster::new(api.api.cache().clone(), api.api.registry().clone());
+    let cluster = Cluster::new(api.api.cache().clone(), api.api.kinds().clone());
     cluster.caught_up().await.unwrap();
     let webhooks = Webhooks::new(api.env.clone(), Some(caller.clone()));
     let client = ClientConfig::of(&client);
@@ -84,7 +84,7 @@ async fn what_does_not_exist_is_named() {
     let error = call(&api, &caller, of("hook", 444)).await.unwrap_err();
     assert_eq!(error, "no service port 444 found for service \"hook\"");
     let none = Webhooks::new(api.env.clone(), None);
-    let cluster = Cluster::new(api.api.cache().clone(), api.api.registry().clone());
+    let cluster = Cluster::new(api.api.cache().clone(), api.api.kinds().clone());
     let called = none.call(&cluster, &ClientConfig::default(), "", Duration::ZERO, Bytes::new()).await;
     assert_eq!(called.unwrap_err().to_string(), "this server has no way to call webhooks");
 }

@@ -124,10 +124,11 @@ impl Api {
         let outer = Outer::new(Parts {
             env: env.clone(),
             inner: Arc::new(server.clone()),
-            catalog: Arc::new(server.registry().clone()),
+            catalog: server.kinds().clone(),
             authenticator: Arc::new(Chain(authenticators)),
             front_proxy: None,
             anonymous: Default::default(),
+            aggregation: None,
             authorizer: server.authorizer().clone(),
             answers: Answers { issuer: Some(tokens), ..Answers::default() },
             request_timeout: REQUEST_TIMEOUT,

@@ -45,6 +45,7 @@ pub fn outer(server: &ApiServer, env: Env) -> Outer {
         authenticator: Arc::new(Anybody),
         front_proxy: None,
         anonymous: Default::default(),
+        aggregation: None,
         authorizer: server.authorizer().clone(),
         answers: Answers::default(),
         request_timeout: REQUEST_TIMEOUT,

@@ -200,8 +200,8 @@ impl Transport for CacheDoor {
         let kind = self.0.kind(&request.target.resource).ok_or_else(ApiError::no_such_path)?;
         let filter = Filter::new(&request.target, &request.options);
         Ok(ApiResponse::ok(match request.verb {
-            Verb::List => ResponseBody::List(self.0.list(kind, &filter, &request.options).await?),
-            _ => ResponseBody::Watch(self.0.watch(kind, filter, &request.options).await?),
+            Verb::List => ResponseBody::List(self.0.list(&kind, &filter, &request.options).await?),
+            _ => ResponseBody::Watch(self.0.watch(&kind, filter, &request.options).await?),
         }))
     }
 }

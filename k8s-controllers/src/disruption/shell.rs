@@ -12,7 +12,7 @@ use k8s_core::{
         apimachinery::pkg::apis::meta::v1 as meta,
     },
     object::{Object, ObjectKey},
-    registry::Registry,
+    registry::Kinds,
     resource::Stored,
     selector::LabelSelector,
     status::ApiError,
@@ -28,9 +28,9 @@ use super::{
     scale::{Scale, scale},
 };
 
-/// The disruption controller, ready to start. `registry` says which kinds have a scale.
-pub fn controller(registry: Arc<Registry>) -> Controller<Disruption> {
-    Controller::new("disruption-controller", Disruption { registry })
+/// The disruption controller, ready to start. `kinds` say which of them have a scale.
+pub fn controller(kinds: Arc<Kinds>) -> Controller<Disruption> {
+    Controller::new("disruption-controller", Disruption { kinds })
         .watches::<Pod>(InformerScope::all(), budgets_of_pod)
         // Their sizes are read; when one changes, pods follow.
         .watches::<Deployment>(InformerScope::all(), |_, _| Vec::new())
@@ -52,7 +52,7 @@ fn budgets_of_pod(delta: &Delta, budgets: &DynamicInformer) -> Vec<ObjectKey> {
 
 /// Its reconciler.
 pub struct Disruption {
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
 }
 
 impl Reconciler for Disruption {
@@ -84,7 +84,7 @@ impl Disruption {
             None => Vec::new(),
         };
         let scale = match counts_by_scale(budget) {
-            true => scale(cx, &self.registry, &pods).await?,
+            true => scale(cx, &self.kinds.now(), &pods).await?,
             false => Scale::default(),
         };
         if scale.unmanaged > 0 {

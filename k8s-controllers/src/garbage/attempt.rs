@@ -10,7 +10,7 @@ use k8s_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Item, Shared, is_moot};
+use super::{Item, KindId, Shared, is_moot};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -29,7 +29,8 @@ enum Fate {
 
 impl Shared {
     pub(super) async fn attempt(&self, item: &Item) -> ApiResult<()> {
-        let Some(object) = self.kinds[item.kind].informer.get(&item.key) else { return Ok(()) };
+        let found = self.watched(item.kind).and_then(|kind| kind.informer.get(&item.key));
+        let Some(object) = found else { return Ok(()) };
         if object.meta.deleted.is_some() {
             return self.attempt_deletion(item.kind, &object).await;
         }
@@ -37,7 +38,7 @@ impl Shared {
     }
 
     /// An object on its way out that waits for us.
-    async fn attempt_deletion(&self, kind: usize, object: &Arc<Object>) -> ApiResult<()> {
+    async fn attempt_deletion(&self, kind: KindId, object: &Arc<Object>) -> ApiResult<()> {
         let has = |name: &str| object.meta.finalizers.iter().any(|finalizer| finalizer == name);
         if has(ORPHAN) {
             for (kind, dependent) in self.dependents(&object.meta.uid) {
@@ -63,7 +64,7 @@ impl Shared {
     }
 
     /// An object that names owners.
-    async fn attempt_owned(&self, kind: usize, object: &Arc<Object>) -> ApiResult<()> {
+    async fn attempt_owned(&self, kind: KindId, object: &Arc<Object>) -> ApiResult<()> {
         let (mut solid, mut waiting, mut gone) = (0, 0, Vec::new());
         for owner in &object.meta.owners {
             match self.fate(object, owner).await? {
@@ -91,9 +92,12 @@ impl Shared {
 
     /// A cache may be late: only the server's word makes an owner absent.
     async fn fate(&self, dependent: &Object, owner: &Owner) -> ApiResult<Fate> {
-        let Some((kind, key)) = self.locate(dependent, owner) else { return Ok(Fate::Unknown) };
+        let Some((kind, key)) = self.locate(dependent, owner) else {
+            let is_gone = self.table().gone.contains(&super::reference(owner));
+            return Ok(if is_gone { Fate::Absent } else { Fate::Unknown });
+        };
         let is_it = |found: &Arc<Object>| found.meta.uid == owner.uid;
-        let found = match self.kinds[kind].informer.get(&key).filter(is_it) {
+        let found = match self.watched(kind).and_then(|kind| kind.informer.get(&key)).filter(is_it) {
             Some(found) => Some(found),
             None => self.ask(kind, &key.namespace, &key.name).await?.filter(is_it),
         };
@@ -107,8 +111,9 @@ impl Shared {
         })
     }
 
-    async fn ask(&self, kind: usize, namespace: &str, name: &str) -> ApiResult<Option<Arc<Object>>> {
-        let target = Target::one(self.kinds[kind].resource.clone(), namespace, name);
+    async fn ask(&self, kind: KindId, namespace: &str, name: &str) -> ApiResult<Option<Arc<Object>>> {
+        let Some(watched) = self.watched(kind) else { return Ok(None) };
+        let target = Target::one(watched.resource.clone(), namespace, name);
         match self.client.call(ApiRequest { verb: Verb::Get, target, ..Default::default() }).await {
             Ok(found) => found.into_object().map(Some),
             Err(error) if error.is_not_found() => Ok(None),
@@ -116,7 +121,7 @@ impl Shared {
         }
     }
 
-    async fn delete(&self, kind: usize, object: &Object, propagation: Propagation) -> ApiResult<()> {
+    async fn delete(&self, kind: KindId, object: &Object, propagation: Propagation) -> ApiResult<()> {
         // The revision guards against an owner that was added since we looked.
         let options = Options {
             propagation: Some(propagation),
@@ -124,30 +129,31 @@ impl Shared {
             precondition_version: Some(object.revision()),
             ..Default::default()
         };
-        match self.client.delete_object(self.target(kind, object), options).await {
+        let Some(target) = self.target(kind, object) else { return Ok(()) };
+        match self.client.delete_object(target, options).await {
             Err(error) if error.is_not_found() => Ok(()),
             outcome => outcome,
         }
     }
 
-    async fn remove_owners(&self, kind: usize, object: &Object, uids: &[&str]) -> ApiResult<()> {
+    async fn remove_owners(&self, kind: KindId, object: &Object, uids: &[&str]) -> ApiResult<()> {
         let kept: Vec<Value> =
-            object.meta.owners.iter().filter(|o| !uids.contains(&o.uid.as_str())).map(reference).collect();
+            object.meta.owners.iter().filter(|o| !uids.contains(&o.uid.as_str())).map(written).collect();
         self.patch(kind, object, json!({"ownerReferences": kept})).await
     }
 
-    async fn remove_finalizer(&self, kind: usize, object: &Object, name: &str) -> ApiResult<()> {
+    async fn remove_finalizer(&self, kind: KindId, object: &Object, name: &str) -> ApiResult<()> {
         let kept: Vec<&str> = object.meta.finalizers.iter().map(|f| f.as_str()).filter(|f| *f != name).collect();
         self.patch(kind, object, json!({"finalizers": kept})).await
     }
 
     /// Changes metadata of exactly the object that was looked at.
-    async fn patch(&self, kind: usize, object: &Object, mut metadata: Value) -> ApiResult<()> {
+    async fn patch(&self, kind: KindId, object: &Object, mut metadata: Value) -> ApiResult<()> {
         metadata["uid"] = json!(object.meta.uid.as_str());
         metadata["resourceVersion"] = json!(object.revision().to_string());
         let patch = Doc::from_serialize(&json!({"metadata": metadata})).map_err(ApiError::internal)?;
-        let patched =
-            self.client.patch_object(self.target(kind, object), PatchKind::Merge, patch, Options::default()).await;
+        let Some(target) = self.target(kind, object) else { return Ok(()) };
+        let patched = self.client.patch_object(target, PatchKind::Merge, patch, Options::default()).await;
         match patched {
             // A conflict means that it changed: the change itself brings the object back here.
             Err(error) if is_moot(&error) => Ok(()),
@@ -155,12 +161,14 @@ impl Shared {
         }
     }
 
-    fn target(&self, kind: usize, object: &Object) -> Target {
-        Target::one(self.kinds[kind].resource.clone(), object.meta.namespace.clone(), object.meta.name.clone())
+    /// Where an object is; `None` if its kind is gone.
+    fn target(&self, kind: KindId, object: &Object) -> Option<Target> {
+        let watched = self.watched(kind)?;
+        Some(Target::one(watched.resource.clone(), object.meta.namespace.clone(), object.meta.name.clone()))
     }
 }
 
-fn reference(owner: &Owner) -> Value {
+fn written(owner: &Owner) -> Value {
     json!({
         "apiVersion": owner.api_version.as_str(),
         "kind": owner.kind.as_str(),

@@ -1,12 +1,17 @@
 //! What an expression may name: the variables with their types before evaluating, with their values then.
 
-use super::{Type, Value};
-use crate::doc::Text;
+use super::{Type, Value, estimate::Shape};
+use crate::{
+    doc::Text,
+    schema::{Node, Schema},
+};
 
 /// The variables that an expression may use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Declarations {
     variables: Vec<(Text, Type)>,
+    /// What the schema says of sizes, of the variables that stand for a place in one.
+    shapes: Vec<(Text, Shape)>,
     mutations: bool,
 }
 
@@ -20,6 +25,19 @@ impl Declarations {
     pub fn variable_of(mut self, name: impl Into<Text>, of: Type) -> Self {
         self.variables.push((name.into(), of));
         self
+    }
+
+    /// Also this variable, which stands for a place in a schema: its bounds bound the cost of expressions over it.
+    pub fn variable_at(mut self, name: impl Into<Text>, schema: &Schema, node: Node<'_>) -> Self {
+        let name = name.into();
+        self.shapes.push((name.clone(), Shape::of_node(schema.arena(), node.def())));
+        self.variable_of(name, Type::of(schema.arena(), node.def()))
+    }
+
+    /// What is known of the size of a variable.
+    pub(super) fn shape(&self, name: &str) -> Shape {
+        let at = self.shapes.iter().rev().find(|(declared, _)| declared == name).map(|(_, shape)| shape.clone());
+        at.unwrap_or_else(|| self.variable(name).map_or(Shape::unknown(), Shape::of_type))
     }
 
     /// Also the structures of mutations: `Object{...}`, `Object.spec{...}`, `JSONPatch{...}`.

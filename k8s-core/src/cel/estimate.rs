@@ -10,12 +10,18 @@ use super::{
     ast::{Const, FoldKind, Mode},
     code::{Code, Element, Fold},
 };
+use crate::schema::{Node, Schema};
 pub(super) use size::Shape;
 
 /// The cost at most, and what is known of the value.
 struct Estimate {
     cost: u64,
     shape: Shape,
+}
+
+/// The greatest number of items or characters of a value at a place of a schema; 1 for what has none.
+pub fn greatest_size(schema: &Schema, node: Node<'_>) -> u64 {
+    Shape::of_node(schema.arena(), node.def()).size()
 }
 
 /// The greatest cost of `code`.
@@ -33,10 +39,7 @@ impl Estimator<'_> {
         match code {
             Code::Const(literal) => free(constant(literal)),
             Code::Type(_) | Code::Format(_) => free(Shape::of_size(1)),
-            Code::Global(name) => {
-                let shape = self.declarations.variable(name).map_or(Shape::unknown(), Shape::of_type);
-                Estimate { cost: 1, shape }
-            }
+            Code::Global(name) => Estimate { cost: 1, shape: self.declarations.shape(name) },
             Code::Local(place) => {
                 Estimate { cost: 1, shape: self.locals.get(*place).cloned().unwrap_or(Shape::unknown()) }
             }

@@ -797,6 +797,15 @@ fn webhook_configurations() {
             "webhooks[0].clientConfig:Required",
         ),
         (webhook("objectSelector", r#"{"matchLabels":{"-":"x"}}"#), "webhooks[0].objectSelector.matchLabels:Invalid"),
+        (webhook("matchConditions", r#"[{"name":"a","expression":"request.name != 'x'"}]"#), ""),
+        (
+            webhook("matchConditions", r#"[{"name":"-","expression":"request.name !="}]"#),
+            "webhooks[0].matchConditions[0].name:Invalid webhooks[0].matchConditions[0].expression:Invalid",
+        ),
+        (
+            webhook("matchConditions", r#"[{"name":"a","expression":"'text'"},{"name":"a","expression":"true"}]"#),
+            "webhooks[0].matchConditions[0].expression:Invalid webhooks[0].matchConditions[1].name:Duplicate",
+        ),
         (rule("operations", "[\"*\",\"CREATE\"]"), "webhooks[0].rules[0].operations:Invalid"),
         (rule("operations", "[\"READ\"]"), "webhooks[0].rules[0].operations[0]:NotSupported"),
         (rule("apiGroups", "[]"), "webhooks[0].rules[0].apiGroups:Required"),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Strategy, affinity, differs_in_spec, indexed, list_at, metadata, named};
 use crate::{
+    cel::{Program, Type, admission},
     doc::Doc,
     names,
     status::{FieldError, FieldErrorKind},
@@ -13,6 +14,9 @@ use crate::{
 /// The versions of `AdmissionReview` that are spoken.
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
+
+/// The most match conditions of one webhook.
+const MAX_CONDITIONS: usize = 64;
 
 /// Both kinds.
 pub(super) struct WebhookConfiguration;
@@ -55,10 +59,7 @@ fn check_webhook(errors: &mut Vec<FieldError>, webhook: &Doc, path: &str) {
     for field in ["namespaceSelector", "objectSelector"] {
         affinity::check_selector(errors, webhook.get(field), &format!("{path}.{field}"));
     }
-    if !list_at(webhook, &["matchConditions"]).is_empty() {
-        let detail = "expressions are not evaluated by this server yet";
-        errors.push(FieldError::forbidden(format!("{path}.matchConditions"), detail));
-    }
+    check_conditions(errors, list_at(webhook, &["matchConditions"]), &format!("{path}.matchConditions"));
     check_client_config(errors, webhook.get("clientConfig").unwrap_or(&Doc::Null), &format!("{path}.clientConfig"));
 }
 
@@ -123,6 +124,32 @@ fn check_rule(errors: &mut Vec<FieldError>, rule: &Doc, path: &str) {
         }
     }
     check_resources(errors, rule, &format!("{path}.resources"));
+}
+
+/// Match conditions: named expressions that say yes or no.
+fn check_conditions(errors: &mut Vec<FieldError>, conditions: &[Doc], path: &str) {
+    if conditions.len() > MAX_CONDITIONS {
+        let (count, detail) = (conditions.len().to_string(), format!("must have at most {MAX_CONDITIONS} items"));
+        errors.push(FieldError::new(FieldErrorKind::TooMany, path, count, detail));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (path, condition) in indexed(conditions, path) {
+        let (name, expression) = (condition.str_at(&["name"]), condition.str_at(&["expression"]));
+        if name.is_empty() {
+            errors.push(FieldError::required(format!("{path}.name"), ""));
+        } else if !seen.insert(name) {
+            errors.push(FieldError::duplicate(format!("{path}.name"), name));
+        }
+        let problems = if name.is_empty() { Vec::new() } else { names::qualified_name(name) };
+        named(errors, &format!("{path}.name"), name, problems);
+        let place = format!("{path}.expression");
+        if expression.trim().is_empty() {
+            errors.push(FieldError::required(place, ""));
+        } else if let Err(why) = Program::compile_to(expression, &Type::Bool, &admission::declarations()) {
+            errors.push(FieldError::invalid(place, expression, format!("compilation failed: {why}")));
+        }
+    }
 }
 
 fn check_resources(errors: &mut Vec<FieldError>, rule: &Doc, path: &str) {

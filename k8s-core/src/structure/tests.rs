@@ -72,7 +72,7 @@ fn names_wrong_types() {
         let said: Vec<String> = report.wrong.iter().map(TypeError::to_string).collect();
         assert_eq!(said, [expected], "{doc}");
     }
-    let error = TypeError { path: "spec.x".into(), expected: "a string", found: "null".into() };
+    let error = TypeError { path: "spec.x".into(), expected: "a string", found: "null".into(), is_typed: true };
     assert_eq!(
         error.to_api_error("v1", "Pod").to_string(),
         r#"Pod in version "v1" cannot be handled as a Pod: spec.x: expected a string, found null"#

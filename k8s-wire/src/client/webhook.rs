@@ -112,6 +112,10 @@ impl HttpWebhookCaller {
         if let Some(name) = &endpoint.tls.server_name {
             url.set_host(Some(name)).map_err(|why| WebhookError::Config(format!("server name {name:?}: {why}")))?;
         }
+        if endpoint.address.is_some() {
+            // A port in the URL would count more than the address's own.
+            let _ = url.set_port(None);
+        }
         let mut request = client.post(url).header(header::CONTENT_TYPE, "application/json");
         request = request.header(header::ACCEPT, "application/json").body(body);
         if let Some(WebhookToken(token)) = &endpoint.token {

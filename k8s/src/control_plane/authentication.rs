@@ -11,7 +11,10 @@ use k8s_apiserver::auth::{
     x509::VerifiedCertificates,
 };
 use k8s_core::env::Env;
-use k8s_wire::{pki, tls::ClientTrust};
+use k8s_wire::{
+    pki::{self, Identity},
+    tls::ClientTrust,
+};
 
 use crate::{
     cluster::ClusterError,
@@ -39,6 +42,8 @@ pub struct AuthenticationSettings {
     pub client_authorities_pem: Option<String>,
     /// Who may speak for others; only the cluster's own front proxy if it does not say.
     pub front_proxy: Option<FrontProxySettings>,
+    /// The certificate by which extension servers know this one; one of the cluster's own front proxy by default.
+    pub proxy_client: Option<Identity>,
     /// Whether Secrets of the type `bootstrap.kubernetes.io/token` are tokens.
     pub bootstrap_tokens: bool,
     /// Other sorts of tokens, asked after the built-in ones.
@@ -69,6 +74,7 @@ impl Default for AuthenticationSettings {
             jwks_uri: None,
             client_authorities_pem: None,
             front_proxy: None,
+            proxy_client: None,
             bootstrap_tokens: false,
             token_sorts: Vec::new(),
             anonymous: Anonymous::default(),
@@ -82,6 +88,8 @@ pub(super) struct Authentication {
     pub bearer_tokens: Arc<BearerTokens>,
     pub authenticators: Vec<Arc<dyn Authenticator>>,
     pub front_proxy: Arc<FrontProxy>,
+    /// How this server shows itself to extension servers.
+    pub front_proxy_identity: Identity,
     pub followers: Vec<Arc<dyn Follower>>,
     pub published: PublishedAuthentication,
     pub anonymous: Anonymous,
@@ -115,6 +123,10 @@ impl AuthenticationSettings {
             allowed_names: vec![identity::FRONT_PROXY.to_owned()],
             headers: RequestHeaders::standard(),
         });
+        let front_proxy_identity = match self.proxy_client {
+            Some(identity) => identity,
+            None => credentials.front_proxy()?,
+        };
         let trust = |what: &str, pem: &str| -> Result<ClientTrust, ClusterError> {
             Ok(ClientTrust::new(env.clone(), &pki::certificates(what, pem.as_bytes())?)?)
         };
@@ -129,6 +141,7 @@ impl AuthenticationSettings {
             bearer_tokens: bearer_tokens.clone(),
             authenticators: vec![Arc::new(certificates), bearer_tokens],
             front_proxy: Arc::new(front_proxy),
+            front_proxy_identity,
             followers,
             authorities_pem: joined(&clients_pem, Some(&front.authorities_pem)),
             published: PublishedAuthentication {

@@ -11,7 +11,7 @@ use k8s_core::{
 };
 use parking_lot::Mutex;
 
-use super::{GROUP, matching::Rule};
+use super::{GROUP, conditions::Conditions, matching::Rule};
 use crate::{auth::Follower, webhook::ClientConfig};
 
 /// How long a webhook that does not say may take.
@@ -36,6 +36,8 @@ pub struct Hook {
     pub namespaces: LabelSelector,
     /// Of which objects.
     pub objects: LabelSelector,
+    /// When, in its own words.
+    pub conditions: Conditions,
     /// What a call that fails means.
     pub on_failure: OnFailure,
     /// How long a call may take.
@@ -83,6 +85,7 @@ impl Hook {
             exact: doc.str_at(&["matchPolicy"]) == "Exact",
             namespaces: selector(doc.get("namespaceSelector")),
             objects: selector(doc.get("objectSelector")),
+            conditions: Conditions::of(doc),
             on_failure: match doc.str_at(&["failurePolicy"]) {
                 "Ignore" => OnFailure::Ignore,
                 _ => OnFailure::Refuse,

@@ -48,17 +48,26 @@ pub fn namespace<'a>(request: &'a AdmissionRequest<'_>) -> &'a str {
 
 /// The question about `request`, shown as `shown` in the words of `form`.
 pub fn write(request: &AdmissionRequest<'_>, form: &ResourceInfo, shown: &Shown, version: &str, uid: &str) -> Bytes {
+    let mut body = described(request, form);
+    body.set_at(&["uid"], uid.into());
+    body.set_at(&["object"], shown.object.clone().unwrap_or(Doc::Null));
+    body.set_at(&["oldObject"], shown.old.clone().unwrap_or(Doc::Null));
+    let mut review = doc!({"kind": "AdmissionReview"});
+    review.set_at(&["apiVersion"], format!("{REVIEW_GROUP}/{version}").into());
+    review.set_at(&["request"], body);
+    review.to_json().into()
+}
+
+/// The `request` of the review, without what only a webhook gets: its id and the objects.
+pub fn described(request: &AdmissionRequest<'_>, form: &ResourceInfo) -> Doc {
     let (target, asked_for) = (request.target, shown::kind(request, request.info));
     let mut body = doc!({
-        "uid": uid,
-        "kind": kind(&shown.kind),
+        "kind": kind(&shown::kind(request, form)),
         "resource": resource(form),
         "requestKind": kind(&asked_for),
         "requestResource": resource(request.info),
         "operation": operation(request.verb),
         "userInfo": user_info(request.caller),
-        "object": shown.object.clone().unwrap_or(Doc::Null),
-        "oldObject": shown.old.clone().unwrap_or(Doc::Null),
         "dryRun": request.options.dry_run,
         "options": options(request.verb, request.options)
     });
@@ -71,10 +80,7 @@ pub fn write(request: &AdmissionRequest<'_>, form: &ResourceInfo, shown: &Shown,
     for (field, value) in optional.into_iter().filter(|(_, value)| !value.is_empty()) {
         body.set_at(&[field], value.into());
     }
-    let mut review = doc!({"kind": "AdmissionReview"});
-    review.set_at(&["apiVersion"], format!("{REVIEW_GROUP}/{version}").into());
-    review.set_at(&["request"], body);
-    review.to_json().into()
+    body
 }
 
 fn kind((group, version, kind): &(String, String, String)) -> Doc {

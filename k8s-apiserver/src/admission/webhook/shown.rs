@@ -31,8 +31,6 @@ const IDENTITY: [&str; 8] = [
 
 /// A request in the words of one version of a kind.
 pub struct Shown {
-    /// Group, version and kind of what is shown.
-    pub kind: (String, String, String),
     /// The object as it shall be; of a connection, its options.
     pub object: Option<Doc>,
     /// The object as it was.
@@ -42,14 +40,13 @@ pub struct Shown {
 impl Shown {
     /// `request` in the words of `form`: the kind that was asked for, or one that means the same.
     pub fn of(request: &AdmissionRequest<'_>, form: &Arc<ResourceInfo>) -> Self {
-        let kind = kind(request, form);
         if request.verb == Verb::Connect {
-            let options = connect_options(&kind.2, request.options);
-            return Self { kind, object: Some(options), old: None };
+            let options = connect_options(&kind(request, form).2, request.options);
+            return Self { object: Some(options), old: None };
         }
         let seen = |doc: &Doc| seen(request, form, doc);
         let old = request.old.filter(|_| matches!(request.verb, Verb::Update | Verb::Delete));
-        Self { kind, object: request.object().map(seen), old: old.map(seen) }
+        Self { object: request.object().map(seen), old: old.map(seen) }
     }
 }
 
@@ -111,7 +108,8 @@ pub fn take(request: &mut AdmissionRequest<'_>, mut new: Doc) -> ApiResult<()> {
         if let Some(schema) = request.cluster.schema(request.info) {
             // As upstream: fields that the kind does not have are dropped without a word.
             let report = structure::check(&schema, &mut new, Mode::Whole);
-            if let Some(wrong) = report.wrong.first() {
+            // Of a custom kind's own fields its validation tells.
+            if let Some(wrong) = report.wrong.iter().find(|wrong| wrong.is_typed || request.info.custom.is_none()) {
                 let why = wrong.to_field_error();
                 return Err(ApiError::internal(format!("the webhook's patch leaves no {}: {why}", request.info.kind)));
             }

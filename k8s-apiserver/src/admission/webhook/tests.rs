@@ -280,6 +280,45 @@ async fn selectors_choose_namespaces_and_objects() {
 }
 
 #[tokio::test]
+async fn match_conditions_are_kept_judged_and_followed() {
+    let scene = scene().await;
+    let skip = |hook: Doc, expression: &str| {
+        with(hook, "matchConditions", doc!([{"name": "exclude", "expression": expression}]))
+    };
+    let label = || scene.hook("/label", &["CREATE"], CONFIGMAPS);
+    let made = scene.register("mutating", "skip", &[skip(label(), "object.metadata.name != 'skip-me'")]).await;
+    let condition = &made.get("webhooks").unwrap().items()[0].get("matchConditions").unwrap().items()[0];
+    assert_eq!(condition.str_at(&["expression"]), "object.metadata.name != 'skip-me'");
+    let touched = async |name: &str| {
+        create(&scene.api, name, doc!({})).await.map(|made| made.at(&["metadata", "labels", "touched"]).is_some())
+    };
+    assert_eq!(touched("skip-me").await, Ok(false));
+    assert_eq!(touched("other").await, Ok(true));
+    let cases = [
+        ("request.userInfo.username == 'admin' && request.resource.resource == 'configmaps'", Ok(true)),
+        ("oldObject != null", Ok(false)),
+        ("authorizer.group('').resource('secrets').namespace('default').check('get').allowed()", Ok(true)),
+        ("object.data.nothing == 'x'", Err("403")),
+    ];
+    for (index, (expression, expected)) in cases.into_iter().enumerate() {
+        let patch = doc!({"webhooks": [skip(label(), expression)]});
+        scene.api.patch("mutatingwebhookconfigurations/skip", "", PatchKind::Merge, patch).await.unwrap();
+        let found = touched(&format!("case-{index}")).await;
+        assert_eq!(
+            found.as_ref().map_err(|error| &error[..3]),
+            expected.as_ref().map_err(|code| *code),
+            "{expression}: {found:?}"
+        );
+    }
+    for kind in ["mutating", "validating"] {
+        let wrong = skip(scene.hook("/allow", &["CREATE"], CONFIGMAPS), "...");
+        let doc = doc!({"metadata": {"name": "wrong"}, "webhooks": [wrong]});
+        let error = scene.api.create(&format!("{kind}webhookconfigurations"), "", doc).await.unwrap_err();
+        assert!(error.code() == 422 && error.to_string().contains("compilation failed"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn dry_runs_are_refused_where_a_webhook_has_effects() {
     let scene = scene().await;
     let error = scene
@@ -308,12 +347,13 @@ async fn dry_runs_are_refused_where_a_webhook_has_effects() {
     let caller = k8s_core::request::Caller::new("u", &[]);
     let info = scene.api.api.registry().find(&ResourceType::new("", "v1", "configmaps")).unwrap().clone();
     let target = Target::one(info.resource(), "default", "a");
-    let cluster = crate::admission::Cluster::new(scene.api.api.cache().clone(), scene.api.api.registry().clone());
+    let cluster = crate::admission::Cluster::new(scene.api.api.cache().clone(), scene.api.api.kinds().clone());
     let request = AdmissionRequest::new(&caller, Verb::Create, &info, &target, &options, &cluster);
     let asking = Asking {
         env: scene.api.env.clone(),
         webhooks: scene.api.api.webhooks().clone(),
         configurations: Arc::new(configurations),
+        authorizer: scene.api.api.authorizer().clone(),
     };
     let invocation = Invocation { hook, form: info.clone() };
     let refusal = asking.ask(&request, &invocation, Role::Validating).await;

@@ -52,7 +52,7 @@ impl Dice {
     }
 
     fn role(&mut self, namespace: &str) -> Value {
-        let rules: Vec<Value> = (0..self.roll(3)).map(|_| self.rule()).collect();
+        let rules: Vec<Value> = (0..1 + self.roll(4)).map(|_| self.rule()).collect();
         let kind = if namespace.is_empty() { "ClusterRole" } else { "Role" };
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
             "metadata": {"name": self.one(&["r", "s"]), "namespace": namespace}, "rules": rules})
@@ -67,7 +67,7 @@ impl Dice {
     }
 
     fn binding(&mut self, namespace: &str) -> Value {
-        let subjects: Vec<Value> = (0..self.roll(3)).map(|_| self.subject()).collect();
+        let subjects: Vec<Value> = (0..1 + self.roll(3)).map(|_| self.subject()).collect();
         let role = if namespace.is_empty() || self.roll(2) == 0 { "ClusterRole" } else { "Role" };
         let kind = if namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" };
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
@@ -137,10 +137,11 @@ fn oracle(objects: &BTreeMap<(String, ObjectKey), Value>, ask: &Question) -> boo
         let (kind, role) = (binding["roleRef"]["kind"].as_str(), binding["roleRef"]["name"].as_str().unwrap_or(""));
         let place = if kind == Some("Role") { key.namespace.as_str() } else { "" };
         let plural = if kind == Some("Role") { "roles" } else { "clusterroles" };
-        let role = objects.get(&(plural.to_owned(), ObjectKey::new(place, role)));
         let here = key.namespace.is_empty() || (ask.path.is_none() && *key.namespace == *namespace);
-        here && binding["subjects"].as_array().is_some_and(|all| all.iter().any(is_meant))
-            && role.is_some_and(|role| role["rules"].as_array().is_some_and(|rules| rules.iter().any(allows)))
+        let meant = || binding["subjects"].as_array().is_some_and(|all| all.iter().any(is_meant));
+        let role = || objects.get(&(plural.to_owned(), ObjectKey::new(place, role)));
+        here && meant()
+            && role().is_some_and(|role| role["rules"].as_array().is_some_and(|rules| rules.iter().any(allows)))
     })
 }
 

@@ -42,7 +42,7 @@ async fn what_the_watch_left_out_is_found_repaired_and_counted_and_nobody_resume
     assert_eq!(resumed.err().map(|error| error.code()), Some(410), "a client that was away at the time lacks it, too");
 
     // Whoever starts anew sees everything from then on, once.
-    let kind = cache.kind(&config_maps()).unwrap();
+    let kind = &cache.kind(&config_maps()).unwrap();
     let list = cache.list(kind, &Filter::default(), &Options::default()).await.unwrap();
     let mut anew = watch(&cache, "", Some(list.revision)).await.unwrap();
     store.put("c", "1").await;
@@ -67,7 +67,7 @@ async fn an_object_too_much_or_of_another_revision_is_found_as_well() {
         let hidden = if deleted { store.delete("a").await } else { store.put("a", "2").await };
         store.put("b", "1").await;
         env.sleep(INTERVAL + Duration::from_secs(1)).await;
-        let kind = cache.kind(&config_maps()).unwrap();
+        let kind = &cache.kind(&config_maps()).unwrap();
         let found = kind.state().get(&ObjectKey::new("n", "a")).map(|object| object.revision());
         assert_eq!(found, (!deleted).then_some(hidden));
         assert_eq!((cache.rebuilds(), checks(&cache, Checked::Different)), (1, 1));
@@ -97,7 +97,7 @@ async fn a_cache_that_is_right_is_left_alone_whatever_goes_on() {
         }
     }
     assert_eq!((cache.rebuilds(), checks(&cache, Checked::Different)), (0, 0));
-    let kind = cache.kind(&config_maps()).unwrap();
+    let kind = &cache.kind(&config_maps()).unwrap();
     assert!(kind.counts.checks(Checked::Same) > 90, "{}", kind.counts.checks(Checked::Same));
 }
 

@@ -8,7 +8,7 @@ async fn a_stuck_reader_is_told_410_and_others_miss_nothing() {
     let env = paused();
     let store = Faulty::new(env.clone());
     let (cache, _task) = cache_over(&store, env).await;
-    let kind = cache.kind(&config_maps()).unwrap().clone();
+    let kind = cache.kind(&config_maps()).unwrap();
     let mut stuck = watch(&cache, "", Some(cache.revision())).await.unwrap();
     let mut reader = watch(&cache, "", Some(cache.revision())).await.unwrap();
     let events = MAX_EVENTS + 3000;
@@ -43,7 +43,7 @@ async fn large_objects_that_shrank_count_by_what_they_were() {
     let env = paused();
     let store = Faulty::new(env.clone());
     let (cache, _task) = cache_over(&store, env).await;
-    let kind = cache.kind(&config_maps()).unwrap().clone();
+    let kind = cache.kind(&config_maps()).unwrap();
     let large = "x".repeat(1 << 20);
     for n in 0..40 {
         store.put(&format!("c{n}"), &large).await;

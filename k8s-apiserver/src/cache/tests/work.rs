@@ -52,12 +52,12 @@ fn options(fields: &str) -> Options {
 
 async fn list(cache: &Arc<Cache>, namespace: &str, options: &Options) -> ObjectList {
     let filter = Filter::new(&Target::all(pods(), namespace), options);
-    cache.list(cache.kind(&pods()).unwrap(), &filter, options).await.unwrap()
+    cache.list(&cache.kind(&pods()).unwrap(), &filter, options).await.unwrap()
 }
 
 /// How many objects a list answers with, and how many it looks at for that.
 async fn cost(cache: &Arc<Cache>, namespace: &str, options: &Options) -> (usize, u64) {
-    let kind = cache.kind(&pods()).unwrap();
+    let kind = &cache.kind(&pods()).unwrap();
     let before = kind.counts.looked_at();
     let found = list(cache, namespace, options).await.items.len();
     (found, kind.counts.looked_at() - before)
@@ -99,7 +99,7 @@ async fn a_list_looks_at_what_it_answers_with() {
 #[tokio::test(start_paused = true)]
 async fn a_watch_begins_with_what_it_wants_and_is_compared_with_nothing_else() {
     let (store, cache, _task) = five_thousand().await;
-    let kind = cache.kind(&pods()).unwrap();
+    let kind = &cache.kind(&pods()).unwrap();
     let count = Arc::new(Count::default());
     let waker = Waker::from(count.clone());
     let mut cx = Context::from_waker(&waker);
@@ -175,7 +175,7 @@ async fn lists_at_any_kept_revision_do_not_touch_the_store() {
 #[tokio::test(start_paused = true)]
 async fn an_index_answers_as_a_walk_does_whatever_changes_now_and_then() {
     let (store, cache, _task) = cache_of(1_500).await;
-    let kind = cache.kind(&pods()).unwrap().clone();
+    let kind = &cache.kind(&pods()).unwrap();
     let filters =
         ["spec.nodeName=node-1", "spec.nodeName=", "status.phase=Failed", "metadata.name=p3", "status.phase!=Failed"];
     let filters: Vec<Filter> = ["", "n1"]

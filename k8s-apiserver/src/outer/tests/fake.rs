@@ -215,6 +215,7 @@ pub fn outer() -> (Outer, Arc<FakeDoor>) {
         authenticator: Arc::new(FakeAuthenticator),
         front_proxy: None,
         anonymous: Default::default(),
+        aggregation: None,
         authorizer: Arc::new(FakeAuthorizer),
         answers: Answers::default(),
     };

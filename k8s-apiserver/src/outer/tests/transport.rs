@@ -41,6 +41,7 @@ async fn ends() -> Ends {
         authenticator: Arc::new(Chain(vec![Arc::new(ClientCertificates), Arc::new(FakeAuthenticator)])),
         front_proxy: None,
         anonymous: Default::default(),
+        aggregation: None,
         authorizer: Arc::new(FakeAuthorizer),
         answers: Answers::default(),
     });

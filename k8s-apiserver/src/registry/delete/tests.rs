@@ -12,7 +12,7 @@ fn decided(kind: &str, doc: Doc, grace: Option<i64>, propagation: Option<Propaga
     let options = Options { grace_period_seconds: grace, propagation, ..Options::default() };
     let mut object = doc;
     object.set_at(&["kind"], kind.into());
-    decide(&object, strategy_for("", kind), &options, now())
+    decide(&object, k8s_core::strategy::strategy_for("", kind), &options, now())
 }
 
 fn marked(decision: Decision) -> (Option<i64>, Vec<Text>) {

@@ -109,7 +109,12 @@ async fn a_namespace_asks_how_much_pods_may_do() {
     let mut template = named("deployments", "d");
     template.set_at(&["spec", "template", "spec", "hostNetwork"], true.into());
     let body = RequestBody::Doc(template);
-    let request = ApiRequest { verb: Verb::Create, target: super::fixture::target("deployments", "default"), body, ..ApiRequest::default() };
+    let request = ApiRequest {
+        verb: Verb::Create,
+        target: super::fixture::target("deployments", "default"),
+        body,
+        ..ApiRequest::default()
+    };
     let answer = api.ask(request).await.unwrap();
     let expected = "would violate PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)";
     assert_eq!(answer.warnings, [expected]);
@@ -168,7 +173,8 @@ async fn who_may_not_decide_for_a_signer_does_not() {
     });
     api.create("clusterrolebindings", "", binding).await.unwrap();
     let eve = api.acting(Caller::new("eve", &[]));
-    let verdict = doc!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]}});
+    let verdict =
+        doc!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]}});
     let one = "certificatesigningrequests/r/approval";
     let refused = eve.patch(one, "", PatchKind::Merge, verdict.clone()).await.unwrap_err();
     let expected = "user not permitted to approve requests with signerName \"example.com/signer\"";
@@ -217,10 +223,12 @@ async fn services_show_their_addresses_and_take_them_from_more_ranges() {
 async fn an_autoscaler_is_the_same_in_both_versions() {
     use k8s_core::request::{ResourceType, Target};
     let api = server().await;
-    let v1 = |name: &str| Target::one(ResourceType::new("autoscaling", "v1", "horizontalpodautoscalers"), "default", name);
+    let v1 =
+        |name: &str| Target::one(ResourceType::new("autoscaling", "v1", "horizontalpodautoscalers"), "default", name);
     let mut body = named("horizontalpodautoscalers", "h");
     body.set_at(&["spec", "targetCPUUtilizationPercentage"], 60.into());
-    let create = ApiRequest { verb: Verb::Create, target: v1(""), body: RequestBody::Doc(body), ..ApiRequest::default() };
+    let create =
+        ApiRequest { verb: Verb::Create, target: v1(""), body: RequestBody::Doc(body), ..ApiRequest::default() };
     let made = api.ask(create).await.unwrap().into_doc().unwrap();
     assert_eq!(made.str_at(&["apiVersion"]), "autoscaling/v1");
     let newer = api.get("horizontalpodautoscalers/h", "default").await.unwrap();
@@ -229,7 +237,9 @@ async fn an_autoscaler_is_the_same_in_both_versions() {
     assert_eq!(newer.at(&target).and_then(Doc::as_i64), Some(60), "{newer}");
     let metrics = doc!([{"type": "Pods", "pods": {
         "metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "5"}}}]);
-    api.patch("horizontalpodautoscalers/h", "default", PatchKind::Merge, doc!({"spec": {"metrics": metrics}})).await.unwrap();
+    api.patch("horizontalpodautoscalers/h", "default", PatchKind::Merge, doc!({"spec": {"metrics": metrics}}))
+        .await
+        .unwrap();
     let get = ApiRequest { verb: Verb::Get, target: v1("h"), ..ApiRequest::default() };
     let older = api.ask(get).await.unwrap().into_doc().unwrap();
     assert!(older.at(&["spec", "targetCPUUtilizationPercentage"]).is_none());

@@ -17,7 +17,12 @@ type Case = (&'static str, &'static [&'static str], Doc, &'static str);
 
 fn workloads() -> Vec<Case> {
     vec![
-        ("daemonsets", &["spec", "template", "spec", "restartPolicy"], "Never".into(), "spec.template.spec.restartPolicy:NotSupported"),
+        (
+            "daemonsets",
+            &["spec", "template", "spec", "restartPolicy"],
+            "Never".into(),
+            "spec.template.spec.restartPolicy:NotSupported",
+        ),
         ("daemonsets", &["spec", "selector", "matchLabels", "a"], "c".into(), "spec.template.metadata.labels:Invalid"),
         (
             "daemonsets",
@@ -27,8 +32,13 @@ fn workloads() -> Vec<Case> {
         ),
         ("statefulsets", &["spec", "selector"], Doc::Null, "spec.selector:Required"),
         ("statefulsets", &["spec", "podManagementPolicy"], "Random".into(), "spec.podManagementPolicy:NotSupported"),
-        ("jobs", &["spec", "template", "spec", "restartPolicy"], "Always".into(), "spec.template.spec.restartPolicy:Required"),
-        ("jobs", &["spec", "completionMode"], "Indexed".into(), "spec.completions:Required"),
+        (
+            "jobs",
+            &["spec", "template", "spec", "restartPolicy"],
+            "Always".into(),
+            "spec.template.spec.restartPolicy:Required",
+        ),
+        ("jobs", &["spec", "backoffLimitPerIndex"], 1.into(), "spec.backoffLimitPerIndex:Invalid"),
         ("jobs", &["spec", "parallelism"], (-1).into(), "spec.parallelism:Invalid"),
         ("jobs", &["spec", "maxFailedIndexes"], 1.into(), "spec.backoffLimitPerIndex:Required"),
         ("jobs", &["spec", "managedBy"], "me".into(), "spec.managedBy:Invalid"),
@@ -45,12 +55,7 @@ fn workloads() -> Vec<Case> {
         ("cronjobs", &["spec", "concurrencyPolicy"], "Sometimes".into(), "spec.concurrencyPolicy:NotSupported"),
         ("horizontalpodautoscalers", &["spec", "maxReplicas"], 0.into(), "spec.maxReplicas:Invalid"),
         ("horizontalpodautoscalers", &["spec", "minReplicas"], 5.into(), "spec.maxReplicas:Invalid"),
-        (
-            "horizontalpodautoscalers",
-            &["spec", "metrics"],
-            doc!([{"type": "Pods"}]),
-            "spec.metrics[0].pods:Required",
-        ),
+        ("horizontalpodautoscalers", &["spec", "metrics"], doc!([{"type": "Pods"}]), "spec.metrics[0].pods:Required"),
     ]
 }
 
@@ -79,7 +84,12 @@ fn networks() -> Vec<Case> {
             doc!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}}]),
             "spec.ingress[0].from[0].ipBlock.except[0]:Invalid",
         ),
-        ("networkpolicies", &["spec", "ingress", "0", "ports", "0", "endPort"], 70.into(), "spec.ingress[0].ports[0].endPort:Invalid"),
+        (
+            "networkpolicies",
+            &["spec", "ingress", "0", "ports", "0", "endPort"],
+            70.into(),
+            "spec.ingress[0].ports[0].endPort:Invalid",
+        ),
         ("networkpolicies", &["spec", "policyTypes"], doc!(["Both"]), "spec.policyTypes[0]:NotSupported"),
         ("ipaddresses", &["metadata", "name"], "10.0.0.01".into(), "metadata.name:Invalid"),
         ("ipaddresses", &["spec", "parentRef"], Doc::Null, "spec.parentRef:Required"),
@@ -102,7 +112,12 @@ fn storage() -> Vec<Case> {
             doc!(["ReadWriteOncePod", "ReadOnlyMany"]),
             "spec.accessModes:Forbidden",
         ),
-        ("csidrivers", &["spec", "volumeLifecycleModes"], doc!(["Forever"]), "spec.volumeLifecycleModes[0]:NotSupported"),
+        (
+            "csidrivers",
+            &["spec", "volumeLifecycleModes"],
+            doc!(["Forever"]),
+            "spec.volumeLifecycleModes[0]:NotSupported",
+        ),
         ("csinodes", &["spec", "drivers", "0", "nodeID"], Doc::Null, "spec.drivers[0].nodeID:Required"),
         ("csistoragecapacities", &["capacity"], "-1".into(), "capacity:Invalid"),
         ("storageclasses", &["provisioner"], "a b".into(), "provisioner:Invalid"),
@@ -144,7 +159,12 @@ fn control() -> Vec<Case> {
             "spec.devices.requests[0]:Required",
         ),
         ("resourceslices", &["spec", "nodeName"], Doc::Null, "spec:Required"),
-        ("resourceslices", &["spec", "devices"], doc!([{"name": "d"}, {"name": "d"}]), "spec.devices[1].name:Duplicate"),
+        (
+            "resourceslices",
+            &["spec", "devices"],
+            doc!([{"name": "d"}, {"name": "d"}]),
+            "spec.devices[1].name:Duplicate",
+        ),
     ]
 }
 
@@ -166,7 +186,8 @@ async fn what_is_wrong_is_named() {
             value => body.set_at(path, value.clone()),
         }
         let body = RequestBody::Doc(body);
-        let request = ApiRequest { verb: Verb::Create, target: target(plural, namespace), body, ..ApiRequest::default() };
+        let request =
+            ApiRequest { verb: Verb::Create, target: target(plural, namespace), body, ..ApiRequest::default() };
         let error = api.refused(request).await;
         let causes = error.status().details.as_ref().map_or(&[][..], |details| &details.causes);
         let found: Vec<String> = causes

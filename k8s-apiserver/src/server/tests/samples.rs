@@ -10,6 +10,8 @@ pub const SIGNING_REQUEST: &str = include_str!("samples/request.pem");
 pub fn name_of(plural: &str) -> &'static str {
     match plural {
         "ipaddresses" => "192.0.2.7",
+        // The name of an APIService follows from its version and group.
+        "apiservices" => "v1.matrix",
         _ => "matrix",
     }
 }
@@ -33,12 +35,20 @@ pub fn sample(version: &str, plural: &str) -> Doc {
         "events" if version == "v1" => {
             doc!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r"})
         }
+        "events" => doc!({
+            "regarding": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r", "action": "a",
+            "type": "Normal", "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "example.com/c", "reportingInstance": "i"
+        }),
         "endpointslices" => doc!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
         "priorityclasses" => doc!({"value": 5}),
         "rolebindings" | "clusterrolebindings" => doc!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
             "subjects": [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"}]
         }),
+        "apiservices" => {
+            doc!({"spec": {"group": "matrix", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}})
+        }
         "jobs" => job(),
         "cronjobs" => doc!({"spec": {"schedule": "*/5 * * * *", "timeZone": "Europe/Berlin", "jobTemplate": job()}}),
         "horizontalpodautoscalers" => doc!({"spec": {

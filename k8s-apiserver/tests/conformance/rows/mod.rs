@@ -4,6 +4,7 @@ pub mod access;
 pub mod cluster;
 pub mod config;
 pub mod core;
+pub mod custom;
 pub mod kinds;
 mod operations;
 pub mod services;

@@ -77,6 +77,8 @@ async fn post(endpoint: &WebhookEndpoint) -> Result<String, WebhookError> {
 async fn a_named_service_is_called_at_its_address() {
     let hook = hook().await;
     assert_eq!(post(&hook.endpoint("/path")).await.unwrap(), "POST /path application/json [] false {}");
+    let elsewhere = WebhookEndpoint { url: "https://hook.ns.svc:8443/path".into(), ..hook.endpoint("/path") };
+    assert!(post(&elsewhere).await.is_ok(), "the port of the address counts, not the service's");
 }
 
 #[tokio::test]

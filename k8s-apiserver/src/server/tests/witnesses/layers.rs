@@ -74,7 +74,7 @@ async fn in_process(api: &Fixture, wanted: &Wanted, from: From) -> Records {
     let (resource, options) = (resource("configmaps"), options(wanted, from));
     let target = Target::all(resource.clone(), wanted.namespace.unwrap_or_default());
     let filter = Filter::new(&target, &options);
-    let watch = cache.watch(cache.kind(&resource).unwrap(), filter, &options).await.unwrap();
+    let watch = cache.watch(&cache.kind(&resource).unwrap(), filter, &options).await.unwrap();
     watch.map(|event| record(&event.unwrap())).boxed()
 }
 
@@ -116,10 +116,11 @@ async fn over_http(api: &Fixture, wanted: &Wanted, from: From) -> Records {
         request_timeout: crate::outer::REQUEST_TIMEOUT,
         env: api.env.clone(),
         inner: Arc::new(api.api.clone()),
-        catalog: Arc::new(api.api.registry().clone()),
+        catalog: api.api.kinds().clone(),
         authenticator: Arc::new(Anybody),
         front_proxy: None,
         anonymous: Default::default(),
+        aggregation: None,
         authorizer: api.api.authorizer().clone(),
         answers: Answers::default(),
     });
