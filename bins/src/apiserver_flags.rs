@@ -107,6 +107,7 @@ impl ServerArguments {
                 wait: request_timeout / 4,
             }),
             without_admission: self.disable_admission_plugins,
+            inert: Vec::new(),
             request_timeout,
             serving: self.tls.identity()?,
             min_tls: self.tls.tls_min_version,

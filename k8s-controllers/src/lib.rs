@@ -25,13 +25,19 @@ pub mod ownership;
 pub mod pod_gc;
 pub mod pod_state;
 pub mod policy_status;
+#[cfg(feature = "service")]
+pub mod protection;
 pub mod replica_set;
 #[cfg(feature = "service")]
 pub mod replication_controller;
 #[cfg(feature = "service")]
+pub mod resource_quota;
+#[cfg(feature = "service")]
 pub mod root_ca;
 #[cfg(feature = "service")]
 pub mod service_account;
+#[cfg(feature = "service")]
+pub mod service_cidr;
 mod service_pods;
 #[cfg(feature = "service")]
 pub mod start;

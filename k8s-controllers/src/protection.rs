@@ -62,11 +62,12 @@ async fn let_go<K: Resource>(object: &Stored<K>, finalizer: &str, cx: &Cx) -> Ap
 fn claim_names(pod: &Pod) -> Vec<String> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let claim = |volume: &k8s_core::api::api::core::v1::Volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(claim), _) => Some(claim.claim_name.clone()),
-        (None, Some(_)) => Some(format!("{pod_name}-{}", volume.name)),
-        (None, None) => None,
-    };
+    let claim =
+        |volume: &k8s_core::api::api::core::v1::Volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => Some(claim.claim_name.clone()),
+            (None, Some(_)) => Some(format!("{pod_name}-{}", volume.name)),
+            (None, None) => None,
+        };
     volumes.filter_map(claim).collect()
 }
 

@@ -19,7 +19,7 @@ use k8s_core::{
     doc::Doc,
     object::{Object, ObjectKey},
     quota::{self, Amounts},
-    registry::Registry,
+    registry::Kinds,
     request::{Options, ResourceType, Target},
     resource::{Stored, encode},
     status::{ApiError, ApiResult},
@@ -38,9 +38,9 @@ const RESYNC_UNWATCHED: Duration = Duration::from_secs(15);
 /// The kinds whose changes are told.
 const WATCHED: [&str; 3] = ["pods", "services", "persistentvolumeclaims"];
 
-/// The resource quota controller for the kinds of `registry`, ready to start.
-pub fn controller(registry: Arc<Registry>) -> Controller<ResourceQuotas> {
-    Controller::new("resourcequota-controller", ResourceQuotas { registry, settled: Settled::default() })
+/// The resource quota controller for these kinds, ready to start.
+pub fn controller(kinds: Arc<Kinds>) -> Controller<ResourceQuotas> {
+    Controller::new("resourcequota-controller", ResourceQuotas { kinds, settled: Settled::default() })
         .watches::<Pod>(InformerScope::all(), quotas_of_less)
         .watches::<Service>(InformerScope::all(), quotas_of_less)
         .watches::<PersistentVolumeClaim>(InformerScope::all(), quotas_of_less)
@@ -66,7 +66,7 @@ fn quotas_of_less(delta: &Delta, quotas: &DynamicInformer) -> Vec<ObjectKey> {
 
 /// Its reconciler.
 pub struct ResourceQuotas {
-    registry: Arc<Registry>,
+    kinds: Arc<Kinds>,
     settled: Settled,
 }
 
@@ -109,7 +109,8 @@ impl Reconciler for ResourceQuotas {
 /// The kinds that a quota counts, and how long they may go uncounted.
 fn kinds_of(hard: &Amounts) -> (BTreeSet<(String, String)>, Duration) {
     let found = hard.keys().filter_map(|name| quota::counted_kind(name));
-    let kinds: BTreeSet<(String, String)> = found.map(|(group, plural)| (group.to_owned(), plural.to_owned())).collect();
+    let kinds: BTreeSet<(String, String)> =
+        found.map(|(group, plural)| (group.to_owned(), plural.to_owned())).collect();
     let is_watched = |(group, plural): &(String, String)| group.is_empty() && WATCHED.contains(&plural.as_str());
     let resync = if kinds.iter().all(is_watched) { RESYNC } else { RESYNC_UNWATCHED };
     (kinds, resync)
@@ -123,16 +124,17 @@ impl ResourceQuotas {
         namespace: &str,
         cx: &Cx,
     ) -> ApiResult<Vec<(String, String, Doc)>> {
-        let mut found = Vec::new();
+        let (mut found, registry) = (Vec::new(), self.kinds.now());
         for (group, plural) in kinds {
             let is_it = |info: &&Arc<k8s_core::registry::ResourceInfo>| {
                 info.group == *group && info.plural == *plural && info.is_namespaced() && info.is_stored()
             };
-            let Some(info) = self.registry.iter().find(is_it) else { continue };
+            let Some(info) = registry.iter().find(is_it) else { continue };
             let resource = ResourceType::new(group.as_str(), info.version.clone(), plural.as_str());
             let list = cx.client().list_objects(Target::all(resource, namespace), Options::default()).await?;
             for object in list.items {
-                let doc = Doc::parse(object.stored_json()).map_err(|why| ApiError::internal(format!("{plural}: {why}")))?;
+                let doc =
+                    Doc::parse(object.stored_json()).map_err(|why| ApiError::internal(format!("{plural}: {why}")))?;
                 found.push((group.clone(), plural.clone(), doc));
             }
         }

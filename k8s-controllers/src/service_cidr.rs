@@ -73,8 +73,13 @@ impl Reconciler for ServiceCidrs {
         }
         let own = nets(&range);
         let stays = |other: &Stored<ServiceCIDR>| other.name() != range.name() && other.object().meta.deleted.is_none();
-        let others: Vec<IpNet> =
-            cx.cached::<ServiceCIDR>()?.list().iter().filter(|other| stays(other)).flat_map(|other| nets(other)).collect();
+        let others: Vec<IpNet> = cx
+            .cached::<ServiceCIDR>()?
+            .list()
+            .iter()
+            .filter(|other| stays(other))
+            .flat_map(|other| nets(other))
+            .collect();
         let taken = cx.cached::<IPAddress>()?.list();
         let is_used = taken.iter().any(|it| it.name().parse().is_ok_and(|address| holds(&own, &others, address)));
         if is_used {
@@ -123,7 +128,9 @@ async fn set_ready(
         Some(place) => conditions[place] = condition,
         None => conditions.push(condition),
     }
-    cx.set_status(range, |range| range.status = Some(ServiceCIDRStatus { conditions: Some(conditions) })).await.map(drop)
+    cx.set_status(range, |range| range.status = Some(ServiceCIDRStatus { conditions: Some(conditions) }))
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

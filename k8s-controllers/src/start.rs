@@ -10,11 +10,12 @@ use crate::{
     cluster_role_aggregation, custom_kinds, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
-    pod_gc, policy_status, replica_set, replication_controller, root_ca, service_account, taint_eviction,
+    pod_gc, policy_status, protection, replica_set, replication_controller, resource_quota, root_ca, service_account,
+    service_cidr, taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 16] = [
+pub const CONTROLLERS: [(&str, &str); 21] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -31,6 +32,11 @@ pub const CONTROLLERS: [(&str, &str); 16] = [
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
     ("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"),
     ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
+    ("resourcequota-controller", "resourcequota-controller"),
+    ("persistentvolumeclaim-protection-controller", "pvc-protection-controller"),
+    ("persistentvolume-protection-controller", "pv-protection-controller"),
+    ("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller"),
+    ("service-cidr-controller", "service-cidrs-controller"),
 ];
 
 /// What the controllers need beside their clients.
@@ -132,6 +138,13 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
             }
             "disruption-controller" => disruption::controller(options.kinds.clone()).start(client),
             "namespace-controller" => options.sized(name, namespace::controller(options.kinds.clone())).start(client),
+            "resourcequota-controller" => {
+                options.sized(name, resource_quota::controller(options.kinds.clone())).start(client)
+            }
+            "persistentvolumeclaim-protection-controller" => protection::claims().start(client),
+            "persistentvolume-protection-controller" => protection::volumes().start(client),
+            "volumeattributesclass-protection-controller" => protection::classes().start(client),
+            "service-cidr-controller" => service_cidr::controller().start(client),
             "serviceaccount-controller" => options.sized(name, service_account::controller()).start(client),
             "clusterrole-aggregation-controller" => cluster_role_aggregation::controller().start(client),
             "validatingadmissionpolicy-status-controller" => {

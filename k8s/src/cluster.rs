@@ -27,6 +27,7 @@ use k8s_wire::{env::System, pki::PkiError, tls::TlsError};
 use crate::{
     control_plane::{ControlPlane, ControlPlaneOptions, ControlPlaneSettings},
     credentials::{Credentials, identity},
+    inert,
 };
 
 /// A way to look at, or interfere with, what each component asks of the API server.
@@ -300,7 +301,7 @@ impl ClusterBuilder {
             encryption: None,
             listen: self.listen,
             advertise: self.advertise,
-            settings: ControlPlaneSettings::default(),
+            settings: ControlPlaneSettings { inert: inert::resources(), ..ControlPlaneSettings::default() },
             serving_names: self.serving_names,
         })
         .await?;

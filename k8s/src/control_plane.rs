@@ -89,6 +89,8 @@ pub struct ControlPlaneSettings {
     pub authorization: Vec<Mode>,
     /// Built-in admission plugins to leave out, by name.
     pub without_admission: Vec<String>,
+    /// Resources that nobody in this cluster acts on, such as `jobs.batch`: who writes one is warned.
+    pub inert: Vec<String>,
     /// How long a request that is no watch and no connection may take.
     pub request_timeout: Duration,
     /// The certificate and key to serve with, instead of one that the cluster's authority issues.
@@ -110,6 +112,7 @@ impl Default for ControlPlaneSettings {
             fairness: Some(FairnessLimits::default()),
             authorization: vec![Mode::Node, Mode::Rbac],
             without_admission: Vec::new(),
+            inert: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
             serving: None,
             min_tls: TlsVersion::V1_2,
@@ -176,6 +179,7 @@ impl ControlPlane {
         builder = options.admission.into_iter().fold(builder, |builder, plugin| builder.admission(plugin));
         builder = options.authorizers.into_iter().fold(builder, |builder, authorizer| builder.authorizer(authorizer));
         builder = settings.without_admission.iter().fold(builder, |builder, name| builder.without_admission(name));
+        builder = settings.inert.iter().fold(builder, |builder, resource| builder.nobody_acts_on(resource));
         let api = builder.start().await?;
         let (stop, pulse) = (CancellationToken::new(), Arc::new(Pulse::default()));
         let mut authenticators = authentication.authenticators;

@@ -20,6 +20,7 @@ pub mod cluster_dns;
 pub mod control_plane;
 pub mod credentials;
 mod custom_kind;
+mod inert;
 pub mod machine;
 pub mod reviews;
 pub mod service_account;
@@ -28,6 +29,7 @@ pub mod sim;
 pub use cluster::{Cluster, ClusterBuilder, ClusterError};
 pub use credentials::Credentials;
 pub use custom_kind::{kind_of, split_api_version};
+pub use inert::INERT;
 pub use sim::Sim;
 
 /// What most programs that embed a cluster or write a controller name.

@@ -1,7 +1,6 @@
 //! `PodSecurity`: the Pod Security Standards, as namespaces ask for them by labels.
 //!
-//! `enforce` refuses pods, `warn` tells who writes a pod or what makes pods. `audit` is for the audit log, which this
-//! server does not write.
+//! `enforce` refuses pods, `warn` tells who writes a pod or what makes pods, `audit` notes it in the audit log.
 
 pub mod controls;
 pub mod policy;
@@ -30,7 +29,7 @@ const MAX_NAMED: usize = 10;
 /// The plugin. The default holds no namespace to anything that its labels do not ask for, and exempts nobody.
 #[derive(Default)]
 pub struct PodSecurity {
-    /// What holds where a namespace says nothing, by mode (`enforce`, `warn`).
+    /// What holds where a namespace says nothing, by mode (`enforce`, `warn`, `audit`).
     pub defaults: BTreeMap<String, Standard>,
     /// Who may do anything.
     pub exempt_users: Vec<String>,
@@ -76,6 +75,7 @@ impl Admission for PodSecurity {
         let Some(object) = request.object() else { return Ok(()) };
         if request.is_on("", "namespaces") {
             let labels = |doc: &Doc| doc.at(&["metadata", "labels"]).cloned();
+            self.namespace_warnings(request, object).into_iter().for_each(|text| request.warn(text));
             let errors = match request.old {
                 Some(old) if labels(old) == labels(object) => Vec::new(),
                 _ => check_labels(object),
@@ -83,6 +83,7 @@ impl Admission for PodSecurity {
             let name = &request.target.name;
             return if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("Namespace", "", name, &errors)) };
         }
+        self.warnings(request).into_iter().for_each(|text| request.warn(text));
         if !request.is_below("", "pods") || !self.is_judged(request, object) {
             return Ok(());
         }
@@ -127,9 +128,6 @@ impl PodSecurity {
 
     fn warnings(&self, request: &AdmissionRequest<'_>) -> Vec<String> {
         let Some(object) = request.object() else { return Vec::new() };
-        if request.is_on("", "namespaces") {
-            return self.namespace_warnings(request, object);
-        }
         let path = template_path(&request.info.group, &request.info.plural);
         let judged = match path {
             Some(path) => object.at(path),
@@ -142,6 +140,10 @@ impl PodSecurity {
             |key: &str| found.meta.labels.iter().find(|(name, _)| name == key).map(|(_, value)| value.to_string());
         let of = |mode: &str| asked(&labels, mode, self.defaults.get(mode).copied().unwrap_or_default());
         let (warn, enforce) = (of("warn"), of("enforce"));
+        if let Some(found) = violations_of(judged, of("audit")) {
+            let text = format!("would violate PodSecurity \"{}\": {found}", of("audit"));
+            request.annotate("pod-security.kubernetes.io/audit-violations", text);
+        }
         // What is refused anyway needs no warning of the same.
         if path.is_none() && warn == enforce {
             return Vec::new();

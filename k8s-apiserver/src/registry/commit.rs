@@ -26,6 +26,10 @@ pub struct Beside {
     pub ops: Vec<Op>,
 }
 
+/// Kinds that say what may be written next: who was answered can count on them.
+const HELD_AT_ONCE: [&str; 6] =
+    ["namespaces", "resourcequotas", "storageclasses", "ingressclasses", "runtimeclasses", "servicecidrs"];
+
 /// Why nothing was written.
 #[derive(Debug)]
 pub enum Refused {
@@ -120,8 +124,9 @@ impl Operation<'_> {
         let fenced = self.request.fence.as_ref().map(|fence| fence_key(&fence.namespace, &fence.name));
         match self.server.store.commit(transaction).await {
             Ok(committed) => {
-                // Rights, tokens and namespaces hold from the answer on. The write is done, whatever the cache does.
-                if self.kind.is_followed() || self.info.plural == "namespaces" {
+                // Rights, tokens and what admission reads hold from the answer on. The write is done, whatever the cache
+                // does.
+                if self.kind.is_followed() || HELD_AT_ONCE.contains(&self.info.plural.as_str()) {
                     drop(self.server.cache.wait_for(committed.revision.0).await);
                 }
                 self.show_addresses(addresses).await;

@@ -193,10 +193,7 @@ impl Operation<'_> {
                     self.server.ask_own(Verb::Delete, target, RequestBody::None).await
                 }
             };
-            if let Err(error) = shown
-                && !error.is_not_found()
-                && !error.is_already_exists()
-            {
+            if let Err(error) = done(shown) {
                 tracing::warn!(%error, "an IPAddress does not show what a Service holds");
             }
         }
@@ -416,6 +413,14 @@ fn is_managed(address: &Doc) -> bool {
     address.str_at(&MANAGED_BY) == MANAGER
 }
 
+/// What another server did at the same time is done.
+fn done(result: ApiResult<()>) -> ApiResult<()> {
+    match result {
+        Err(error) if !error.is_already_exists() && !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn ip_addresses() -> ResourceType {
     ResourceType::new("networking.k8s.io", "v1", "ipaddresses")
 }
@@ -436,21 +441,23 @@ impl Inner {
     /// Makes every IPAddress that is missing, and takes away those of Services that have gone: what a server that ended
     /// between two writes left behind.
     pub(crate) async fn repair_addresses(&self) -> ApiResult<()> {
-        let listing = self.store.list(IPS, Page::all()).await.map_err(|error| store_error(&error))?;
         let mut held = BTreeSet::new();
-        for entry in &listing.entries {
-            let (address, owner) = (&entry.key[IPS.len()..], String::from_utf8_lossy(&entry.value).into_owned());
-            held.insert(address.to_owned());
-            let is_shown = self.cluster.get("networking.k8s.io", "v1", "ipaddresses", &ObjectKey::new("", address));
-            if is_shown.is_none() && owner.contains('/') {
-                self.show_address(address, &owner).await?;
+        for object in self.cluster.all("", "v1", "services") {
+            let Ok(service) = Doc::parse(object.stored_json()) else { continue };
+            let owner = format!("{}/{}", object.meta.namespace, object.meta.name);
+            for address in addresses(&service).into_iter().filter(|_| wants_address(&service)) {
+                let key = ObjectKey::new("", address.as_str());
+                if self.cluster.get("networking.k8s.io", "v1", "ipaddresses", &key).is_none() {
+                    done(self.show_address(&address, &owner).await)?;
+                }
+                held.insert(address);
             }
         }
         for object in self.cluster.all("networking.k8s.io", "v1", "ipaddresses") {
             let name = object.meta.name.as_str();
             let managed = object.meta.labels.iter().any(|(key, value)| key == MANAGED_BY[2] && value == MANAGER);
             if managed && !held.contains(name) {
-                self.ask_own(Verb::Delete, Target::one(ip_addresses(), "", name), RequestBody::None).await?;
+                done(self.ask_own(Verb::Delete, Target::one(ip_addresses(), "", name), RequestBody::None).await)?;
             }
         }
         Ok(())

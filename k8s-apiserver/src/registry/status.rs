@@ -44,10 +44,10 @@ pub(super) fn only_ephemeral_containers(new: &mut Doc, base: &Base) {
     }
 }
 
-/// `old` with nothing but the conditions of `new`.
+/// `old` with nothing but the conditions and the metadata of `new`.
 pub(super) fn only_conditions(new: &mut Doc, old: &Doc) {
     let mut kept = old.clone();
-    for path in [&["status", "conditions"][..], &["metadata", "managedFields"], &["metadata", "resourceVersion"]] {
+    for path in [&["status", "conditions"][..], &["metadata"]] {
         match new.remove_at(path) {
             Some(value) => kept.set_at(path, value),
             None => drop(kept.remove_at(path)),

@@ -1,7 +1,9 @@
 //! The inner server in process, over the memory store, under a paused clock.
 
+mod admission;
 mod aggregation;
 mod bad_input;
+mod bad_kinds;
 pub(crate) mod clock;
 mod crud;
 mod definitions;

@@ -27,7 +27,14 @@ pub struct Settled(Mutex<BTreeMap<ObjectKey, (u64, Timestamp)>>);
 
 impl Settled {
     /// What is to be done about a quota at `revision` that has `charged` where `counted` is there.
-    pub fn judge(&self, key: &ObjectKey, revision: u64, charged: &Amounts, counted: &Amounts, now: Timestamp) -> Verdict {
+    pub fn judge(
+        &self,
+        key: &ObjectKey,
+        revision: u64,
+        charged: &Amounts,
+        counted: &Amounts,
+        now: Timestamp,
+    ) -> Verdict {
         let is_less = counted.iter().any(|(name, amount)| charged.get(name).is_some_and(|charged| amount < charged));
         let mut since = self.0.lock();
         if !is_less {

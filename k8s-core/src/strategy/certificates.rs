@@ -57,7 +57,7 @@ impl Strategy for SigningRequest {
 
     /// Verdicts belong to the `approval` subresource.
     fn prepare_status(&self, new: &mut Doc, old: &Doc) {
-        super::keep_all_but_status(new, old);
+        super::keep_spec(new, old);
         let is_verdict = |condition: &Doc| matches!(condition.str_at(&["type"]), "Approved" | "Denied");
         let conditions = |doc: &Doc| list_at(doc, &["status", "conditions"]).to_vec();
         let mut kept: Vec<Doc> = conditions(new).into_iter().filter(|condition| !is_verdict(condition)).collect();

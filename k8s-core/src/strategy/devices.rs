@@ -113,6 +113,10 @@ fn check_names(errors: &mut Vec<FieldError>, found: &[Doc], known: &BTreeSet<Str
 pub(super) struct Claim;
 
 impl Strategy for Claim {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn prepare_create(&self, doc: &mut Doc) {
         super::drop_status(doc);
     }
@@ -471,6 +475,10 @@ fn check_taint(errors: &mut Vec<FieldError>, taint: &Doc, path: &str) {
 pub(super) struct TaintRule;
 
 impl Strategy for TaintRule {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         check_taint(&mut errors, doc.at(&["spec", "taint"]).unwrap_or(&Doc::Null), "spec.taint");

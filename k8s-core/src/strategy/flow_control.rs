@@ -16,6 +16,10 @@ const SEATS: [&str; 2] = ["exempt", "catch-all"];
 pub(super) struct FlowSchema;
 
 impl Strategy for FlowSchema {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         let spec = doc.get("spec").unwrap_or(&Doc::Null);
@@ -158,6 +162,10 @@ fn check_url(errors: &mut Vec<FieldError>, url: &str, path: &str) {
 pub(super) struct PriorityLevel;
 
 impl Strategy for PriorityLevel {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         let (name, spec) = (doc.str_at(&["metadata", "name"]), doc.get("spec").unwrap_or(&Doc::Null));

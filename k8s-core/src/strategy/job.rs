@@ -78,6 +78,11 @@ fn generate_selector(doc: &mut Doc) {
             template.insert(key, value.as_str().into());
         }
     }
+    // A Job without labels of its own has those of its pods.
+    let labels = doc.at(&["spec", "template", "metadata", "labels"]).cloned().unwrap_or_default();
+    if doc.at(&["metadata", "labels"]).and_then(Doc::as_object).is_none_or(Map::is_empty) {
+        doc.set_at(&["metadata", "labels"], labels);
+    }
     let selected = doc.entry_at(&["spec", "selector", "matchLabels"]).make_object();
     if !selected.contains(UID) {
         selected.insert(UID, uid.into());

@@ -268,6 +268,10 @@ impl Strategy for CsiStorageCapacity {
 pub(super) struct VolumeAttachment;
 
 impl Strategy for VolumeAttachment {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         let spec = doc.get("spec").unwrap_or(&Doc::Null);
@@ -347,6 +351,10 @@ impl Strategy for RuntimeClass {
 pub(super) struct StorageVersionMigration;
 
 impl Strategy for StorageVersionMigration {
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn validate_create(&self, doc: &Doc) -> Vec<FieldError> {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         if doc.str_at(&["spec", "resource", "resource"]).is_empty() {

@@ -112,7 +112,7 @@ fn is_true(value: Option<&Doc>) -> bool {
     value.and_then(Doc::as_bool) == Some(true)
 }
 
-fn text<'a>(value: Option<&'a Doc>) -> &'a str {
+fn text(value: Option<&Doc>) -> &str {
     value.and_then(Doc::as_str).unwrap_or("")
 }
 
@@ -319,7 +319,7 @@ fn se_linux(pod: &Pod<'_>) -> Option<Violation> {
     (by_pod || !names.is_empty()).then(|| ("seLinuxOptions", detail()))
 }
 
-fn profile<'a>(holder: &'a Doc) -> &'a str {
+fn profile(holder: &Doc) -> &str {
     text(at(holder, &["seccompProfile", "type"]))
 }
 

@@ -150,10 +150,9 @@ impl<'a> Matrix<'a> {
         let read = self.doc(Verb::Get, target.clone(), Options::default(), RequestBody::None).await;
         assert_eq!(read, *before, "{plural}");
         let mut wanted = read;
-        wanted.set_at(&["metadata", "labels", "y"], "z".into());
+        wanted.remove_at(&["spec"]);
         let answer = self.doc(Verb::Update, target.clone(), Options::default(), RequestBody::Doc(wanted)).await;
-        let keeps_labels = plural != "nodes";
-        assert_eq!(answer.at(&["metadata", "labels", "y"]).is_none(), keeps_labels, "{plural}: {answer}");
+        assert_eq!(answer.get("spec"), before.get("spec"), "{plural}");
         let patch = RequestBody::Patch(PatchKind::Merge, doc!({"status": {}}));
         self.doc(Verb::Patch, target, Options::default(), patch).await;
     }
@@ -199,11 +198,12 @@ impl<'a> Matrix<'a> {
 /// Every stored kind through a door.
 pub async fn run_all(api: &Fixture, door: &dyn Transport) {
     let registry = api.api.registry();
-    // Definitions end only when their kind is empty: they have tests of their own.
-    let is_plain = |info: &&Arc<ResourceInfo>| {
-        info.supports(Verb::Create) && info.is_stored() && info.plural != "customresourcedefinitions"
+    // What extends the API has tests of its own.
+    let extends = ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+    let is_sampled = |info: &&Arc<ResourceInfo>| {
+        info.supports(Verb::Create) && info.is_stored() && !extends.contains(&info.group.as_str())
     };
-    let kinds: Vec<Arc<ResourceInfo>> = registry.iter().filter(is_plain).cloned().collect();
+    let kinds: Vec<Arc<ResourceInfo>> = registry.iter().filter(is_sampled).cloned().collect();
     assert!(kinds.len() >= 50, "{} kinds", kinds.len());
     for info in kinds {
         Matrix::new(door, &info).run().await;

@@ -35,6 +35,11 @@ pub fn sample(version: &str, plural: &str) -> Doc {
         "events" if version == "v1" => {
             doc!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r"})
         }
+        "events" => doc!({
+            "regarding": {"namespace": "default", "name": "x", "kind": "Pod"}, "reason": "r", "action": "a",
+            "type": "Normal", "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "example.com/c", "reportingInstance": "i"
+        }),
         "endpointslices" => doc!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
         "priorityclasses" => doc!({"value": 5}),
         "rolebindings" | "clusterrolebindings" => doc!({
