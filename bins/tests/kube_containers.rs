@@ -44,7 +44,8 @@ fn the_kube_crate_enters_real_containers() {
     cluster.import(&machine, &ImageBuilder::busybox(IMAGE, &program));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let entering = enter(&cluster.admin_kubeconfig());
+        let kubeconfig = cluster.admin_kubeconfig();
+        let entering = enter(&kubeconfig);
         tokio::time::timeout(PATIENCE, entering).await.expect("it ends");
     });
     cluster.interrupt();

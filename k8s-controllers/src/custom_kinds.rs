@@ -28,7 +28,7 @@ pub fn follow(client: &Client, kinds: Arc<Kinds>) -> Task {
         informer.synced().await;
         loop {
             let seen = changes.get();
-            let custom = informer.list().iter().flat_map(|definition| established(definition)).collect::<Vec<_>>();
+            let custom = informer.list().iter().flat_map(established).collect::<Vec<_>>();
             kinds.set(Arc::new(custom.into_iter().fold(Registry::clone(&base), Registry::with)));
             changes.wait_for(|count| *count != seen).await;
         }

@@ -110,11 +110,8 @@ pub fn usage(group: &str, plural: &str, object: &Doc, now: Timestamp) -> Amounts
     let one = whole(1);
     let mut amounts = Amounts::from([(count_name(group, plural), one)]);
     match (group, plural) {
-        ("", "pods") => {
-            if !is_over(object, now) {
-                pod_usage(&mut amounts, object);
-            }
-        }
+        ("", "pods") if is_over(object, now) => {}
+        ("", "pods") => pod_usage(&mut amounts, object),
         ("", "services") => service_usage(&mut amounts, object),
         ("", "persistentvolumeclaims") => claim_usage(&mut amounts, object),
         ("", plural) if COUNTED.contains(&plural) => {

@@ -22,7 +22,8 @@ fn canonical(quantity: Quantity) {
     assert!(if quantity.is_negative() { rounded <= quantity } else { rounded >= quantity }, "{text} to {rounded}");
     assert_eq!(rounded.round_up_to_milli(), rounded);
     assert_eq!(-(-quantity), quantity);
-    assert_eq!(quantity - quantity, Quantity::ZERO);
+    let same = quantity;
+    assert_eq!(quantity - same, Quantity::ZERO);
     assert_eq!(quantity.is_zero(), quantity == Quantity::ZERO);
     let whole = Quantity::new(quantity.value(), quantity.format());
     assert!(if quantity.is_negative() { whole <= quantity } else { whole >= quantity }, "{text} to {whole}");

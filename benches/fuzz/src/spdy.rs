@@ -12,10 +12,13 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// The streams with their headers and data, and what was replied.
+/// A stream's headers and data.
+type Heard = (Vec<(String, String)>, Vec<u8>);
+
+/// The streams, and what was replied.
 #[derive(Debug, PartialEq)]
 struct Outcome {
-    streams: Vec<(Vec<(String, String)>, Vec<u8>)>,
+    streams: Vec<Heard>,
     replies: Vec<u8>,
 }
 
@@ -44,10 +47,7 @@ fn served(input: &[u8], piece: usize) -> Outcome {
 }
 
 /// Reads all streams at once: one that is not read holds the others back.
-async fn read_all(
-    mut streams: futures::channel::mpsc::UnboundedReceiver<Stream>,
-    read: &mut Vec<(Vec<(String, String)>, Vec<u8>)>,
-) {
+async fn read_all(mut streams: futures::channel::mpsc::UnboundedReceiver<Stream>, read: &mut Vec<Heard>) {
     use futures::StreamExt;
     let mut reading = futures::stream::FuturesUnordered::new();
     let mut number = 0;

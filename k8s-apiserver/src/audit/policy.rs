@@ -193,7 +193,7 @@ impl Policy {
 
 impl Rule {
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        if !self.non_resource_urls.is_empty() && (!self.resources.is_empty() || !self.namespaces.is_empty()) {
             return Err((
                 "nonResourceURLs",
                 "rules cannot apply to both regular resources and non-resource URLs".into(),

@@ -80,16 +80,11 @@ impl Strategy for IpAddress {
         }
         let Some(parent) = doc.at(&["spec", "parentRef"]).filter(|parent| !parent.is_null()) else { return errors };
         const PATH: &str = "spec.parentRef";
-        let checks: [(&str, fn(&str) -> names::Problems); 4] = [
-            ("group", names::dns_subdomain),
-            ("resource", names::path_segment),
-            ("name", names::path_segment),
-            ("namespace", names::path_segment),
-        ];
-        for (field, check) in checks {
+        for field in ["group", "resource", "name", "namespace"] {
             let text = parent.str_at(&[field]);
             if !text.is_empty() {
-                named(&mut errors, &format!("{PATH}.{field}"), text, check(text));
+                let problems = if field == "group" { names::dns_subdomain(text) } else { names::path_segment(text) };
+                named(&mut errors, &format!("{PATH}.{field}"), text, problems);
             }
         }
         errors

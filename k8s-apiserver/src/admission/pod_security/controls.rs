@@ -183,7 +183,7 @@ const DEFAULT_CAPABILITIES: [&str; 13] = [
     "SYS_CHROOT",
 ];
 
-fn added<'a>(container: &'a Doc) -> impl Iterator<Item = &'a str> {
+fn added(container: &Doc) -> impl Iterator<Item = &str> {
     at(container, &["capabilities", "add"]).map_or(&[][..], Doc::items).iter().filter_map(Doc::as_str)
 }
 

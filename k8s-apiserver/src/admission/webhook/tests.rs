@@ -101,7 +101,7 @@ async fn a_denial_carries_the_webhooks_own_status() {
 async fn webhooks_that_do_not_answer_in_time_count_as_their_policy_says() {
     let scene = scene().await;
     let silent = with(scene.hook("/silent", &["CREATE"], CONFIGMAPS), "timeoutSeconds", 1);
-    scene.register("validating", "silent", &[silent.clone()]).await;
+    scene.register("validating", "silent", std::slice::from_ref(&silent)).await;
     let error = create(&scene.api, "a", doc!({})).await.unwrap_err();
     assert!(
         error.contains("500 Internal error occurred: failed calling webhook \"silent.hooks.example.com\": "),
@@ -491,7 +491,7 @@ async fn a_patch_of_what_is_deleted_is_refused() {
 async fn events_are_the_same_under_both_names() {
     let scene = scene().await;
     let hook = scene.hook("/allow", &["CREATE"], "/v1/events");
-    scene.register("validating", "old", &[hook.clone()]).await;
+    scene.register("validating", "old", std::slice::from_ref(&hook)).await;
     let event = doc!({
         "metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r", "type": "Normal",
         "note": "hello", "reportingController": "example.com/c", "reportingInstance": "i",
