@@ -180,9 +180,8 @@ impl Api {
     }
 
     /// The object or list there.
-    #[track_caller]
-    pub fn read<'a>(&'a self, path: &'a str) -> impl Future<Output = Value> + 'a {
-        async move { self.get(path).await.expect(200) }
+    pub async fn read(&self, path: &str) -> Value {
+        self.get(path).await.expect(200)
     }
 
     /// The items of a list.
@@ -381,13 +380,10 @@ impl Watch {
     }
 
     /// The next event that is no bookmark must be this one.
-    #[track_caller]
-    pub fn expect<'a>(&'a mut self, word: &'a str, of: &'a str) -> impl Future<Output = Value> + 'a {
-        async move {
-            let (got, object) = self.next().await;
-            assert_eq!((got.as_str(), name(&object)), (word, of), "{object}");
-            object
-        }
+    pub async fn expect(&mut self, word: &str, of: &str) -> Value {
+        let (got, object) = self.next().await;
+        assert_eq!((got.as_str(), name(&object)), (word, of), "{object}");
+        object
     }
 
     fn whole(&self) -> Option<((String, Value), usize)> {

@@ -59,12 +59,12 @@ fn object(definition: &Value, version: usize, name: &str, more: Value) -> Value 
 }
 
 pub async fn watch(api: &Api) {
-    let foo = definition("watch.example.com", "Foo", &[("v1beta1", open())]);
-    define(api, &foo).await;
-    let path = objects(&foo, 0);
+    let kind = definition("watch.example.com", "Foo", &[("v1beta1", open())]);
+    define(api, &kind).await;
+    let path = objects(&kind, 0);
     let mut watch = api.watch(&format!("{path}?watch=1")).await;
     for name in ["a", "b"] {
-        api.create(&path, &object(&foo, 0, name, json!({"content": {"n": 1}}))).await;
+        api.create(&path, &object(&kind, 0, name, json!({"content": {"n": 1}}))).await;
         watch.expect("ADDED", name).await;
     }
     api.patch(&format!("{path}/a"), "merge", &json!({"content": {"n": 2}})).await.expect(200);
@@ -76,13 +76,13 @@ pub async fn watch(api: &Api) {
 }
 
 pub async fn create_and_delete(api: &Api) {
-    let foo = definition("simple.example.com", "Foo", &[("v1", open())]);
-    let ready = define(api, &foo).await;
+    let kind = definition("simple.example.com", "Foo", &[("v1", open())]);
+    let ready = define(api, &kind).await;
     assert_eq!(ready["status"]["acceptedNames"]["plural"], "foos");
     assert_eq!(ready["status"]["storedVersions"], json!(["v1"]));
-    api.delete(&format!("{DEFINITIONS}/{}", name(&foo))).await.expect(200);
-    api.wait_until(&format!("{DEFINITIONS}/{}", name(&foo)), |answer| answer.code == 404).await;
-    api.wait_until(&objects(&foo, 0), |answer| answer.code == 404).await;
+    api.delete(&format!("{DEFINITIONS}/{}", name(&kind))).await.expect(200);
+    api.wait_until(&format!("{DEFINITIONS}/{}", name(&kind)), |answer| answer.code == 404).await;
+    api.wait_until(&objects(&kind, 0), |answer| answer.code == 404).await;
 }
 
 pub async fn list_and_collection(api: &Api) {
@@ -102,9 +102,9 @@ pub async fn list_and_collection(api: &Api) {
 }
 
 pub async fn status(api: &Api) {
-    let foo = definition("status.example.com", "Foo", &[("v1", open())]);
-    define(api, &foo).await;
-    let path = format!("{DEFINITIONS}/{}/status", name(&foo));
+    let kind = definition("status.example.com", "Foo", &[("v1", open())]);
+    define(api, &kind).await;
+    let path = format!("{DEFINITIONS}/{}/status", name(&kind));
     let mut got = api.read(&path).await;
     let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "E2E", "message": "set", "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let has = |object: &Value, kind: &str| {
@@ -123,19 +123,19 @@ pub async fn status(api: &Api) {
 pub async fn defaulting(api: &Api) {
     let closed = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
         "properties": {"a": {"type": "string", "default": "A"}, "b": {"type": "string"}}});
-    let foo = definition("default.example.com", "Foo", &[("v1", closed)]);
-    define(api, &foo).await;
-    let path = objects(&foo, 0);
-    let made = api.create(&path, &object(&foo, 0, "o", json!({}))).await;
+    let kind = definition("default.example.com", "Foo", &[("v1", closed)]);
+    define(api, &kind).await;
+    let path = objects(&kind, 0);
+    let made = api.create(&path, &object(&kind, 0, "o", json!({}))).await;
     assert_eq!((&made["a"], made.get("b")), (&json!("A"), None));
     let add = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/b/default", "value": "B"},
         {"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/a/default"}]);
-    api.patch(&format!("{DEFINITIONS}/{}", name(&foo)), "json", &add).await.expect(200);
+    api.patch(&format!("{DEFINITIONS}/{}", name(&kind)), "json", &add).await.expect(200);
     let got = api.wait_until(&format!("{path}/o"), |answer| answer.value["b"] == "B").await.value;
     assert_eq!(got["a"], "A", "what was stored stays");
     let listed = api.items(&path).await;
     assert_eq!((&listed[0]["a"], &listed[0]["b"]), (&json!("A"), &json!("B")));
-    let second = api.create(&path, &object(&foo, 0, "p", json!({}))).await;
+    let second = api.create(&path, &object(&kind, 0, "p", json!({}))).await;
     assert_eq!((second.get("a"), &second["b"]), (None, &json!("B")));
 }
 
@@ -169,8 +169,8 @@ fn lists(document: &Value, group: &str, version: &str, resource: &str) -> bool {
 }
 
 pub async fn aggregated_discovery(api: &Api) {
-    let foo = definition("aggregated.example.com", "Foo", &[("v1", open()), ("v2", open())]);
-    define(api, &foo).await;
+    let kind = definition("aggregated.example.com", "Foo", &[("v1", open()), ("v2", open())]);
+    define(api, &kind).await;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
     loop {
         let document = aggregated(api, "/apis").await;
@@ -180,16 +180,16 @@ pub async fn aggregated_discovery(api: &Api) {
         assert!(tokio::time::Instant::now() < deadline, "{document}");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    api.delete(&format!("{DEFINITIONS}/{}", name(&foo))).await.expect(200);
+    api.delete(&format!("{DEFINITIONS}/{}", name(&kind))).await.expect(200);
     api.wait_until("/apis/aggregated.example.com", |answer| answer.code == 404).await;
     assert!(!lists(&aggregated(api, "/apis").await, "aggregated.example.com", "v1", "foos"));
 }
 
 pub async fn aggregated_discovery_headers(api: &Api) {
-    let foo = definition("headers.example.com", "Foo", &[("v1", open())]);
+    let kind = definition("headers.example.com", "Foo", &[("v1", open())]);
     let before = api.send_accepting("GET", "/apis", AGGREGATED, None).await;
     let tag = before.headers["etag"].clone();
-    define(api, &foo).await;
+    define(api, &kind).await;
     api.wait_until("/apis/headers.example.com/v1", |answer| answer.code == 200).await;
     let after = api.send_accepting("GET", "/apis", AGGREGATED, None).await;
     assert_ne!(after.headers["etag"], tag);
@@ -245,8 +245,8 @@ fn validating() -> Value {
 }
 
 pub async fn publish_with_schema(api: &Api) {
-    let foo = definition("schema.example.com", "Foo", &[("v1", validating())]);
-    define(api, &foo).await;
+    let kind = definition("schema.example.com", "Foo", &[("v1", validating())]);
+    define(api, &kind).await;
     let found = wait_published(api, "schema.example.com", "v1", "Foo", true).await;
     assert_eq!(found["description"], "Foo CRD for Testing");
     let bar = &found["properties"]["spec"]["properties"]["bars"]["items"];
@@ -256,35 +256,37 @@ pub async fn publish_with_schema(api: &Api) {
     }
     let newer = published_3(api, "schema.example.com", "v1", "Foo").await;
     assert_eq!(newer["properties"]["spec"]["properties"]["bars"]["items"]["required"], json!(["name"]));
-    let path = objects(&foo, 0);
+    let path = objects(&kind, 0);
     let good = json!({"spec": {"bars": [{"name": "test-bar"}]}});
-    api.create(&path, &object(&foo, 0, "good", good)).await;
+    api.create(&path, &object(&kind, 0, "good", good)).await;
     let strict = format!("{path}?fieldValidation=Strict");
-    api.post(&strict, &object(&foo, 0, "bad", json!({"spec": {"bars": [{"age": "10"}]}}))).await.failed(422, "Invalid");
-    api.post(&strict, &object(&foo, 0, "bad", json!({"unknown": true}))).await.failed(400, "BadRequest");
+    api.post(&strict, &object(&kind, 0, "bad", json!({"spec": {"bars": [{"age": "10"}]}})))
+        .await
+        .failed(422, "Invalid");
+    api.post(&strict, &object(&kind, 0, "bad", json!({"unknown": true}))).await.failed(400, "BadRequest");
 }
 
 pub async fn publish_without_schema(api: &Api) {
-    let foo = definition("open.example.com", "Foo", &[("v1", open())]);
-    define(api, &foo).await;
+    let kind = definition("open.example.com", "Foo", &[("v1", open())]);
+    define(api, &kind).await;
     let found = wait_published(api, "open.example.com", "v1", "Foo", true).await;
     assert_eq!((&found["type"], &found["x-kubernetes-preserve-unknown-fields"]), (&json!("object"), &json!(true)));
-    let strict = format!("{}?fieldValidation=Strict", objects(&foo, 0));
-    api.create(&strict, &object(&foo, 0, "o", json!({"a": {"b": "c"}}))).await;
+    let strict = format!("{}?fieldValidation=Strict", objects(&kind, 0));
+    api.create(&strict, &object(&kind, 0, "o", json!({"a": {"b": "c"}}))).await;
 }
 
 pub async fn publish_preserving_at_root(api: &Api) {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "kept",
         "properties": {"spec": {"type": "object"}}});
-    let foo = definition("root.example.com", "Foo", &[("v1", schema)]);
-    define(api, &foo).await;
+    let kind = definition("root.example.com", "Foo", &[("v1", schema)]);
+    define(api, &kind).await;
     let found = wait_published(api, "root.example.com", "v1", "Foo", true).await;
     // As upstream: clients of version 2 take what is listed for all that there is, so that nothing is listed.
     assert_eq!((&found["type"], found.get("properties")), (&json!("object"), None));
     let whole = published_3(api, "root.example.com", "v1", "Foo").await;
     assert_eq!((&whole["x-kubernetes-preserve-unknown-fields"], &whole["description"]), (&json!(true), &json!("kept")));
-    let strict = format!("{}?fieldValidation=Strict", objects(&foo, 0));
-    let made = api.create(&strict, &object(&foo, 0, "o", json!({"a": {"b": "c"}}))).await;
+    let strict = format!("{}?fieldValidation=Strict", objects(&kind, 0));
+    let made = api.create(&strict, &object(&kind, 0, "o", json!({"a": {"b": "c"}}))).await;
     assert_eq!(made["a"], json!({"b": "c"}));
 }
 
@@ -292,13 +294,13 @@ pub async fn publish_preserving_inside(api: &Api) {
     let spec = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "kept inside",
         "x-kubernetes-embedded-resource": true});
     let schema = json!({"type": "object", "properties": {"spec": spec}});
-    let foo = definition("inside.example.com", "Foo", &[("v1", schema)]);
-    define(api, &foo).await;
+    let kind = definition("inside.example.com", "Foo", &[("v1", schema)]);
+    define(api, &kind).await;
     let found = wait_published(api, "inside.example.com", "v1", "Foo", true).await;
     assert_eq!(found["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"], true, "{found}");
     let inside = json!({"apiVersion": "v1", "kind": "Anything", "metadata": {"name": "x"}, "b": [1, 2]});
-    let strict = format!("{}?fieldValidation=Strict", objects(&foo, 0));
-    let made = api.create(&strict, &object(&foo, 0, "o", json!({"spec": inside}))).await;
+    let strict = format!("{}?fieldValidation=Strict", objects(&kind, 0));
+    let made = api.create(&strict, &object(&kind, 0, "o", json!({"spec": inside}))).await;
     assert_eq!(made["spec"], inside);
 }
 
@@ -336,11 +338,11 @@ pub async fn publish_kinds(api: &Api) {
 }
 
 pub async fn publish_rename(api: &Api) {
-    let foo = definition("rename.example.com", "Foo", &[("v2", validating()), ("v3", validating())]);
-    publishes(api, std::slice::from_ref(&foo)).await;
+    let kind = definition("rename.example.com", "Foo", &[("v2", validating()), ("v3", validating())]);
+    publishes(api, std::slice::from_ref(&kind)).await;
     let rename = json!([{"op": "test", "path": "/spec/versions/1/name", "value": "v3"},
         {"op": "replace", "path": "/spec/versions/1/name", "value": "v4"}]);
-    api.patch(&format!("{DEFINITIONS}/{}", name(&foo)), "json", &rename).await.expect(200);
+    api.patch(&format!("{DEFINITIONS}/{}", name(&kind)), "json", &rename).await.expect(200);
     wait_published(api, "rename.example.com", "v4", "Foo", true).await;
     wait_published(api, "rename.example.com", "v3", "Foo", false).await;
     wait_published(api, "rename.example.com", "v2", "Foo", true).await;
@@ -348,10 +350,10 @@ pub async fn publish_rename(api: &Api) {
 }
 
 pub async fn publish_stop_serving(api: &Api) {
-    let foo = definition("stop.example.com", "Foo", &[("v5", validating()), ("v6alpha1", validating())]);
-    publishes(api, std::slice::from_ref(&foo)).await;
+    let kind = definition("stop.example.com", "Foo", &[("v5", validating()), ("v6alpha1", validating())]);
+    publishes(api, std::slice::from_ref(&kind)).await;
     let stop = json!([{"op": "replace", "path": "/spec/versions/1/served", "value": false}]);
-    api.patch(&format!("{DEFINITIONS}/{}", name(&foo)), "json", &stop).await.expect(200);
+    api.patch(&format!("{DEFINITIONS}/{}", name(&kind)), "json", &stop).await.expect(200);
     wait_published(api, "stop.example.com", "v6alpha1", "Foo", false).await;
     wait_published(api, "stop.example.com", "v5", "Foo", true).await;
 }
@@ -372,11 +374,11 @@ fn text(definition: &Value, name: &str, more: Value) -> String {
 }
 
 pub async fn fields_without_schema(api: &Api) {
-    let foo = definition("unknown.example.com", "Foo", &[("v1", open())]);
-    define(api, &foo).await;
+    let kind = definition("unknown.example.com", "Foo", &[("v1", open())]);
+    define(api, &kind).await;
     let more = json!({"unknownField": "kept", "spec": {"cronSpec": "* * * * */5"}});
-    assert_eq!(applied(api, &foo, &text(&foo, "o", more.clone())).await.expect(201)["unknownField"], "kept");
-    assert_eq!(created(api, &foo, &text(&foo, "p", more)).await.expect(201)["unknownField"], "kept");
+    assert_eq!(applied(api, &kind, &text(&kind, "o", more.clone())).await.expect(201)["unknownField"], "kept");
+    assert_eq!(created(api, &kind, &text(&kind, "p", more)).await.expect(201)["unknownField"], "kept");
 }
 
 fn closed() -> Value {
@@ -385,37 +387,37 @@ fn closed() -> Value {
 }
 
 pub async fn fields_valid(api: &Api) {
-    let foo = definition("valid.example.com", "Foo", &[("v1", closed())]);
-    define(api, &foo).await;
+    let kind = definition("valid.example.com", "Foo", &[("v1", closed())]);
+    define(api, &kind).await;
     let more = json!({"spec": {"cronSpec": "* * * * */5", "image": "x"}});
-    applied(api, &foo, &text(&foo, "o", more.clone())).await.expect(201);
-    created(api, &foo, &text(&foo, "p", more)).await.expect(201);
+    applied(api, &kind, &text(&kind, "o", more.clone())).await.expect(201);
+    created(api, &kind, &text(&kind, "p", more)).await.expect(201);
 }
 
 pub async fn fields_invalid(api: &Api) {
-    let foo = definition("invalid.example.com", "Foo", &[("v1", closed())]);
-    define(api, &foo).await;
+    let kind = definition("invalid.example.com", "Foo", &[("v1", closed())]);
+    define(api, &kind).await;
     let more = json!({"spec": {"cronSpec": "* * * * */5", "extraProperty": "x"}});
-    let refused = created(api, &foo, &text(&foo, "p", more.clone())).await.failed(400, "BadRequest");
+    let refused = created(api, &kind, &text(&kind, "p", more.clone())).await.failed(400, "BadRequest");
     assert!(
         refused["message"].as_str().is_some_and(|why| why.contains(r#"unknown field "spec.extraProperty""#)),
         "{refused}"
     );
-    let refused = applied(api, &foo, &text(&foo, "o", more)).await;
+    let refused = applied(api, &kind, &text(&kind, "o", more)).await;
     assert!(matches!(refused.code, 400 | 500), "{}", refused.value);
     assert!(refused.value["message"].as_str().is_some_and(|why| why.contains("extraProperty")), "{}", refused.value);
-    assert!(api.names(&objects(&foo, 0)).await.is_empty());
+    assert!(api.names(&objects(&kind, 0)).await.is_empty());
 }
 
 pub async fn fields_duplicate(api: &Api) {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"spec": {
-        "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"foo": {"type": "string"}}}}});
-    let foo = definition("duplicate.example.com", "Foo", &[("v1", schema)]);
-    define(api, &foo).await;
-    let twice = r#"{"apiVersion":"duplicate.example.com/v1","kind":"Foo","metadata":{"name":"o"},"spec":{"foo":"a","foo":"b"},"spec2":1}"#;
-    let refused = created(api, &foo, twice).await.failed(400, "BadRequest");
-    assert!(refused["message"].as_str().is_some_and(|why| why.contains(r#"duplicate field "spec.foo""#)), "{refused}");
-    assert!(api.names(&objects(&foo, 0)).await.is_empty());
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"kind": {"type": "string"}}}}});
+    let kind = definition("duplicate.example.com", "Foo", &[("v1", schema)]);
+    define(api, &kind).await;
+    let twice = r#"{"apiVersion":"duplicate.example.com/v1","kind":"Foo","metadata":{"name":"o"},"spec":{"kind":"a","kind":"b"},"spec2":1}"#;
+    let refused = created(api, &kind, twice).await.failed(400, "BadRequest");
+    assert!(refused["message"].as_str().is_some_and(|why| why.contains(r#"duplicate field "spec.kind""#)), "{refused}");
+    assert!(api.names(&objects(&kind, 0)).await.is_empty());
 }
 
 pub async fn fields_metadata(api: &Api) {
@@ -423,16 +425,16 @@ pub async fn fields_metadata(api: &Api) {
         json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
     let schema =
         json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"template": template}}}});
-    let foo = definition("metadata.example.com", "Foo", &[("v1", schema)]);
-    define(api, &foo).await;
+    let kind = definition("metadata.example.com", "Foo", &[("v1", schema)]);
+    define(api, &kind).await;
     let inner =
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "unknownSubMeta": "y"}});
-    let mut wrong = object(&foo, 0, "o", json!({"spec": {"template": inner}}));
+    let mut wrong = object(&kind, 0, "o", json!({"spec": {"template": inner}}));
     wrong["metadata"]["unknownMeta"] = "z".into();
-    let refused = created(api, &foo, &wrong.to_string()).await.failed(400, "BadRequest");
+    let refused = created(api, &kind, &wrong.to_string()).await.failed(400, "BadRequest");
     let message = refused["message"].as_str().expect("a message");
     for field in ["metadata.unknownMeta", "spec.template.metadata.unknownSubMeta"] {
         assert!(message.contains(&format!("unknown field \"{field}\"")), "{message}");
     }
-    assert!(api.names(&objects(&foo, 0)).await.is_empty());
+    assert!(api.names(&objects(&kind, 0)).await.is_empty());
 }
