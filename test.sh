@@ -121,6 +121,28 @@ print(f"{document}: all of the {len(named)} tests that it names have passed")
 PYTHON
 }
 
+# Every row of the conformance table has been shown, in each of the ways that a row runs.
+rows_ran() {
+    python3 - "$1" "$2" target/nextest/default/junit.xml <<'PYTHON'
+import re, sys, xml.etree.ElementTree as xml
+document, count, report = sys.argv[1:]
+passed = {
+    f"{case.get('classname')} {case.get('name')}"
+    for case in xml.parse(report).iter("testcase") if case.find("failure") is None and case.find("error") is None
+}
+ways = [f"{way}_{form}" for way in ("in_process", "http") for form in ("json", "protobuf")]
+rows = [line for line in open(document) if re.match(r"\| (?!Row \|)", line)]
+missing = []
+for row in rows:
+    named = re.findall(r"`([\w:-]+ [\w:]+)`", row)
+    wanted = [f"{name}::{way}" for name in named for way in ways] if "::conformance " in row else named
+    missing += [f"{row.strip()} ({test})" for test in wanted or ["no test"] if test not in passed]
+if missing or len(rows) != int(count):
+    sys.exit(f"{document} has {len(rows)} rows, and these are not shown:\n" + "\n".join(missing))
+print(f"{document}: all of its {len(rows)} rows have been shown")
+PYTHON
+}
+
 # Every fuzz target for 20 seconds, two at a time.
 fuzz() {
     benches/fuzz/fuzz.sh all 20
@@ -135,6 +157,7 @@ checks() {
     cargo build --workspace --bins --examples "${features[@]}" --quiet
     cargo nextest run --workspace "${features[@]}"
     named_tests_ran docs/bad-input.md
+    rows_ran docs/conformance.md 120
     cargo test --workspace --doc "${features[@]}" --quiet
     fuzz
     cargo run --release --quiet --bin figures

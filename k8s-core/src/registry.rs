@@ -354,11 +354,11 @@ mod tests {
 
     #[test]
     fn what_is_not_served_yet_says_what_it_waits_for() {
-        let registry = Registry::builtin();
-        let policies = ResourceType::new("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies");
-        let error = registry.served(&policies).err().map(|error| (error.code(), error.to_string()));
-        let expected = "validatingadmissionpolicies.admissionregistration.k8s.io is not served yet: it waits for admission policies";
-        assert_eq!(error, Some((404, expected.to_owned())));
+        let line = "example.com/v1 strangers Stranger ns not-yet=somebody-who-knows-them";
+        let registry = Registry::builtin().with(parse(line).expect("a line of the table"));
+        let error = registry.served(&ResourceType::new("example.com", "v1", "strangers")).err();
+        let expected = "strangers.example.com is not served yet: it waits for somebody who knows them";
+        assert_eq!(error.map(|error| (error.code(), error.to_string())), Some((404, expected.to_owned())));
         assert!(registry.served(&ResourceType::new("", "v1", "pods")).is_ok());
         assert_eq!(registry.served(&ResourceType::new("x", "v1", "y")).err().map(|e| e.code()), Some(404));
     }

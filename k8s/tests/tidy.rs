@@ -125,7 +125,7 @@ fn what_is_not_there_yet_is_written_down() {
     let page = fs::read_to_string(root().join("docs/not-yet.md")).unwrap();
     let registry = k8s::core::registry::Registry::builtin();
     let (served, missing): (Vec<_>, Vec<_>) = registry.all().iter().partition(|info| info.is_served());
-    assert!(served.len() > 40 && !missing.is_empty(), "{} kinds are served, {} are not", served.len(), missing.len());
+    assert!(served.len() > 40, "{} kinds are served, {} are not", served.len(), missing.len());
     let row = |resource: &k8s::core::request::ResourceType| format!("| `{}` |", resource);
     let unwritten = missing.iter().filter(|info| !page.contains(&row(&info.resource())));
     let unwritten: Vec<String> = unwritten.map(|info| info.resource().to_string()).collect();

@@ -142,7 +142,7 @@ const REFUSED: &[Refused] = &[
     ("leader-migration-config", "there is one lease for all controllers"),
     ("enable-leader-migration", "there is one lease for all controllers"),
     ("cert-dir", "a certificate is made in memory, or given by --tls-cert-file"),
-    ("requestheader-client-ca-file", "there is no front proxy"),
+    ("requestheader-client-ca-file", "no front proxy asks the controller manager"),
     ("authentication-skip-lookup", "nothing is looked up; --client-ca-file says whose certificates are believed"),
     (
         "authentication-tolerate-lookup-failure",

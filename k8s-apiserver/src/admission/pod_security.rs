@@ -71,7 +71,6 @@ impl Admission for PodSecurity {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
-        self.warnings(request).into_iter().for_each(|warning| request.warn(warning));
         let Some(object) = request.object() else { return Ok(()) };
         if request.is_on("", "namespaces") {
             let labels = |doc: &Doc| doc.at(&["metadata", "labels"]).cloned();

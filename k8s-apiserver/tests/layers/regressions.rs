@@ -131,7 +131,8 @@ async fn after_a_restart_nobody_lists_anew_and_the_store_is_read_once() {
     assert_eq!(way.lists.load(SeqCst), CLIENTS as u64, "every watch resumed where it was");
     let asked = recorder.so_far().operations;
     let reads = asked.iter().filter(|operation| matches!(operation.call, Call::List(..) | Call::Watch(..))).count();
-    assert!(reads <= 3, "{reads} lists and watches of the store for {CLIENTS} clients");
+    // One reads the definitions of custom kinds, before the cache knows which kinds there are.
+    assert!(reads <= 4, "{reads} lists and watches of the store for {CLIENTS} clients");
 }
 
 /// A way to whatever server there is, which counts lists.

@@ -17,9 +17,9 @@ fn empty(fields: Struct<'_>) -> Doc {
     for field in fields.fields() {
         let zero = match field.node().kind() {
             Kind::Object(inner) if field.is_value() => empty(inner),
-            Kind::Integer(_) if field.required() => Doc::from(0),
-            Kind::Boolean if field.required() => Doc::from(false),
-            Kind::String if field.required() => Doc::from(""),
+            Kind::Integer(_) if field.node().rules().keeps_empty => Doc::from(0),
+            Kind::Boolean if field.node().rules().keeps_empty => Doc::from(false),
+            Kind::String if field.node().rules().keeps_empty => Doc::from(""),
             _ => continue,
         };
         map.insert(field.name(), zero);

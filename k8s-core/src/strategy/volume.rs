@@ -7,7 +7,7 @@ use crate::{
     doc::{Doc, Map},
     names,
     quantity::Quantity,
-    status::FieldError,
+    status::{FieldError, FieldErrorKind},
 };
 
 /// Names of volumes: unique labels. Returns them.
@@ -146,6 +146,9 @@ fn check_projections(errors: &mut Vec<FieldError>, sources: &[Doc], path: &str) 
             check_file(errors, token.str_at(&["path"]), &place);
             files.push((place, token.str_at(&["path"])));
         }
+        if let Some(certificate) = source.get("podCertificate").filter(|source| !source.is_null()) {
+            files.extend(check_certificate(errors, certificate, &format!("{path}.podCertificate")));
+        }
         for (place, file) in files {
             if !file.is_empty() && !written.insert(file) {
                 let detail = format!("conflicting duplicate paths: {file}");
@@ -153,6 +156,41 @@ fn check_projections(errors: &mut Vec<FieldError>, sources: &[Doc], path: &str) 
             }
         }
     }
+}
+
+/// A key and certificate of the pod's own. Answers the files that it writes.
+fn check_certificate<'a>(errors: &mut Vec<FieldError>, source: &'a Doc, path: &str) -> Vec<(String, &'a str)> {
+    const KEYS: [&str; 6] = ["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"];
+    // In seconds: the shortest, the longest of Kubernetes' own signers, and the longest of others.
+    const SHORTEST: i64 = 3600;
+    const LONGEST_OWN: i64 = 24 * 3600;
+    const LONGEST: i64 = 91 * 24 * 3600;
+    let (signer, key) = (source.str_at(&["signerName"]), source.str_at(&["keyType"]));
+    if !signer.contains('/') {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        errors.push(FieldError::invalid(format!("{path}.signerName"), signer, detail));
+    }
+    if !KEYS.contains(&key) {
+        errors.push(FieldError::not_supported(format!("{path}.keyType"), key, &KEYS));
+    }
+    if let Some(seconds) = source.get("maxExpirationSeconds").and_then(Doc::as_i64) {
+        let longest = if signer.starts_with("kubernetes.io/") { LONGEST_OWN } else { LONGEST };
+        if !(SHORTEST..=longest).contains(&seconds) {
+            let detail = format!("must be between {SHORTEST} and {longest}");
+            let place = format!("{path}.maxExpirationSeconds");
+            errors.push(FieldError::new(FieldErrorKind::Invalid, place, seconds.to_string(), detail));
+        }
+    }
+    let fields = ["credentialBundlePath", "keyPath", "certificateChainPath"];
+    let files = fields.map(|field| (format!("{path}.{field}"), source.str_at(&[field])));
+    if files.iter().all(|(_, file)| file.is_empty()) {
+        errors.push(FieldError::required(
+            path,
+            "specify at least one of credentialBundlePath, keyPath and certificateChainPath",
+        ));
+    }
+    files.iter().for_each(|(place, file)| check_file(errors, file, place));
+    files.into()
 }
 
 fn paths<'a>(items: &'a [Doc], path: &str) -> impl Iterator<Item = (String, &'a str)> {

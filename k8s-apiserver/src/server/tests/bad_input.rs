@@ -97,11 +97,8 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
         ("a slash in a namespace", at(Verb::List, Target::all(core("configmaps"), "a/b")), 400),
         ("a kind that is not there", at(Verb::List, Target::all(core("wheels"), "default")), 404),
         (
-            "a kind that is not yet served",
-            at(
-                Verb::List,
-                Target::all(ResourceType::new("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies"), ""),
-            ),
+            "a kind that is not served",
+            at(Verb::List, Target::all(ResourceType::new("example.com", "v1", "strangers"), "")),
             404,
         ),
         ("a subresource that is not there", at(Verb::Get, target("configmaps/a/status", "default")), 404),

@@ -205,6 +205,8 @@ pub async fn service_cidrs(api: &Api) {
     contains(&patched["status"], &conditions("Patched"));
     patched["status"] = conditions("Updated");
     contains(&api.put(&format!("{one}/status"), &patched).await.expect(200)["status"], &conditions("Updated"));
+    api.delete(&one).await.expect(200);
+    api.get(&one).await.failed(404, "NotFound");
     works(api, sample, &["status"]).await;
 }
 
