@@ -264,7 +264,7 @@ fn flags_that_are_not_there_say_what_holds_instead() {
         (API_SERVER, &["--feature-gates=A=true"], 2, "--feature-gates is not supported: there are no gates"),
         (API_SERVER, &["--audit-log-compress"], 2, "--audit-log-compress is not supported: files that were put aside"),
         (API_SERVER, &["--audit-log-path", "/tmp/x"], 1, "--audit-policy-file: it must say what is noted"),
-        (API_SERVER, &["--authorization-mode=AlwaysAllow"], 2, "--authorization-mode"),
+        (API_SERVER, &["--authorization-mode=AlwaysAllow"], 1, "--authorization-mode"),
         (API_SERVER, &["--enable-admission-plugins=NodeRestriction,Luck"], 1, "there is no admission plugin \"Luck\""),
         (API_SERVER, &["--service-node-port-range=5-1"], 2, "--service-node-port-range"),
         (API_SERVER, &["--service-cluster-ip-range=10.0.0.0"], 1, "--service-cluster-ip-range 10.0.0.0: "),
