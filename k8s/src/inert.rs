@@ -2,7 +2,7 @@
 
 /// The resources, as warnings name them. A stand-alone API server does not warn of them: its cluster may have
 /// controllers of its own.
-pub const INERT: [&str; 29] = [
+pub const INERT: [&str; 27] = [
     "persistentvolumeclaims",
     "persistentvolumes",
     "daemonsets.apps",
@@ -17,8 +17,6 @@ pub const INERT: [&str; 29] = [
     "certificatesigningrequests.certificates.k8s.io",
     "clustertrustbundles.certificates.k8s.io",
     "podcertificaterequests.certificates.k8s.io",
-    "flowschemas.flowcontrol.apiserver.k8s.io",
-    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
     "csidrivers.storage.k8s.io",
     "csinodes.storage.k8s.io",
     "csistoragecapacities.storage.k8s.io",

@@ -2,7 +2,7 @@
 
 use crate::{
     doc::{Doc, Map},
-    schema::{Kind, Schema, Struct},
+    schema::{FieldView, Kind, Schema, Struct},
 };
 
 /// The empty status that a new object of a built-in kind has. Clients may count on it: a Go server holds it by value, so
@@ -12,14 +12,20 @@ pub fn empty_status(schema: &Schema) -> Option<Doc> {
     Some(empty(status.node().as_struct()?))
 }
 
+/// Go writes a field by value even if it says nothing, unless it is told to leave that out.
+fn is_always_there(field: FieldView<'_>) -> bool {
+    let rules = field.node().rules();
+    (rules.keeps_empty || rules.by_value) && !rules.zero_is_absent
+}
+
 fn empty(fields: Struct<'_>) -> Doc {
     let mut map = Map::new();
     for field in fields.fields() {
         let zero = match field.node().kind() {
             Kind::Object(inner) if field.is_value() => empty(inner),
-            Kind::Integer(_) if field.node().rules().keeps_empty => Doc::from(0),
-            Kind::Boolean if field.node().rules().keeps_empty => Doc::from(false),
-            Kind::String if field.node().rules().keeps_empty => Doc::from(""),
+            Kind::Integer(_) if is_always_there(field) => Doc::from(0),
+            Kind::Boolean if is_always_there(field) => Doc::from(false),
+            Kind::String if is_always_there(field) => Doc::from(""),
             _ => continue,
         };
         map.insert(field.name(), zero);
