@@ -2,8 +2,8 @@
 //!
 //! Follows upstream's API priority and fairness (KEP-1040). FlowSchemas sort requests into priority levels and flows; a
 //! level has seats, and may borrow what other levels lend; flows of a level take turns; what does not fit waits, for a
-//! bounded time and in bounded queues, or is refused with 429. The deciding parts are pure ([`queues`], [`classify`],
-//! [`share`]); this file is the shell around them.
+//! bounded time and in bounded queues, or is refused with 429. The deciding parts are pure (`queues`, `classify`,
+//! `share`); this file is the shell around them.
 //!
 //! Requests over HTTP for resources are counted. Connections (exec, attach, port-forward, proxy) are not, and of a watch
 //! only its beginning is. Components of this process are bounded by their own workers.
