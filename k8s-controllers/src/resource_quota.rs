@@ -1,7 +1,7 @@
 //! The resource quota controller: keeps what quotas say is used true to what is there.
 //!
 //! Admission charges what is made; this takes back what went, or was charged and never made. A charge is written before
-//! its object is, so less than is charged may only be written once nobody has charged for a while: see [`settle`].
+//! its object is, so less than is charged may only be written once nobody has charged for a while: see `settle`.
 
 mod settle;
 
