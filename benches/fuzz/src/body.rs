@@ -72,6 +72,10 @@ impl Echo {
             return;
         }
         let read = Doc::parse(&answer).unwrap_or_else(|why| panic!("the answer is no JSON: {why}"));
+        if read.as_object().is_none() {
+            // A patch may be a list, which is no body of an object.
+            return;
+        }
         let (code, yaml) = self.ask(method, media_type, YAML, bytes);
         assert!(code < 300, "as JSON it was answered, as YAML with {code}");
         let (code, again) = self.ask("POST", YAML, JSON, &yaml);
