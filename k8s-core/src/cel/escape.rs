@@ -2,33 +2,15 @@
 
 use std::borrow::Cow;
 
+use super::parse::RESERVED;
+
 const SEQUENCES: [(&str, &str); 4] =
     [("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
 
-/// Words of the grammar, which as names of fields stand between double underscores.
-const WORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+/// Whether a name is a word of the grammar, which as the name of a field stands between double underscores.
+fn is_word(name: &str) -> bool {
+    RESERVED.contains(&name) || matches!(name, "true" | "false" | "null")
+}
 
 /// The field's name in the object; `None` if the text is no escaped name.
 pub(super) fn unescape(name: &str) -> Option<Cow<'_, str>> {
@@ -36,7 +18,7 @@ pub(super) fn unescape(name: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(name));
     }
     let inner = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
-    if let Some(word) = inner.filter(|word| WORDS.contains(word)) {
+    if let Some(word) = inner.filter(|word| is_word(word)) {
         return Some(Cow::Owned(word.to_owned()));
     }
     let mut out = String::with_capacity(name.len());
@@ -59,7 +41,7 @@ pub(super) fn unescape(name: &str) -> Option<Cow<'_, str>> {
 
 /// How a field is named in expressions; `None` if it cannot be.
 pub fn escape(name: &str) -> Option<String> {
-    if WORDS.contains(&name) {
+    if is_word(name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());

@@ -182,6 +182,16 @@ const PART: &[(&[P], P)] = &[(&[Time], Int), (&[Time, Str], Int)];
 const PART_OR_WHOLE: &[(&[P], P)] = &[(&[Time], Int), (&[Time, Str], Int), (&[Span], Int)];
 const SETS: &[(&[P], P)] = &[(&[List(&A), List(&A)], Bool)];
 const INDEXED: &[(&[P], P)] = &[(&[Str, Str], Int), (&[Str, Str, Int], Int), (&[List(&A), A], Int)];
+/// What may equal what: anything its like, and numbers each other.
+const EQUATED: &[(&[P], P)] = &[
+    (&[A, A], Bool),
+    (&[Int, Uint], Bool),
+    (&[Int, Double], Bool),
+    (&[Uint, Int], Bool),
+    (&[Uint, Double], Bool),
+    (&[Double, Int], Bool),
+    (&[Double, Uint], Bool),
+];
 const COMPARED: &[(&[P], P)] = &[(&[QUANTITY, QUANTITY], Bool), (&[SEMVER, SEMVER], Bool)];
 const SIZED: &[(&[P], P)] = &[(&[Str], Int), (&[Raw], Int), (&[List(&A)], Int), (&[Map(&A, &B)], Int)];
 const ADDRESS_TEST: &[(&[P], P)] = &[(&[IP], Bool)];
@@ -190,34 +200,8 @@ const NARROWED: &[(&[P], P)] = &[(&[RESOURCE_CHECK, Str], RESOURCE_CHECK)];
 const IS: &[(&[P], P)] = &[(&[Str], Bool)];
 
 static FUNCTIONS: &[Function] = &[
-    global(
-        "_==_",
-        lists::equals,
-        Cost::Smaller,
-        &[
-            (&[A, A], Bool),
-            (&[Int, Uint], Bool),
-            (&[Int, Double], Bool),
-            (&[Uint, Int], Bool),
-            (&[Uint, Double], Bool),
-            (&[Double, Int], Bool),
-            (&[Double, Uint], Bool),
-        ],
-    ),
-    global(
-        "_!=_",
-        lists::differs,
-        Cost::Smaller,
-        &[
-            (&[A, A], Bool),
-            (&[Int, Uint], Bool),
-            (&[Int, Double], Bool),
-            (&[Uint, Int], Bool),
-            (&[Uint, Double], Bool),
-            (&[Double, Int], Bool),
-            (&[Double, Uint], Bool),
-        ],
-    ),
+    global("_==_", lists::equals, Cost::Smaller, EQUATED),
+    global("_!=_", lists::differs, Cost::Smaller, EQUATED),
     global("_<_", lists::less, Cost::Smaller, ORDERED),
     global("_<=_", lists::less_or_equal, Cost::Smaller, ORDERED),
     global("_>_", lists::greater, Cost::Smaller, ORDERED),

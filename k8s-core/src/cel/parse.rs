@@ -16,7 +16,7 @@ pub(super) const MAX_CHARACTERS: usize = 100_000;
 const MAX_DEPTH: u16 = 160;
 
 /// What the grammar keeps for itself.
-const RESERVED: [&str; 18] = [
+pub(super) const RESERVED: [&str; 18] = [
     "as",
     "break",
     "const",
