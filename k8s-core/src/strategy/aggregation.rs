@@ -13,6 +13,10 @@ impl Strategy for ApiService {
         doc.remove_at(&["status"]);
     }
 
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn prepare_update(&self, new: &mut Doc, old: &Doc) {
         keep_status(new, old);
     }

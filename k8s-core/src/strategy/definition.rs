@@ -28,6 +28,11 @@ impl Strategy for Definition {
         doc.set_at(&["metadata", "generation"], 1.into());
     }
 
+    /// Who writes a status may not take away what keeps the definition until its objects are gone.
+    fn prepare_status(&self, new: &mut Doc, old: &Doc) {
+        super::keep_all_but_status(new, old);
+    }
+
     fn prepare_update(&self, new: &mut Doc, old: &Doc) {
         super::keep_status(new, old);
         super::count_generation(new, old);

@@ -185,3 +185,16 @@ fn the_versions_of_stored_objects_stay() {
         [r#"status.storedVersions[0]: Invalid value: "v1": missing from spec.versions; it must be in spec.versions"#]
     );
 }
+
+#[test]
+fn a_status_changes_nothing_else() {
+    let mut old = good();
+    old.set_at(&["metadata", "finalizers"], doc!([CLEANUP_FINALIZER]));
+    let mut new = old.clone();
+    new.remove_at(&["metadata", "finalizers"]);
+    new.set_at(&["spec", "scope"], "Cluster".into());
+    new.set_at(&["status", "storedVersions"], doc!(["v1"]));
+    Definition.prepare_status(&mut new, &old);
+    old.set_at(&["status", "storedVersions"], doc!(["v1"]));
+    assert_eq!(new, old);
+}
