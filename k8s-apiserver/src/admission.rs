@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 
 use crate::{
     auth::{Authorizer, rbac::Rbac},
-    cache::Cache,
+    cache::{Cache, KindCache},
     server::Inner,
     webhook::Webhooks,
 };
@@ -234,6 +234,12 @@ impl Cluster {
     /// What objects of a kind look like as they are stored; `None` for a kind that is not.
     pub fn schema(&self, info: &ResourceInfo) -> Option<Schema> {
         self.cache.kind(&info.resource()).map(|kind| kind.schema.clone())
+    }
+
+    /// The cache of a kind whose versions a webhook converts; `None` for every other kind.
+    pub(crate) fn converted_kind(&self, info: &ResourceInfo) -> Option<Arc<KindCache>> {
+        info.custom.as_ref().filter(|custom| custom.conversion.is_some())?;
+        self.cache.kind(&info.resource())
     }
 
     /// The served kind of a group, version and kind.

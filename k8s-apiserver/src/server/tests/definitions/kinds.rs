@@ -97,7 +97,7 @@ async fn bad_definitions_are_refused_and_change_nothing() {
     let cases = [
         (wheels(doc!({"type": "object", "properties": {"a": {}}})), "must not be empty for specified object fields"),
         (wheels(doc!({})), "must not be empty at the root"),
-        (webhook, "spec.conversion.strategy: Forbidden"),
+        (webhook, "spec.conversion.webhookClientConfig: Required value"),
     ];
     for (definition, expected) in cases {
         let error = api.refused(refused(definition)).await;
