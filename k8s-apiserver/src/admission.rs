@@ -347,8 +347,12 @@ pub(crate) fn builtin(
         configurations: configurations.clone(),
         authorizer: hooks.authorizer.clone(),
     };
-    let judging =
-        |policies: &Arc<Policies>| Judging { policies: policies.clone(), authorizer: hooks.authorizer.clone() };
+    let judging = |policies: &Arc<Policies>| Judging {
+        policies: policies.clone(),
+        authorizer: hooks.authorizer.clone(),
+        env: env.clone(),
+        webhooks: hooks.webhooks.clone(),
+    };
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),

@@ -124,6 +124,7 @@ impl Asking {
             old: shown.old.as_ref().unwrap_or(&Doc::Null),
             request: &described,
             caller: request.caller,
+            target: request.target,
             authorizer: &*self.authorizer,
         }))
     }

@@ -28,13 +28,7 @@ pub fn write(version: &str, uid: &str, api_version: &str, objects: Doc) -> Bytes
 }
 
 /// The converted objects, in the order of `originals`. The error goes on where "conversion webhook for ..." ends.
-pub fn read(
-    body: &[u8],
-    version: &str,
-    uid: &str,
-    api_version: &str,
-    originals: &[Doc],
-) -> Result<Vec<Doc>, String> {
+pub fn read(body: &[u8], version: &str, uid: &str, api_version: &str, originals: &[Doc]) -> Result<Vec<Doc>, String> {
     let mut review = Doc::parse(body).map_err(|why| format!("failed: the answer is no JSON: {why}"))?;
     let response = response(&review, version, uid).map_err(|why| format!("failed: {why}"))?;
     let count = response.get("convertedObjects").map_or(0, |objects| objects.items().len());

@@ -36,9 +36,8 @@ impl Selected {
                 Some(WatchEvent::Added(object))
             }
             (event, true, _) => Some(event),
-            (WatchEvent::Modified(object), false, None | Some(true)) | (WatchEvent::Added(object), false, Some(true)) => {
-                Some(WatchEvent::Deleted(object))
-            }
+            (WatchEvent::Modified(object), false, None | Some(true))
+            | (WatchEvent::Added(object), false, Some(true)) => Some(WatchEvent::Deleted(object)),
             _ => None,
         }
     }

@@ -63,7 +63,8 @@ async fn answer(request: Request<Body>, reviews: &Mutex<Vec<usize>>) -> Response
     let objects = review["request"]["objects"].as_array().expect("objects");
     reviews.lock().push(objects.len());
     let converted: Vec<Value> = objects.iter().map(|object| convert(object, wanted)).collect();
-    let response = json!({"uid": review["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": converted});
+    let response =
+        json!({"uid": review["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": converted});
     let answer = json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response});
     Response::new(body::full(answer.to_string()))
 }

@@ -164,7 +164,8 @@ fn check_conversion(errors: &mut Vec<FieldError>, doc: &Doc, old: Option<&Doc>) 
     let webhook = conversion.get("webhook").filter(|webhook| !webhook.is_null());
     let versions = list_at(conversion, &["webhook", "conversionReviewVersions"]);
     // The names of upstream's internal form, which its users see.
-    let (client_path, versions_path) = ("spec.conversion.webhookClientConfig", "spec.conversion.conversionReviewVersions");
+    let (client_path, versions_path) =
+        ("spec.conversion.webhookClientConfig", "spec.conversion.conversionReviewVersions");
     match (conversion.str_at(&["strategy"]), webhook) {
         ("Webhook", _) => {
             match conversion.at(&["webhook", "clientConfig"]).filter(|client| !client.is_null()) {
@@ -172,7 +173,9 @@ fn check_conversion(errors: &mut Vec<FieldError>, doc: &Doc, old: Option<&Doc>) 
                 None => errors.push(FieldError::required(client_path, "required when strategy is set to Webhook")),
             }
             let known = |doc: &Doc| {
-                list_at(doc, &REVIEWS).iter().any(|version| version.as_str().is_some_and(|name| REVIEW_VERSIONS.contains(&name)))
+                list_at(doc, &REVIEWS)
+                    .iter()
+                    .any(|version| version.as_str().is_some_and(|name| REVIEW_VERSIONS.contains(&name)))
             };
             // Who was let in with versions that nobody knows is not locked out.
             let must_know = old.is_none_or(|old| list_at(old, &REVIEWS).is_empty() || known(old));

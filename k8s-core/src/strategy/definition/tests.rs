@@ -113,12 +113,18 @@ fn conversions_say_whom_to_ask_and_how() {
     let mut without = hook(url(), doc!(["v1"]));
     without.set_at(&["spec", "conversion", "strategy"], "None".into());
     let cases = [
-        (hook(doc!({}), doc!(["v1"])), "webhookClientConfig: Required value: exactly one of url or service is required"),
+        (
+            hook(doc!({}), doc!(["v1"])),
+            "webhookClientConfig: Required value: exactly one of url or service is required",
+        ),
         (hook(doc!({"url": "http://x"}), doc!(["v1"])), "webhookClientConfig.url: Invalid value: \"http://x\""),
         (hook(url(), doc!([])), "spec.conversion.conversionReviewVersions: Required value"),
         (hook(url(), doc!(["v1", "v1"])), "conversionReviewVersions[1]: Invalid value: \"v1\": duplicate version"),
         (hook(url(), doc!(["v7"])), "must include at least one of v1, v1beta1"),
-        (without, "spec.conversion.webhookClientConfig: Forbidden: should not be set when strategy is not set to Webhook"),
+        (
+            without,
+            "spec.conversion.webhookClientConfig: Forbidden: should not be set when strategy is not set to Webhook",
+        ),
     ];
     for (doc, expected) in cases {
         let said = said(&doc).join("\n");

@@ -151,6 +151,11 @@ async fn next(watch: &mut WatchStream) -> String {
     format!("{word} {} {}:{}", object.meta.api_version, doc.str_at(&["host"]), doc.str_at(&["port"]))
 }
 
+async fn delete(api: &Fixture, version: &str, name: &str) {
+    let target = Target::one(ResourceType::new("example.com", version, "wheels"), "default", name);
+    api.ask(ApiRequest { verb: Verb::Delete, target, ..ApiRequest::default() }).await.unwrap();
+}
+
 async fn stored(api: &Fixture, name: &str) -> Doc {
     let key = format!("/registry/example.com/wheels/default/{name}");
     Doc::parse(&api.store.get(&key.as_str().into()).await.unwrap().unwrap().value).unwrap()
@@ -187,7 +192,7 @@ async fn objects_are_read_and_written_at_every_version() {
     let other = doc!({"metadata": {"name": "b"}, "host": "i", "port": "4"});
     let other = api.wheel(Verb::Create, "v2", RequestBody::Doc(other)).await.unwrap();
     assert_eq!((other.str_at(&["apiVersion"]), other.str_at(&["host"])), ("example.com/v2", "i"));
-    api.wheel(Verb::Delete, "v2/b", RequestBody::None).await.unwrap();
+    delete(&api, "v2", "b").await;
     refusal(api.read_wheel("v1/b").await, 404);
 }
 
@@ -226,7 +231,7 @@ async fn a_watch_ends_with_an_error_while_the_webhook_is_away_and_loses_nothing(
     let from = seen.str_at(&["metadata", "resourceVersion"]).parse().unwrap();
     let mut again = watched(&api, Options { resource_version: Some(from), ..Options::default() }).await;
     assert_eq!(next(&mut again).await, "modified example.com/v2 h:3");
-    api.wheel(Verb::Delete, "v1/a", RequestBody::None).await.unwrap();
+    delete(&api, "v1", "a").await;
     assert_eq!(next(&mut again).await, "deleted example.com/v2 h:3");
 }
 
@@ -279,8 +284,7 @@ async fn a_webhook_does_not_make_another_object_of_one() {
     let (api, hook) = converting().await;
     api.make_wheel(wheel("a", "h:1")).await.unwrap();
     hook.renames.store(true, Relaxed);
-    let expected =
-        "conversion webhook for example.com/v1, Kind=Wheel returned invalid object: must have the same name: a != other";
+    let expected = "conversion webhook for example.com/v1, Kind=Wheel returned invalid object: must have the same name: a != other";
     assert_eq!(refusal(api.read_wheel("v2/a").await, 500), expected);
 }
 
