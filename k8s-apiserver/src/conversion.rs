@@ -192,3 +192,15 @@ fn failed(why: impl Into<String>) -> ApiError {
     let status = ApiError::new(500, Reason::Unknown, why).status().clone();
     ApiError::from_status(Status { reason: None, ..status })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_by_number_and_size_and_hold_one_at_least() {
+        assert_eq!(batch(std::iter::repeat_n(10, 1000)), BATCH);
+        assert_eq!(batch([BATCH_BYTES / 2, BATCH_BYTES / 2, 1].into_iter()), 2);
+        assert_eq!(batch([BATCH_BYTES * 2, 1].into_iter()), 1);
+    }
+}

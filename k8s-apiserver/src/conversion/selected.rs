@@ -42,3 +42,56 @@ impl Selected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use k8s_core::{
+        doc,
+        object::Object,
+        request::{Options, Target},
+    };
+
+    use super::*;
+
+    fn object(form: &str) -> Arc<Object> {
+        let mut doc = doc!({"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "a", "labels": {"form": form}}});
+        Arc::new(Object::from_doc(&mut doc, 1).unwrap())
+    }
+
+    fn told(events: Vec<WatchEvent>) -> Vec<&'static str> {
+        let options = Options { label_selector: "form=in".parse().unwrap(), ..Options::default() };
+        let filter = Filter { version: "g/v2".into(), ..Filter::new(&Target::default(), &options) };
+        let mut selected = Selected::by(&filter);
+        let told = events.into_iter().map(|event| match selected.judge(event) {
+            Some(WatchEvent::Added(_)) => "added",
+            Some(WatchEvent::Modified(_)) => "modified",
+            Some(WatchEvent::Deleted(_)) => "deleted",
+            Some(WatchEvent::Bookmark { .. }) => "bookmark",
+            None => "-",
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn an_object_comes_and_goes_with_what_it_says() {
+        use WatchEvent::{Added, Deleted, Modified};
+        let (inside, outside) = (|| object("in"), || object("out"));
+        let events =
+            vec![Added(outside()), Modified(inside()), Modified(inside()), Modified(outside()), Modified(outside())];
+        assert_eq!(told(events), ["-", "added", "modified", "deleted", "-"]);
+        assert_eq!(told(vec![Added(inside()), Deleted(outside())]), ["added", "deleted"]);
+        assert_eq!(told(vec![Added(outside()), Deleted(outside())]), ["-", "-"]);
+        let bookmark = WatchEvent::Bookmark { revision: 3, initial_events_end: false };
+        assert_eq!(told(vec![Modified(inside()), bookmark]), ["modified", "bookmark"]);
+    }
+
+    #[test]
+    fn what_was_not_seen_before_is_deleted_once() {
+        use WatchEvent::{Deleted, Modified};
+        let (inside, outside) = (|| object("in"), || object("out"));
+        assert_eq!(told(vec![Modified(outside()), Modified(outside()), Deleted(outside())]), ["deleted", "-", "-"]);
+        assert_eq!(told(vec![Deleted(inside())]), ["deleted"]);
+    }
+}
