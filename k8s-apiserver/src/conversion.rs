@@ -5,7 +5,8 @@
 //! the cache towards a client and where they enter the store ([`crate::registry`]), and those that are at the right
 //! version already pass by. Kinds without a webhook have no [`Converter`], and nothing waits for one.
 //!
-//! - Objects of one answer are converted together: a list in a few reviews, a watch in one for all that has come.
+//! - Objects of one answer are converted together: a list in a few reviews, a watch in one for all that has come, and
+//!   watches of the same kind and version one after the other.
 //! - What was converted is kept, within a bound, until the object or the definition changes.
 //! - A selector is judged after conversion, since a webhook may change labels and move fields: the cache lets objects of
 //!   another version pass ([`crate::cache::Filter::version`]).
@@ -20,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use k8s_core::{
     custom::CustomKind,
     doc::Doc,
-    env::Env,
+    env::{self, Env},
     object::{Object, ObjectKey},
     registry::ResourceInfo,
     status::{ApiError, ApiResult, Reason, Status},
@@ -35,6 +36,8 @@ use crate::{
 
 /// How long a review may take, as upstream's.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one watch waits for another that converts.
+const TURN: Duration = Duration::from_secs(1);
 /// At most this many objects are sent at once.
 pub(crate) const BATCH: usize = 256;
 /// About so many bytes of JSON are sent at once, unless one object alone has more.
@@ -50,6 +53,8 @@ pub struct Converter {
     api_version: String,
     custom: Arc<CustomKind>,
     kept: Mutex<Kept>,
+    /// Whose turn it is among those who watch.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// What was converted last.
@@ -81,6 +86,7 @@ impl Converter {
             api_version: info.api_version(),
             custom: custom.clone(),
             kept: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         })
     }
 
@@ -113,6 +119,19 @@ impl Converter {
             }
         }
         Ok(objects)
+    }
+
+    /// The same for one of several who are told of the same changes: they take turns, so that one asks and the others find
+    /// what it was told. Nobody waits for others longer than [`TURN`].
+    pub async fn shown_in_turn(&self, asking: &Asking<'_>, objects: Vec<Arc<Object>>) -> ApiResult<Vec<Arc<Object>>> {
+        let is_unknown = |object: &Arc<Object>| {
+            object.meta.api_version != self.api_version && self.kept.lock().get(object).is_none()
+        };
+        let _turn = match objects.iter().any(is_unknown) {
+            true => env::timeout(&**asking.env, TURN, self.turn.lock()).await,
+            false => None,
+        };
+        self.shown(asking, objects).await
     }
 
     /// A document at this version.

@@ -102,7 +102,7 @@ async fn told(kind: &KindCache, caller: &Caller, events: Vec<ApiResult<WatchEven
     let Some(converter) = &kind.converter else { return events };
     let asking = Asking { env: &caller.env, webhooks: &caller.webhooks, cluster: &caller.cluster };
     let objects = events.iter().flatten().filter_map(WatchEvent::object).cloned().collect();
-    let mut objects = match converter.shown(&asking, objects).await {
+    let mut objects = match converter.shown_in_turn(&asking, objects).await {
         Ok(objects) => objects.into_iter(),
         Err(error) => return vec![Err(in_a_watch(&error))],
     };

@@ -34,6 +34,8 @@ impl WebhookCaller for Hook {
             let why = "connect: connection refused".into();
             return Err(WebhookError::Unreachable { url: endpoint.url.clone(), why });
         }
+        // As over a network, others go on meanwhile.
+        tokio::task::yield_now().await;
         let mut review = Doc::parse(&body).unwrap();
         let asked = review.get("request").unwrap().clone();
         let response = if review.str_at(&["kind"]) == "ConversionReview" {
@@ -210,6 +212,25 @@ async fn a_list_is_one_review_and_is_kept() {
     api.wheel(Verb::Patch, "v1/b", merge).await.unwrap();
     assert_eq!(listed(&api, "v2", Options::default()).await, ["a", "b", "c"]);
     assert_eq!(hook.asked(), [("example.com/v2".to_owned(), 1)], "only what changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_converted_once_for_all_who_watch() {
+    let (api, hook) = converting().await;
+    api.make_wheel(wheel("a", "h:1")).await.unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..3 {
+        watches.push(watched(&api, Options::default()).await);
+    }
+    let told = futures::future::join_all(watches.iter_mut().map(next)).await;
+    assert_eq!(told, ["added example.com/v2 h:1"; 3]);
+    assert_eq!(hook.asked(), [("example.com/v2".to_owned(), 1)]);
+    let merge = RequestBody::Patch(PatchKind::Merge, doc!({"hostPort": "h:2"}));
+    api.wheel(Verb::Patch, "v1/a", merge).await.unwrap();
+    assert_eq!(futures::future::join_all(watches.iter_mut().map(next)).await, ["modified example.com/v2 h:2"; 3]);
+    delete(&api, "v1", "a").await;
+    assert_eq!(futures::future::join_all(watches.iter_mut().map(next)).await, ["deleted example.com/v2 h:2"; 3]);
+    assert_eq!(hook.asked().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
