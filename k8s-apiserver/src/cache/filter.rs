@@ -11,6 +11,10 @@ use k8s_core::{
 
 use super::field::field;
 
+/// The kinds whose objects are found by their node; others may have a field of that name that is one among others.
+const ROUTED: [(&str, &str); 3] =
+    [("", "pods"), ("certificates.k8s.io", "podcertificaterequests"), ("resource.k8s.io", "resourceslices")];
+
 /// The part of a kind that a reader wants. Equal filters share the work of matching.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter {
@@ -42,7 +46,9 @@ impl Filter {
             let place = match term.path.as_str() {
                 "metadata.name" => Some(&mut filter.name),
                 "metadata.namespace" => Some(&mut filter.namespace),
-                "spec.nodeName" => Some(&mut filter.node),
+                "spec.nodeName" if ROUTED.contains(&(&*target.resource.group, &*target.resource.plural)) => {
+                    Some(&mut filter.node)
+                }
                 _ => None,
             };
             match place {
