@@ -51,7 +51,7 @@ struct Arguments {
     /// What is encrypted in the store: an EncryptionConfiguration of apiserver.config.k8s.io/v1
     #[arg(long, value_name = "FILE", group = "encryption")]
     encryption_provider_config: Option<PathBuf>,
-    /// The key that signs service account tokens (P-256, PKCS#8) [default: pki/sa.key in the data folder]
+    /// The key that signs service account tokens: ECDSA on P-256 or P-384, or RSA [default: pki/sa.key in the data folder]
     #[arg(long, value_name = "FILE")]
     service_account_signing_key_file: Option<PathBuf>,
     /// The certificate of the authority that issues all others [default: pki/ca.crt in the data folder]

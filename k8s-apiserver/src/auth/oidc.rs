@@ -1,8 +1,9 @@
 //! OpenID Connect: tokens of an identity provider.
 //!
 //! Follows upstream's `oidc` token authenticator: the provider's keys are found by discovery and looked up again when a
-//! token names one that is not known. Claims that are kept elsewhere (distributed claims) are not fetched.
+//! token names one that is not known. Groups that are kept elsewhere (distributed claims) are fetched.
 
+mod distributed;
 mod keys;
 
 #[cfg(test)]
@@ -23,7 +24,7 @@ use k8s_core::{
 use k8s_wire::client::Documents;
 use serde_json::Value;
 
-use self::keys::Keys;
+use self::{distributed::Issuers, keys::Keys};
 use super::{
     bearer::{Known, TokenAuthenticator, unverified},
     expression::Expression,
@@ -47,14 +48,14 @@ pub const ALGORITHMS: [(&str, Algorithm); 8] = [
 /// Where documents come from. Given by [`Documents`].
 #[async_trait]
 pub trait Fetch: Send + Sync + 'static {
-    /// Gets the document at an `https` URL.
-    async fn get(&self, url: &str) -> ApiResult<Bytes>;
+    /// Gets the document at an `https` URL, presenting a bearer token if one is given.
+    async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes>;
 }
 
 #[async_trait]
 impl Fetch for Documents {
-    async fn get(&self, url: &str) -> ApiResult<Bytes> {
-        Documents::get(self, url).await
+    async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes> {
+        Documents::get(self, url, bearer).await
     }
 }
 
@@ -123,6 +124,14 @@ pub struct Oidc {
     env: Env,
     settings: Settings,
     keys: Keys,
+    documents: Arc<dyn Fetch>,
+    /// Of distributed claims.
+    issuers: Issuers,
+}
+
+/// Where the discovery document of an issuer is.
+fn well_known(issuer: &str) -> String {
+    format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
 }
 
 impl Oidc {
@@ -131,25 +140,25 @@ impl Oidc {
         if settings.algorithms.is_empty() {
             settings.algorithms.push(Algorithm::RS256);
         }
-        let under = || format!("{}/.well-known/openid-configuration", settings.issuer.trim_end_matches('/'));
-        let discovery = settings.discovery_url.clone().unwrap_or_else(under);
-        let keys = Keys::new(env.clone(), settings.issuer.clone(), discovery, documents);
-        Self { env, settings, keys }
+        let discovery = settings.discovery_url.clone().unwrap_or_else(|| well_known(&settings.issuer));
+        let keys = Keys::new(env.clone(), settings.issuer.clone(), discovery, documents.clone());
+        Self { env, settings, keys, documents, issuers: Issuers::default() }
     }
 
-    async fn verified(&self, token: &str) -> ApiResult<Value> {
+    /// The claims of a token that one of the issuer's keys signed, and that is good now and for us.
+    async fn verified_by(&self, keys: &Keys, token: &str, issuer: &str) -> ApiResult<Value> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| ApiError::unauthorized())?;
         if !self.settings.algorithms.contains(&header.alg) {
             return Err(refused("it is signed with an algorithm that is not allowed"));
         }
-        let claims = self.keys.verify(token, &header).await?;
+        let claims = keys.verify(token, &header).await?;
         let now = self.env.now().as_second();
         let time = |name: &str| claims[name].as_f64().map(|seconds| seconds as i64);
         let in_time =
             time("exp").is_some_and(|end| now < end) && time("nbf").is_none_or(|begin| begin <= now + LEEWAY_SECONDS);
         let meant =
             texts(&claims["aud"]).is_some_and(|all| all.iter().any(|aud| self.settings.audiences.contains(aud)));
-        if claims["iss"].as_str() != Some(&self.settings.issuer) || !in_time || !meant {
+        if claims["iss"].as_str() != Some(issuer) || !in_time || !meant {
             return Err(refused("it has expired, or is for somebody else"));
         }
         Ok(claims)
@@ -262,7 +271,8 @@ impl TokenAuthenticator for Oidc {
         if !ours {
             return Ok(None);
         }
-        let claims = self.verified(token).await?;
+        let mut claims = self.verified_by(&self.keys, token, &self.settings.issuer).await?;
+        self.expand(&mut claims).await?;
         Ok(Some(Known { caller: self.caller(&claims)?, audiences: Vec::new() }))
     }
 }

@@ -32,7 +32,7 @@ use crate::{
         bearer::{BearerTokens, TokenAuthenticator},
         node::NodeAuthorizer,
         rbac::Rbac,
-        token::ServiceAccountTokens,
+        token::{ServiceAccountTokens, legacy},
     },
     cache::{Cache, consistency},
     definitions::{self, Changes, Served},
@@ -331,6 +331,13 @@ impl ApiServerBuilder {
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
         let mut tasks = vec![feed, availability, local, compaction, custom, check];
+        tasks.extend(self.published.map(|published| {
+            let keeping = bootstrap::keep_published(inner.clone(), published);
+            self.env.spawn("published authentication", Box::pin(keeping))
+        }));
+        tasks.extend(inner.tokens.clone().map(|tokens| {
+            self.env.spawn("last uses of tokens", Box::pin(legacy::label_used(inner.clone(), tokens)))
+        }));
         tasks.extend(follow_keys.into_iter().map(|follow| self.env.spawn("KMS plugin", follow)));
         Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }

@@ -95,6 +95,9 @@ impl Encryption {
                 format!("EncryptionConfiguration of apiserver.config.k8s.io/v1 is expected, not {found}"),
             ));
         }
+        if configuration.resources.is_empty() {
+            return Err(wrong("resources", "at least one is expected".into()));
+        }
         let (mut places, mut plugins) = (Vec::new(), BTreeSet::new());
         for (number, entry) in configuration.resources.iter().enumerate() {
             places.push(entry.place(&format!("resources[{number}]"), registry, &mut plugins)?);
@@ -105,12 +108,7 @@ impl Encryption {
 }
 
 impl Entry {
-    fn place(
-        &self,
-        field: &str,
-        registry: &Registry,
-        plugins: &mut BTreeSet<String>,
-    ) -> Result<Place, KeyError> {
+    fn place(&self, field: &str, registry: &Registry, plugins: &mut BTreeSet<String>) -> Result<Place, KeyError> {
         let (prefixes, custom) = resources::chosen(&self.resources, &format!("{field}.resources"), registry)?;
         let (mut keys, mut services, mut writes) = (Vec::new(), Vec::new(), None);
         for (number, provider) in self.providers.iter().enumerate() {

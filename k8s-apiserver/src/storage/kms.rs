@@ -242,7 +242,8 @@ impl Kms {
     }
 
     async fn decrypt(&self, source: &Source) -> Result<Arc<DataKey>, Closed> {
-        let way = self.way.get().ok_or_else(|| Closed::Away(format!("kms-provider {}: it was not begun", self.name)))?;
+        let way =
+            self.way.get().ok_or_else(|| Closed::Away(format!("kms-provider {}: it was not begun", self.name)))?;
         let answer = self.call("Decrypt", message::decrypt_request(source, &way.env.uuid())).await;
         let plain = match answer {
             Ok(answer) => message::decrypt_response(&answer),

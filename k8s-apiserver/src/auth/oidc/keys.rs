@@ -78,7 +78,7 @@ impl Keys {
     }
 
     async fn document(&self, url: &str) -> ApiResult<Value> {
-        let bytes = self.documents.get(url).await?;
+        let bytes = self.documents.get(url, None).await?;
         serde_json::from_slice(&bytes).map_err(|why| ApiError::unavailable(format!("{url}: {why}")))
     }
 }

@@ -49,11 +49,25 @@ impl Signer {
 struct Provider {
     keys: Mutex<Vec<Value>>,
     asked: AtomicUsize,
+    /// The token of another issuer, whose keys are the same, at the endpoint of distributed claims.
+    elsewhere: Mutex<String>,
 }
+
+const ELSEWHERE: &str = "https://groups.example.com";
 
 #[async_trait]
 impl Fetch for Provider {
-    async fn get(&self, url: &str) -> ApiResult<Bytes> {
+    async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes> {
+        match url.strip_prefix(ELSEWHERE) {
+            Some("/.well-known/openid-configuration") => {
+                return Ok(json!({"issuer": ELSEWHERE, "jwks_uri": format!("{ISSUER}/keys")}).to_string().into());
+            }
+            Some("/groups") if bearer == Some("secret") => {
+                return Ok(format!("{}\n", self.elsewhere.lock()).into());
+            }
+            Some(_) => return Err(ApiError::unavailable(format!("Get {url:?}: 404"))),
+            None => assert_eq!(bearer, None, "{url}"),
+        }
         let document = match url.strip_prefix(ISSUER) {
             Some("/.well-known/openid-configuration") => {
                 json!({"issuer": ISSUER, "jwks_uri": format!("{ISSUER}/keys")})
@@ -218,4 +232,45 @@ async fn expressions_read_claims_and_judge_the_caller() {
     for wrong in [json!({"iat": now - 7200}), json!({"sub": "system:x"}), json!({"roles": [1]}), json!({"sub": 1})] {
         assert_eq!(scene.asked(with(wrong.clone())).await, Err(401), "{wrong}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_that_are_kept_elsewhere_are_fetched() {
+    let scene = scene(|_| ());
+    let elsewhere = |change: Value| {
+        let mut claims = scene.claims(json!({"iss": ELSEWHERE, "sub": null}));
+        change.as_object().unwrap().iter().for_each(|(name, value)| claims[name] = value.clone());
+        *scene.provider.elsewhere.lock() = scene.signer.sign(&claims);
+    };
+    let at = |path: &str, token: &str| {
+        json!({"_claim_names": {"groups": "src"},
+            "_claim_sources": {"src": {"endpoint": format!("{ELSEWHERE}{path}"), "access_token": token}}})
+    };
+    let groups = async |change: Value| scene.asked(change).await.map(|caller| caller.unwrap().groups);
+    elsewhere(json!({"groups": ["far"]}));
+    assert_eq!(groups(at("/groups", "secret")).await.unwrap(), ["oidc:far", "system:authenticated"]);
+    let mut both = at("/groups", "secret");
+    both["groups"] = json!("near");
+    assert_eq!(groups(both).await.unwrap(), ["oidc:near", "system:authenticated"], "what is there is not fetched");
+    // What names other claims, or no endpoint, is passed over.
+    for none in [
+        json!({"_claim_names": {"other": "src"}, "_claim_sources": {}}),
+        json!({"_claim_names": {"groups": "src"}, "_claim_sources": {"src": {"JWT": "a.b.c"}}}),
+    ] {
+        assert_eq!(groups(none.clone()).await.unwrap(), ["system:authenticated"], "{none}");
+    }
+    assert_eq!(groups(json!({"_claim_names": {"groups": "x"}, "_claim_sources": {}})).await, Err(401));
+    assert_eq!(groups(at("/nothing", "secret")).await, Err(503), "nobody answers there");
+    for wrong in [
+        json!({}),
+        json!({"groups": ["far"], "exp": 1}),
+        json!({"groups": ["far"], "aud": "other"}),
+        json!({"groups": [1]}),
+    ] {
+        elsewhere(wrong.clone());
+        assert_eq!(groups(at("/groups", "secret")).await, Err(401), "{wrong}");
+    }
+    let forged = Signer::new().sign(&scene.claims(json!({"iss": ELSEWHERE, "groups": ["far"]})));
+    *scene.provider.elsewhere.lock() = forged;
+    assert_eq!(groups(at("/groups", "secret")).await, Err(401));
 }
