@@ -26,7 +26,7 @@ use k8s_wire::{env::System, pki::PkiError, tls::TlsError};
 
 use crate::{
     control_plane::{ControlPlane, ControlPlaneOptions, ControlPlaneSettings},
-    credentials::{Credentials, identity},
+    credentials::{Credentials, identity, token_issuer},
     inert,
 };
 

@@ -56,7 +56,8 @@ pub(crate) fn add(found: &mut Doc, wanted: &Doc) -> bool {
 /// The certificates of both PEM texts, each once.
 fn certificates(there: &str, wanted: &str) -> String {
     const END: &str = "-----END CERTIFICATE-----";
-    let blocks = |text: &str| -> Vec<String> { text.split_inclusive(END).map(|block| block.trim().to_owned()).collect() };
+    let blocks =
+        |text: &str| -> Vec<String> { text.split_inclusive(END).map(|block| block.trim().to_owned()).collect() };
     let mut all: Vec<String> = Vec::new();
     for block in blocks(there).into_iter().chain(blocks(wanted)) {
         if block.ends_with(END) && !all.contains(&block) {
@@ -98,9 +99,7 @@ mod tests {
     #[test]
     fn what_another_server_believes_stays() {
         let pem = |name: &str| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
-        let of = |name: &str, header: &str| {
-            doc!({"data": {"client-ca-file": pem(name), "requestheader-group-headers": format!("[\"{header}\"]")}})
-        };
+        let of = |name: &str, header: &str| doc!({"data": {"client-ca-file": pem(name), "requestheader-group-headers": format!("[\"{header}\"]")}});
         let mut found = doc!({"metadata": {"name": "x"}});
         assert!(add(&mut found, &of("one", "A")));
         assert!(!add(&mut found, &of("one", "A")), "nothing is written twice");

@@ -335,9 +335,11 @@ impl ApiServerBuilder {
             let keeping = bootstrap::keep_published(inner.clone(), published);
             self.env.spawn("published authentication", Box::pin(keeping))
         }));
-        tasks.extend(inner.tokens.clone().map(|tokens| {
-            self.env.spawn("last uses of tokens", Box::pin(legacy::label_used(inner.clone(), tokens)))
-        }));
+        tasks.extend(
+            inner.tokens.clone().map(|tokens| {
+                self.env.spawn("last uses of tokens", Box::pin(legacy::label_used(inner.clone(), tokens)))
+            }),
+        );
         tasks.extend(follow_keys.into_iter().map(|follow| self.env.spawn("KMS plugin", follow)));
         Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }

@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn a_filled_secret_needs_nothing_more() {
         let mut filled = secret(named(), json!({"extra": "eA=="}));
-        let Plan::Fill { token: true, data, uid } = plan(&filled, Some(&of("1")), Some("CA")) else { panic!("a token") };
+        let Plan::Fill { token: true, data, uid } = plan(&filled, Some(&of("1")), Some("CA")) else {
+            panic!("a token")
+        };
         fill(&mut filled, Some("T".into()), data, uid);
         assert_eq!(plan(&filled, Some(&of("1")), Some("CA")), Plan::Leave);
         assert_eq!(account(&filled), Some(("a", Some("1"))));

@@ -9,7 +9,7 @@ use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+    signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_core::doc::Text;
@@ -179,7 +179,7 @@ async fn an_address_counts_once_it_is_verified() {
 
 #[tokio::test(start_paused = true)]
 async fn an_algorithm_that_is_not_allowed_is_refused() {
-    let scene = scene(|settings| settings.algorithms = vec![Algorithm::ES256]);
+    let scene = scene(|settings| settings.algorithms = vec![Algorithm::Es256]);
     assert_eq!(scene.asked(json!({})).await, Err(401));
     assert_eq!(scene.provider.asked.load(Relaxed), 0, "the provider was not even asked");
 }
@@ -273,4 +273,23 @@ async fn groups_that_are_kept_elsewhere_are_fetched() {
     let forged = Signer::new().sign(&scene.claims(json!({"iss": ELSEWHERE, "groups": ["far"]})));
     *scene.provider.elsewhere.lock() = forged;
     assert_eq!(groups(at("/groups", "secret")).await, Err(401));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_on_p_521_signs_too() {
+    let scene = scene(|settings| settings.algorithms = vec![Algorithm::Es512]);
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, document.as_ref()).unwrap();
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(66);
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+    *scene.provider.keys.lock() = vec![json!({"kty": "EC", "crv": "P-521", "kid": "k", "x": x, "y": y})];
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(&json!({"alg": "ES512", "kid": "k"})), part(&scene.claims(json!({}))));
+    let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+    assert_eq!(scene.shown(&token).await.unwrap().unwrap().name, format!("{ISSUER}#jane"));
+    let other = format!("{}.{}", part(&json!({"alg": "ES512"})), part(&scene.claims(json!({"sub": "eve"}))));
+    let forged = format!("{other}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+    scene.env.sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.shown(&forged).await, Err(401));
 }

@@ -128,7 +128,8 @@ impl Kept {
             return None;
         }
         let token = STANDARD.decode(secret.str_at(&["data", "token"])).ok()?;
-        let label = |name: &str| object.meta.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let label =
+            |name: &str| object.meta.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         Some(Self {
             hash: digest(&SHA256, &token).as_ref().into(),
             last_used: label(LAST_USED).unwrap_or_default().into(),

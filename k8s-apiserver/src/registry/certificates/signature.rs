@@ -101,8 +101,8 @@ fn algorithm(
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519,
-        PKCS_RSA_SHA256, PKCS_RSA_SHA512, SignatureAlgorithm,
+        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
+        PKCS_ED25519, PKCS_RSA_SHA256, PKCS_RSA_SHA512, SignatureAlgorithm,
     };
     use x509_parser::prelude::FromDer;
 

@@ -66,9 +66,8 @@ impl World {
     }
 
     async fn token(&self, name: &str) -> String {
-        let is_filled = |found: &ApiResult<Doc>| {
-            found.as_ref().is_ok_and(|secret| !secret.str_at(&["data", "token"]).is_empty())
-        };
+        let is_filled =
+            |found: &ApiResult<Doc>| found.as_ref().is_ok_and(|secret| !secret.str_at(&["data", "token"]).is_empty());
         let secret = self.until(name, is_filled).await.unwrap();
         text(&secret, "token")
     }
