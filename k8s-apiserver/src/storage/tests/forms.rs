@@ -227,8 +227,8 @@ fn keys_of_all_providers_read_and_the_first_writes() {
     for (number, name) in order.into_iter().enumerate() {
         let sealed = of(number).seal(KEY, PLAIN).unwrap().unwrap();
         assert!(sealed.starts_with(format!("k8s:enc:{name}:v1:k:").as_bytes()));
-        for other in 0..3 {
-            assert_eq!(of(other).open(KEY, &sealed).unwrap().as_deref(), Some(PLAIN), "{name} by {}", order[other]);
+        for (other, by) in order.into_iter().enumerate() {
+            assert_eq!(of(other).open(KEY, &sealed).unwrap().as_deref(), Some(PLAIN), "{name} by {by}");
             assert_eq!(of(other).is_stale(KEY, &sealed), other != number);
         }
     }
