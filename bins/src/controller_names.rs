@@ -3,7 +3,7 @@
 use k8s::controllers::start::CONTROLLERS;
 
 /// Upstream's names of old, with today's.
-const ALIASES: [(&str, &str); 13] = [
+const ALIASES: [(&str, &str); 14] = [
     ("deployment", "deployment-controller"),
     ("replicaset", "replicaset-controller"),
     ("replicationcontroller", "replicationcontroller-controller"),
@@ -15,6 +15,7 @@ const ALIASES: [(&str, &str); 13] = [
     ("garbagecollector", "garbage-collector-controller"),
     ("namespace", "namespace-controller"),
     ("serviceaccount", "serviceaccount-controller"),
+    ("serviceaccount-token", "serviceaccount-token-controller"),
     ("clusterrole-aggregation", "clusterrole-aggregation-controller"),
     ("root-ca-cert-publisher", "root-ca-certificate-publisher-controller"),
 ];

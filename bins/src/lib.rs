@@ -11,7 +11,7 @@ pub mod config_file;
 pub mod controller_names;
 pub mod counted;
 pub mod data_dir;
-pub mod go_duration;
+pub use k8s::core::go_duration;
 pub mod image;
 pub mod kubeconfig;
 pub mod kubelet_config;

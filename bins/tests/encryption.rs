@@ -49,11 +49,21 @@ async fn a_store_that_the_keys_do_not_open_is_refused_in_one_line() {
     assert!(said.contains("/registry/secrets/n/a cannot be read: aesgcm:v1:gone does not open it"), "{said}");
 
     let config = folder.path().join("config.yaml");
-    let text = "{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, \
-                resources: [{resources: [secrets], providers: [{secretbox: {keys: []}}]}]}";
-    std::fs::write(&config, text).unwrap();
-    let said = refusal(&server(folder.path(), &["--encryption-provider-config", config.to_str().unwrap()]));
-    let expected = "config.yaml: resources[0].providers[0].secretbox: this provider is not supported; aesgcm and \
-                    identity are";
-    assert!(said.ends_with(expected), "{said}");
+    let server_with = |provider: &str| {
+        let text = format!(
+            "{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: [{{resources: \
+             [secrets], providers: [{provider}]}}]}}"
+        );
+        std::fs::write(&config, text).unwrap();
+        refusal(&server(folder.path(), &["--encryption-provider-config", config.to_str().unwrap()]))
+    };
+    let said = server_with("{secretbox: {keys: []}}");
+    assert!(
+        said.ends_with("config.yaml: resources[0].providers[0].secretbox.keys: at least one is expected"),
+        "{said}"
+    );
+    let said = server_with("{kms: {apiVersion: v2, name: mine, endpoint: 'unix:///nowhere/kms.sock'}}");
+    let expected = "error: API server: encryption at rest: kms-provider mine: unix:///nowhere/kms.sock cannot be reached: \
+                    No such file or directory (os error 2)";
+    assert_eq!(said, expected);
 }

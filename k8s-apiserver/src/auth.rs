@@ -15,7 +15,7 @@ pub mod front_proxy;
 mod impersonation;
 pub mod node;
 pub mod oidc;
-mod published;
+pub(crate) mod published;
 pub mod rbac;
 pub mod token;
 pub mod webhook;

@@ -141,6 +141,11 @@ impl ApiServer {
         self.inner.fairness.as_ref()
     }
 
+    /// How the key management services were when they were last asked: the check `kms-providers`. `None` without any.
+    pub fn key_services(&self) -> Option<Result<(), String>> {
+        self.inner.encrypted.as_ref()?.encryption().health()
+    }
+
     /// How webhooks are called, for parts around the server that call their own.
     pub fn webhooks(&self) -> &Arc<Webhooks> {
         &self.inner.webhooks

@@ -4,19 +4,22 @@
 //! [`Encryption`] names, there are sealed values only. Guards, revisions, leases and attachments pass through, and
 //! digests are of what is plain.
 
+mod cipher;
 mod configuration;
 mod encrypted;
 mod encryption;
 mod envelope;
 mod keys;
+mod kms;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     encrypted::Encrypted,
-    encryption::{Encryption, SECRETS},
+    encryption::{Encryption, SECRETS, ServiceError},
     keys::{EncryptionKey, KeyError, Keys},
+    kms::{MAX_SEEDS, PROBE_AGAIN, PROBE_EVERY, WRITABLE_FOR},
 };
 pub(crate) use self::{
     encryption::without_key,

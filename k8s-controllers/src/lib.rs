@@ -36,6 +36,7 @@ pub mod resource_quota;
 pub mod root_ca;
 #[cfg(feature = "service")]
 pub mod service_account;
+pub mod service_account_tokens;
 #[cfg(feature = "service")]
 pub mod service_cidr;
 mod service_pods;

@@ -11,11 +11,11 @@ use crate::{
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
     pod_gc, policy_status, protection, replica_set, replication_controller, resource_quota, root_ca, service_account,
-    service_cidr, taint_eviction,
+    service_account_tokens, service_cidr, taint_eviction,
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 21] = [
+pub const CONTROLLERS: [(&str, &str); 22] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -29,6 +29,7 @@ pub const CONTROLLERS: [(&str, &str); 21] = [
     ("garbage-collector-controller", "generic-garbage-collector"),
     ("namespace-controller", "namespace-controller"),
     ("serviceaccount-controller", "service-account-controller"),
+    ("serviceaccount-token-controller", "service-account-token-controller"),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
     ("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"),
     ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
@@ -52,6 +53,8 @@ pub struct Options {
     pub workers: BTreeMap<&'static str, usize>,
     /// The CA certificate that pods verify the API server by; without one it is not published.
     pub root_ca_pem: Option<String>,
+    /// What makes the tokens that are kept in Secrets; without it there are none.
+    pub token_issuer: Option<service_account_tokens::Issuer>,
     /// Where nodes' pod CIDRs come from; without it nobody is given any.
     pub node_cidrs: Option<NodeCidrs>,
     /// How long a node may be silent.
@@ -84,6 +87,7 @@ impl Options {
             follows_definitions: false,
             workers: BTreeMap::new(),
             root_ca_pem: None,
+            token_issuer: None,
             node_cidrs: None,
             graces: Graces::default(),
         }
@@ -150,6 +154,13 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
             "validatingadmissionpolicy-status-controller" => {
                 policy_status::controller(options.kinds.clone()).start(client)
             }
+            "serviceaccount-token-controller" => match &options.token_issuer {
+                Some(issuer) => {
+                    let controller = service_account_tokens::controller(issuer.clone(), options.root_ca_pem.clone());
+                    options.sized(name, controller).start(client)
+                }
+                None => continue,
+            },
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
                 None => continue,

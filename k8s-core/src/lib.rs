@@ -13,6 +13,7 @@ pub mod custom;
 pub mod defaulting;
 pub mod doc;
 pub mod env;
+pub mod go_duration;
 pub mod metrics;
 pub mod names;
 pub mod object;

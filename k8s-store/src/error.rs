@@ -65,6 +65,14 @@ pub enum StoreError {
         reason: String,
     },
 
+    /// Values cannot be encrypted or decrypted now, because whoever keeps the keys does not answer; nothing was changed.
+    /// The caller tries again later.
+    #[error("values cannot be encrypted or decrypted now: {reason}")]
+    Keyless {
+        /// Who does not answer, and why.
+        reason: String,
+    },
+
     /// The store cannot answer now. **For a commit the outcome is unknown**: it may or may not have happened, now or
     /// later. The caller reads before it writes again, or repeats the transaction if its guards make that safe.
     #[error("the store is unavailable: {0}")]

@@ -4,6 +4,7 @@ pub mod answer;
 mod config;
 mod dial;
 mod documents;
+mod grpc;
 mod kubeconfig;
 mod transport;
 mod watch;
@@ -16,6 +17,7 @@ pub use self::{
     config::{Config, ConfigError, Token},
     dial::{Dialer, HttpNodeDialer, HttpPodDialer},
     documents::{Documents, MAX_DOCUMENT_BYTES},
+    grpc::{MAX_GRPC_ANSWER_BYTES, UnixGrpcCaller},
     transport::HttpTransport,
     watch::events,
     webhook::HttpWebhookCaller,

@@ -26,7 +26,7 @@ use k8s_wire::{env::System, pki::PkiError, tls::TlsError};
 
 use crate::{
     control_plane::{ControlPlane, ControlPlaneOptions, ControlPlaneSettings},
-    credentials::{Credentials, identity},
+    credentials::{Credentials, identity, token_issuer},
     inert,
 };
 
@@ -310,6 +310,7 @@ impl ClusterBuilder {
             move |name: &str, caller: Caller| Client::new(transport(&api, wrap.as_ref(), name, caller), of.clone());
         let mut options = ControllerOptions::all(control_plane.api.kinds().clone());
         options.root_ca_pem = Some(credentials.ca_pem().to_owned());
+        options.token_issuer = Some(token_issuer(credentials.signing_key().clone()));
         options.node_cidrs = self.node_cidrs;
         if let Some(enabled) = self.controllers {
             options.enabled = enabled;

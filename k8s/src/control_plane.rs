@@ -27,7 +27,7 @@ use k8s_core::{
 use k8s_node::server::InProcessDialer;
 use k8s_store::Store;
 use k8s_wire::{
-    client::{Dialer, HttpNodeDialer, HttpPodDialer, HttpWebhookCaller},
+    client::{Dialer, HttpNodeDialer, HttpPodDialer, HttpWebhookCaller, UnixGrpcCaller},
     pki::{self, Identity},
     serve::{CancellationToken, Server},
     tls::{self, ServerTrust, TlsVersion},
@@ -161,7 +161,8 @@ impl ControlPlane {
             .front_proxy_identity(authentication.front_proxy_identity)
             .node_dialer(Arc::new(nodes.clone()))
             .pod_dialer(Arc::new(HttpPodDialer::new(env.clone())?))
-            .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
+            .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())))
+            .key_services(Arc::new(UnixGrpcCaller::new(env.clone())));
         if let Some(limits) = settings.fairness {
             builder = builder.fairness(limits);
         }
@@ -207,7 +208,7 @@ impl ControlPlane {
                     }
                 })),
                 live: pulse::live(&pulse),
-                ready: pulse::ready(&pulse, &stop),
+                ready: pulse::ready(&pulse, &api, &stop),
                 issuer: Some(authentication.tokens),
                 jwks_uri: authentication.jwks_uri.unwrap_or_else(|| format!("https://{host}:{port}/openid/v1/jwks")),
                 ..Answers::default()

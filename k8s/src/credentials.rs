@@ -9,12 +9,14 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use k8s_apiserver::{
-    auth::token::SigningKey,
+    auth::token::{SigningKey, legacy::LegacyClaims},
     storage::{KeyError, Keys},
 };
+use k8s_controllers::service_account_tokens::Issuer;
 use k8s_core::env::Env;
 use k8s_wire::pki::{self, Authority, Identity, PkiError, write_private};
 
@@ -51,7 +53,7 @@ pub struct Credentials {
     authority: Authority,
     /// Issues the certificate that extension API servers believe our word about callers by, and nothing else.
     front_proxy_authority: Authority,
-    signing_key: SigningKey,
+    signing_key: Arc<SigningKey>,
     encryption_keys: Option<Keys>,
 }
 
@@ -62,7 +64,7 @@ pub struct KeyFiles {
     pub ca_certificate: Option<PathBuf>,
     /// The authority's key, PEM. Goes with `ca_certificate`.
     pub ca_key: Option<PathBuf>,
-    /// The key that signs service account tokens: ECDSA on P-256, PKCS#8, PEM or DER.
+    /// The key that signs service account tokens: ECDSA on P-256 or P-384, or RSA, PEM or DER.
     pub service_account_key: Option<PathBuf>,
     /// The keys that encrypt what is stored, as [`Keys::parse`] reads them.
     pub encryption_keys: Option<PathBuf>,
@@ -72,7 +74,7 @@ impl Credentials {
     /// New keys, kept nowhere. Nothing is encrypted with them: nobody could read it after this process.
     pub fn generate(env: &Env) -> Result<Self, PkiError> {
         let authority = Authority::generate("kubernetes", env.now())?;
-        let signing_key = SigningKey::generate().map_err(key_error)?;
+        let signing_key = Arc::new(SigningKey::generate().map_err(key_error)?);
         let front_proxy_authority = Authority::generate("front-proxy-ca", env.now())?;
         Ok(Self { env: env.clone(), authority, front_proxy_authority, signing_key, encryption_keys: None })
     }
@@ -106,6 +108,7 @@ impl Credentials {
                 })?
             }
         };
+        let signing_key = Arc::new(signing_key);
         let encryption_keys = match &given.encryption_keys {
             Some(path) => encryption_keys(path)?,
             None => {
@@ -143,7 +146,7 @@ impl Credentials {
     }
 
     /// The key that signs service account tokens.
-    pub fn signing_key(&self) -> &SigningKey {
+    pub fn signing_key(&self) -> &Arc<SigningKey> {
         &self.signing_key
     }
 
@@ -197,11 +200,12 @@ fn read(path: &Path) -> Result<String, PkiError> {
     std::fs::read_to_string(path).map_err(|source| PkiError::File { path: path.into(), source })
 }
 
-fn signing_key(path: &Path) -> Result<SigningKey, PkiError> {
+/// Reads the private key that signs service account tokens: PEM or DER.
+pub fn signing_key(path: &Path) -> Result<SigningKey, PkiError> {
     let bytes = std::fs::read(path).map_err(|source| PkiError::File { path: path.into(), source })?;
     let is_pem = bytes.starts_with(b"-----BEGIN");
-    let pkcs8 = if is_pem { pki::private_key(&path.display().to_string(), &bytes)? } else { bytes };
-    SigningKey::from_pkcs8(&pkcs8).map_err(key_error)
+    let der = if is_pem { pki::private_key(&path.display().to_string(), &bytes)? } else { bytes };
+    SigningKey::from_der(&der).map_err(key_error)
 }
 
 fn encryption_keys(path: &Path) -> Result<Keys, PkiError> {
@@ -210,6 +214,13 @@ fn encryption_keys(path: &Path) -> Result<Keys, PkiError> {
 
 fn in_file(path: &Path, why: &KeyError) -> PkiError {
     PkiError::Pem { what: path.display().to_string(), why: why.to_string() }
+}
+
+/// What makes the tokens that are kept in Secrets, for the controllers.
+pub fn token_issuer(key: Arc<SigningKey>) -> Issuer {
+    Arc::new(move |namespace, service_account, uid, secret| {
+        key.legacy_token(LegacyClaims { namespace, service_account, uid, secret })
+    })
 }
 
 fn key_error(error: k8s_core::status::ApiError) -> PkiError {

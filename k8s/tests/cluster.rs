@@ -4,7 +4,11 @@
 use std::time::Instant;
 
 use k8s::prelude::{
-    types::{apps::v1::Deployment, core::v1::Node, core::v1::Pod, core::v1::Service, discovery::v1::EndpointSlice},
+    types::{
+        apps::v1::Deployment,
+        core::v1::{Node, Pod, Secret, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
+    },
     *,
 };
 use k8s::{core::request::PatchKind, sim::World};
@@ -128,6 +132,25 @@ fn a_pod_that_was_there_before_any_node_goes_to_the_first() {
         world.client().all::<Node>().create(serde_json::from_value(node).unwrap()).await.unwrap();
         world.settle().await;
         assert_eq!(pods.get("early").await.unwrap().object().meta.node_name, "late");
+    });
+}
+
+#[test]
+fn a_secret_that_asks_for_a_token_gets_one_until_its_account_goes() {
+    Sim::new(6).run(async |world| {
+        let accounts = world.client().namespaced::<ServiceAccount>("default");
+        let secrets = world.client().namespaced::<Secret>("default");
+        accounts.create(serde_json::from_value(json!({"metadata": {"name": "robot"}})).unwrap()).await.unwrap();
+        let asking = json!({"metadata": {"name": "token", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+            "type": "kubernetes.io/service-account-token"});
+        secrets.create(serde_json::from_value(asking).unwrap()).await.unwrap();
+        world.settle().await;
+        let data = secrets.get("token").await.unwrap().data.clone().unwrap();
+        assert_eq!(data.keys().map(String::as_str).collect::<Vec<_>>(), ["ca.crt", "namespace", "token"]);
+        assert!(data["ca.crt"].0.starts_with(b"-----BEGIN CERTIFICATE-----"));
+        accounts.delete("robot").await.unwrap();
+        world.settle().await;
+        assert!(secrets.find("token").await.unwrap().is_none());
     });
 }
 

@@ -26,7 +26,7 @@ struct Tokens {
 impl Tokens {
     fn new() -> Self {
         let quiet = Quiet::new();
-        let key = SigningKey::from_pkcs8(KEY).unwrap_or_else(|why| panic!("{why}"));
+        let key = SigningKey::from_der(KEY).unwrap_or_else(|why| panic!("{why}"));
         let tokens =
             ServiceAccountTokens::new(quiet.env.clone(), &key, "https://issuer").unwrap_or_else(|why| panic!("{why}"));
         let mut account = doc!({"metadata": {"name": "a", "namespace": "n", "uid": "u"}});

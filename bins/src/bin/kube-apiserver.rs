@@ -48,10 +48,10 @@ struct Arguments {
     /// encrypts, all of them decrypt [default: pki/encryption.key in the data folder, made when it is not there]
     #[arg(long, value_name = "FILE", group = "encryption")]
     encryption_key_file: Option<PathBuf>,
-    /// What is encrypted in the store: an EncryptionConfiguration with the providers aesgcm and identity
+    /// What is encrypted in the store: an EncryptionConfiguration of apiserver.config.k8s.io/v1
     #[arg(long, value_name = "FILE", group = "encryption")]
     encryption_provider_config: Option<PathBuf>,
-    /// The key that signs service account tokens (P-256, PKCS#8) [default: pki/sa.key in the data folder]
+    /// The key that signs service account tokens: ECDSA on P-256 or P-384, or RSA [default: pki/sa.key in the data folder]
     #[arg(long, value_name = "FILE")]
     service_account_signing_key_file: Option<PathBuf>,
     /// The certificate of the authority that issues all others [default: pki/ca.crt in the data folder]

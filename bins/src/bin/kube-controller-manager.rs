@@ -25,6 +25,7 @@ use k8s::{
         start::{self, Controllers, NodeCidrs, Options},
     },
     core::registry::{Kinds, Registry},
+    credentials::{signing_key, token_issuer},
     machine,
     reconcile::Client,
     service_account::ServiceAccountTransport,
@@ -46,6 +47,9 @@ struct Arguments {
     /// The certificates that pods verify the API server by, published in every namespace
     #[arg(long, value_name = "FILE")]
     root_ca_file: Option<PathBuf>,
+    /// The key that signs tokens which are kept in Secrets, that of kube-apiserver; without it there are no such tokens
+    #[arg(long, value_name = "FILE")]
+    service_account_private_key_file: Option<PathBuf>,
     /// Each controller has a service account of its own; there is no other way
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
     #[allow(dead_code, reason = "the parser lets nothing else through")]
@@ -118,7 +122,6 @@ const REFUSED: &[Refused] = &[
     ("cluster-name", "nothing is made of the cluster's name; there are no clouds"),
     ("configure-cloud-routes", "there are no clouds"),
     ("external-cloud-volume-plugin", "there are no clouds"),
-    ("service-account-private-key-file", "tokens are signed by kube-apiserver alone"),
     ("cluster-signing-cert-file", "no certificates are signed here; `k8s kubeconfig` signs them"),
     ("cluster-signing-key-file", "no certificates are signed here; `k8s kubeconfig` signs them"),
     ("cluster-signing-duration", "no certificates are signed here; `k8s kubeconfig` signs them"),
@@ -220,6 +223,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     options.workers = arguments.concurrency.workers();
     options.root_ca_pem =
         arguments.root_ca_file.as_deref().map(|path| read_flag("--root-ca-file", path)).transpose()?;
+    let key = arguments.service_account_private_key_file.as_deref().map(signing_key).transpose()?;
+    options.token_issuer = key.map(|key| token_issuer(Arc::new(key)));
     options.node_cidrs = arguments.nodes.cidrs()?;
     options.graces = Graces {
         monitor: arguments.nodes.node_monitor_grace_period,

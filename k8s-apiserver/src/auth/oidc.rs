@@ -1,8 +1,10 @@
 //! OpenID Connect: tokens of an identity provider.
 //!
 //! Follows upstream's `oidc` token authenticator: the provider's keys are found by discovery and looked up again when a
-//! token names one that is not known. Claims that are kept elsewhere (distributed claims) are not fetched.
+//! token names one that is not known. Groups that are kept elsewhere (distributed claims) are fetched.
 
+mod algorithm;
+mod distributed;
 mod keys;
 
 #[cfg(test)]
@@ -12,7 +14,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-pub use jsonwebtoken::Algorithm;
 use k8s_core::{
     doc,
     doc::{Doc, Text},
@@ -23,7 +24,11 @@ use k8s_core::{
 use k8s_wire::client::Documents;
 use serde_json::Value;
 
-use self::keys::Keys;
+pub use self::algorithm::{ALGORITHMS, Algorithm};
+use self::{
+    distributed::Issuers,
+    keys::{Header, Keys},
+};
 use super::{
     bearer::{Known, TokenAuthenticator, unverified},
     expression::Expression,
@@ -32,29 +37,17 @@ use super::{
 /// How far a provider's clock may be ahead of ours when it says since when a token is good.
 const LEEWAY_SECONDS: i64 = 300;
 
-/// The signing algorithms that are known, as the provider names them. Upstream's `ES512` is not among them.
-pub const ALGORITHMS: [(&str, Algorithm); 8] = [
-    ("RS256", Algorithm::RS256),
-    ("RS384", Algorithm::RS384),
-    ("RS512", Algorithm::RS512),
-    ("ES256", Algorithm::ES256),
-    ("ES384", Algorithm::ES384),
-    ("PS256", Algorithm::PS256),
-    ("PS384", Algorithm::PS384),
-    ("PS512", Algorithm::PS512),
-];
-
 /// Where documents come from. Given by [`Documents`].
 #[async_trait]
 pub trait Fetch: Send + Sync + 'static {
-    /// Gets the document at an `https` URL.
-    async fn get(&self, url: &str) -> ApiResult<Bytes>;
+    /// Gets the document at an `https` URL, presenting a bearer token if one is given.
+    async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes>;
 }
 
 #[async_trait]
 impl Fetch for Documents {
-    async fn get(&self, url: &str) -> ApiResult<Bytes> {
-        Documents::get(self, url).await
+    async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes> {
+        Documents::get(self, url, bearer).await
     }
 }
 
@@ -123,33 +116,41 @@ pub struct Oidc {
     env: Env,
     settings: Settings,
     keys: Keys,
+    documents: Arc<dyn Fetch>,
+    /// Of distributed claims.
+    issuers: Issuers,
+}
+
+/// Where the discovery document of an issuer is.
+fn well_known(issuer: &str) -> String {
+    format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
 }
 
 impl Oidc {
     /// Asks the provider nothing before the first of its tokens comes.
     pub fn new(env: Env, mut settings: Settings, documents: Arc<dyn Fetch>) -> Self {
         if settings.algorithms.is_empty() {
-            settings.algorithms.push(Algorithm::RS256);
+            settings.algorithms.push(Algorithm::Rs256);
         }
-        let under = || format!("{}/.well-known/openid-configuration", settings.issuer.trim_end_matches('/'));
-        let discovery = settings.discovery_url.clone().unwrap_or_else(under);
-        let keys = Keys::new(env.clone(), settings.issuer.clone(), discovery, documents);
-        Self { env, settings, keys }
+        let discovery = settings.discovery_url.clone().unwrap_or_else(|| well_known(&settings.issuer));
+        let keys = Keys::new(env.clone(), settings.issuer.clone(), discovery, documents.clone());
+        Self { env, settings, keys, documents, issuers: Issuers::default() }
     }
 
-    async fn verified(&self, token: &str) -> ApiResult<Value> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| ApiError::unauthorized())?;
-        if !self.settings.algorithms.contains(&header.alg) {
+    /// The claims of a token that one of the issuer's keys signed, and that is good now and for us.
+    async fn verified_by(&self, keys: &Keys, token: &str, issuer: &str) -> ApiResult<Value> {
+        let header = Header::read(token).ok_or_else(ApiError::unauthorized)?;
+        if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(refused("it is signed with an algorithm that is not allowed"));
         }
-        let claims = self.keys.verify(token, &header).await?;
+        let claims = keys.verify(token, &header).await?;
         let now = self.env.now().as_second();
         let time = |name: &str| claims[name].as_f64().map(|seconds| seconds as i64);
         let in_time =
             time("exp").is_some_and(|end| now < end) && time("nbf").is_none_or(|begin| begin <= now + LEEWAY_SECONDS);
         let meant =
             texts(&claims["aud"]).is_some_and(|all| all.iter().any(|aud| self.settings.audiences.contains(aud)));
-        if claims["iss"].as_str() != Some(&self.settings.issuer) || !in_time || !meant {
+        if claims["iss"].as_str() != Some(issuer) || !in_time || !meant {
             return Err(refused("it has expired, or is for somebody else"));
         }
         Ok(claims)
@@ -262,7 +263,8 @@ impl TokenAuthenticator for Oidc {
         if !ours {
             return Ok(None);
         }
-        let claims = self.verified(token).await?;
+        let mut claims = self.verified_by(&self.keys, token, &self.settings.issuer).await?;
+        self.expand(&mut claims).await?;
         Ok(Some(Known { caller: self.caller(&claims)?, audiences: Vec::new() }))
     }
 }

@@ -1,7 +1,8 @@
 //! How this server tells who asks, for servers that stand behind it.
 //!
 //! Upstream's ConfigMap `kube-system/extension-apiserver-authentication`: extension API servers believe the same client
-//! certificates, and this server's word about its callers.
+//! certificates, and this server's word about its callers. Several servers of one cluster keep one ConfigMap: each adds
+//! what it believes, and takes nothing away.
 
 use http::HeaderName;
 use k8s_core::{doc, doc::Doc};
@@ -41,6 +42,43 @@ impl PublishedAuthentication {
     }
 }
 
+/// Adds to what is published what is missing there; whether anything was.
+pub(crate) fn add(found: &mut Doc, wanted: &Doc) -> bool {
+    let before = found.get("data").cloned();
+    for (key, value) in wanted.get("data").and_then(Doc::as_object).into_iter().flat_map(|data| data.iter()) {
+        let (there, value) = (found.str_at(&["data", key]).to_owned(), value.as_str().unwrap_or_default());
+        let both = if key.ends_with("-file") { certificates(&there, value) } else { texts(&there, value) };
+        found.set_at(&["data", key], both.into());
+    }
+    found.get("data") != before.as_ref()
+}
+
+/// The certificates of both PEM texts, each once.
+fn certificates(there: &str, wanted: &str) -> String {
+    const END: &str = "-----END CERTIFICATE-----";
+    let blocks =
+        |text: &str| -> Vec<String> { text.split_inclusive(END).map(|block| block.trim().to_owned()).collect() };
+    let mut all: Vec<String> = Vec::new();
+    for block in blocks(there).into_iter().chain(blocks(wanted)) {
+        if block.ends_with(END) && !all.contains(&block) {
+            all.push(block);
+        }
+    }
+    all.iter().map(|block| format!("{block}\n")).collect()
+}
+
+/// The texts of both lists, each once. What is no list counts as none.
+fn texts(there: &str, wanted: &str) -> String {
+    let read = |text: &str| serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
+    let mut all: Vec<String> = Vec::new();
+    for text in read(there).into_iter().chain(read(wanted)) {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    list(all.into_iter())
+}
+
 fn list(items: impl Iterator<Item = String>) -> String {
     Doc::from(items.collect::<Vec<_>>()).to_string()
 }
@@ -57,6 +95,22 @@ fn as_written(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_server_believes_stays() {
+        let pem = |name: &str| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n");
+        let of = |name: &str, header: &str| doc!({"data": {"client-ca-file": pem(name), "requestheader-group-headers": format!("[\"{header}\"]")}});
+        let mut found = doc!({"metadata": {"name": "x"}});
+        assert!(add(&mut found, &of("one", "A")));
+        assert!(!add(&mut found, &of("one", "A")), "nothing is written twice");
+        assert!(add(&mut found, &of("two", "B")));
+        assert!(!add(&mut found, &of("one", "A")) && !add(&mut found, &of("two", "B")), "two servers do not quarrel");
+        assert_eq!(found.str_at(&["data", "client-ca-file"]), pem("one") + &pem("two"));
+        assert_eq!(found.str_at(&["data", "requestheader-group-headers"]), r#"["A","B"]"#);
+        found.set_at(&["data", "client-ca-file"], "nonsense".into());
+        assert!(add(&mut found, &of("one", "A")));
+        assert_eq!(found.str_at(&["data", "client-ca-file"]), pem("one"));
+    }
 
     #[test]
     fn it_reads_as_upstreams_does() {

@@ -4,6 +4,7 @@
 //! is good only while everything that it is bound to exists with the uid it was bound to.
 
 mod key;
+pub mod legacy;
 
 #[cfg(test)]
 mod tests;
@@ -11,15 +12,16 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation};
+use jsonwebtoken::{EncodingKey, Header, Validation};
 use k8s_core::{
     env::Env,
     object::{Object, ObjectKey},
     request::Caller,
     status::{ApiError, ApiResult},
 };
-use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::sync::Notify;
 
 pub use self::key::{SigningKey, VerificationKey};
 use super::{
@@ -64,6 +66,10 @@ pub struct ServiceAccountTokens {
     lifetimes: Lifetimes,
     /// What tokens may be bound to, by plural: key to uid.
     known: RwLock<BTreeMap<&'static str, BTreeMap<ObjectKey, String>>>,
+    /// The Secrets that hold tokens.
+    secrets: Mutex<legacy::Secrets>,
+    /// Told when the label of such a Secret is to be written.
+    used: Notify,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,10 +116,12 @@ impl ServiceAccountTokens {
             env,
             audiences: vec![issuer.clone()],
             issuers: vec![issuer],
-            encoding: key.encoding(),
+            encoding: key.encoding()?,
             keys: vec![key.verification()],
             lifetimes: Lifetimes::default(),
             known: RwLock::default(),
+            secrets: Mutex::default(),
+            used: Notify::new(),
         })
     }
 
@@ -156,18 +164,23 @@ impl ServiceAccountTokens {
         uid.is_some_and(|uid| *uid == reference.uid)
     }
 
-    /// The claims of a token that one of the keys signed. The key that it names is tried first.
+    /// The claims of a token that one of the keys signed, and that is for one of `audiences`.
     fn verified(&self, token: &str, audiences: &[String]) -> Option<Claims> {
+        let claims: Claims = self.signed(token)?;
+        let is_ours = self.issuers.contains(&claims.iss) && claims.aud.iter().any(|aud| audiences.contains(aud));
+        is_ours.then_some(claims)
+    }
+
+    /// The claims of a token that one of the keys signed. The key that it names is tried first.
+    fn signed<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
         let named = jsonwebtoken::decode_header(token).ok()?.kid.unwrap_or_default();
         let (first, others): (Vec<_>, Vec<_>) = self.keys.iter().partition(|key| key.id == named);
         first.into_iter().chain(others).find_map(|key| {
             let mut validation = Validation::new(key.algorithm);
-            validation.set_audience(audiences);
-            validation.set_issuer(&self.issuers);
             // The clock is ours, not the library's: it would ask the system.
-            validation.validate_exp = false;
+            (validation.validate_exp, validation.validate_aud) = (false, false);
             validation.required_spec_claims.clear();
-            jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).ok().map(|token| token.claims)
+            jsonwebtoken::decode::<T>(token, &key.decoding, &validation).ok().map(|token| token.claims)
         })
     }
 
@@ -208,6 +221,9 @@ impl Follower for ServiceAccountTokens {
 
     fn changed(&self, _group: &str, plural: &str, key: &ObjectKey, new: Option<&Arc<Object>>) {
         let Some(plural) = BINDABLE.into_iter().find(|name| *name == plural) else { return };
+        if plural == "secrets" {
+            self.secrets.lock().changed(key, new);
+        }
         let mut known = self.known.write();
         let kind = known.entry(plural).or_default();
         match new {
@@ -240,7 +256,7 @@ impl TokenIssuer for ServiceAccountTokens {
                 warn_after: claims.warn_after_seconds.map(|seconds| now + seconds as i64),
             },
         };
-        let header = Header { kid: Some(self.keys[0].id.clone()), ..Header::new(Algorithm::ES256) };
+        let header = Header { kid: Some(self.keys[0].id.clone()), ..Header::new(self.keys[0].algorithm) };
         let token = jsonwebtoken::encode(&header, &body, &self.encoding)
             .map_err(|why| ApiError::internal(format!("token: {why}")))?;
         Ok((token, expires))
@@ -271,8 +287,12 @@ impl TokenIssuer for ServiceAccountTokens {
 impl TokenAuthenticator for ServiceAccountTokens {
     async fn authenticate(&self, token: &str, audiences: &[String]) -> ApiResult<Option<Known>> {
         let issuer = unverified(token).and_then(|claims| claims["iss"].as_str().map(str::to_owned));
-        if !issuer.is_some_and(|issuer| self.issuers.contains(&issuer)) {
-            return Ok(None);
+        match issuer {
+            Some(issuer) if issuer == legacy::LEGACY_ISSUER => {
+                return Ok(Some(Known { caller: self.legacy(token)?, audiences: Vec::new() }));
+            }
+            Some(issuer) if self.issuers.contains(&issuer) => {}
+            _ => return Ok(None),
         }
         let claims = self.check(token, audiences).ok_or_else(ApiError::unauthorized)?;
         let audiences = claims.aud.iter().filter(|aud| audiences.contains(aud)).cloned().collect();

@@ -8,7 +8,7 @@ mod answer;
 mod decode;
 mod encode;
 mod json;
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(test)]
 mod tests;

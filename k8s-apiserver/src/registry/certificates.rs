@@ -1,4 +1,7 @@
-//! What is inside the PEM of certificate kinds: it must be what it says it is.
+//! What is inside the PEM of certificate kinds: it must be what it says it is, and a signing request must be signed with
+//! the key that it is for.
+
+mod signature;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_core::{doc::Doc, registry::ResourceInfo, status::FieldError, strategy::pem_blocks};
@@ -29,7 +32,7 @@ fn check_request(doc: &Doc) -> Vec<FieldError> {
         return Vec::new();
     }
     let parsed = signing_request(doc).and_then(|der| match X509CertificationRequest::from_der(&der) {
-        Ok(_) => Ok(()),
+        Ok((_, request)) => signature::check(&request).map_err(str::to_owned),
         Err(why) => Err(format!("it is no certificate signing request: {why}")),
     });
     parsed.err().map(|why| FieldError::invalid("spec.request", "<certificate request>", why)).into_iter().collect()
@@ -53,7 +56,11 @@ fn check_stub(doc: &Doc) -> Vec<FieldError> {
     }
     let der = STANDARD.decode(text).unwrap_or_default();
     match X509CertificationRequest::from_der(&der) {
-        Ok(_) => Vec::new(),
+        Ok((_, request)) => {
+            let wrong = signature::check(&request).err();
+            let detail = wrong.map(|why| format!("bad proof of possession signature: {why}"));
+            detail.map(|detail| FieldError::invalid(PATH, "<certificate request>", detail)).into_iter().collect()
+        }
         Err(_) => {
             let detail = "must be a DER-serialized PKCS#10 certificate signing request";
             vec![FieldError::invalid(PATH, "<certificate request>", detail)]

@@ -1,6 +1,6 @@
 //! What every cluster has: made sure of at every start, before the server is ready.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, try_join_all};
 use k8s_core::{
@@ -18,10 +18,12 @@ mod keep;
 pub(super) use self::keep::{Mandatory, keep};
 
 use super::{Inner, OWN_NAME};
-use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
+use crate::auth::{PublishedAuthentication, bootstrap::policy, published::add, rbac};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
+/// How often it is looked whether what extension API servers believe is still published, as upstream has it.
+const PUBLISH_EVERY: Duration = Duration::from_secs(60);
 /// How often something that others change at the same time is tried again.
 const ATTEMPTS: usize = 8;
 
@@ -39,12 +41,23 @@ pub async fn run(
     own.priority_classes().await?;
     own.policy().await?;
     if let Some(published) = published {
-        own.ensure("", "configmaps", "kube-system", published.config_map(), replace(&["data"])).await?;
+        own.publish(published).await?;
     }
     own.flow_control().await?;
     own.service_range().await?;
     inner.repair_addresses().await?;
     own.kubernetes(advertised).await
+}
+
+/// Publishes again what somebody took away. Never ends.
+pub async fn keep_published(inner: Arc<Inner>, published: PublishedAuthentication) {
+    loop {
+        inner.env.sleep(PUBLISH_EVERY).await;
+        let caller = Caller::new(OWN_NAME, &["system:masters"]).with_agent("kube-apiserver");
+        if let Err(error) = (Own { inner: &inner, caller }).publish(&published).await {
+            tracing::warn!(%error, "what extension API servers are to believe cannot be published");
+        }
+    }
 }
 
 /// The server's own identity.
@@ -54,6 +67,10 @@ struct Own<'a> {
 }
 
 impl Own<'_> {
+    async fn publish(&self, published: &PublishedAuthentication) -> ApiResult<()> {
+        self.ensure("", "configmaps", "kube-system", published.config_map(), add).await
+    }
+
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {
         // Authorization is passed by: until the policy is there, it could only say no.
         let request = ApiRequest { verb, target, body, ..ApiRequest::default() };

@@ -12,6 +12,7 @@ use k8s_core::{
     env::Env,
     registry::{Kinds, Registry},
     seam::{
+        grpc::GrpcCaller,
         node::{NodeDialer, PodDialer},
         webhook::WebhookCaller,
     },
@@ -31,7 +32,7 @@ use crate::{
         bearer::{BearerTokens, TokenAuthenticator},
         node::NodeAuthorizer,
         rbac::Rbac,
-        token::ServiceAccountTokens,
+        token::{ServiceAccountTokens, legacy},
     },
     cache::{Cache, consistency},
     definitions::{self, Changes, Served},
@@ -62,6 +63,7 @@ pub struct ApiServerBuilder {
     cidr: IpNet,
     ports: RangeInclusive<u16>,
     encryption: Option<Encryption>,
+    key_services: Option<Arc<dyn GrpcCaller>>,
     check_interval: Duration,
     advertised: Option<SocketAddr>,
     without: Vec<String>,
@@ -92,6 +94,7 @@ impl ApiServerBuilder {
             cidr: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 12),
             ports: 30000..=32767,
             encryption: None,
+            key_services: None,
             check_interval: consistency::INTERVAL,
             advertised: None,
             without: Vec::new(),
@@ -223,6 +226,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// How plugins of key management services are asked. Without it, an encryption that names one is refused.
+    pub fn key_services(mut self, caller: Arc<dyn GrpcCaller>) -> Self {
+        self.key_services = Some(caller);
+        self
+    }
+
     /// How often the watch cache is compared with the store; every ten minutes by default. A difference is counted, and
     /// the cache is made anew.
     pub fn check_cache_every(mut self, interval: Duration) -> Self {
@@ -237,7 +246,8 @@ impl ApiServerBuilder {
     }
 
     /// Recovers the cache from the store, makes sure of what every cluster has, and answers with a server that is
-    /// ready. 503 when the store cannot be read, also when a value in it cannot be decrypted.
+    /// ready. 503 when the store cannot be read, also when a value in it cannot be decrypted, or a key management service
+    /// does not answer.
     pub async fn start(self) -> ApiResult<ApiServer> {
         if self.cidr.prefix_len() > self.cidr.max_prefix_len().saturating_sub(3) {
             return Err(ApiError::bad_request(format!(
@@ -255,6 +265,11 @@ impl ApiServerBuilder {
         let mandatory = Arc::new(bootstrap::Mandatory::default());
         followers.push(mandatory.clone());
         let below = self.store;
+        if let Some(encryption) = &self.encryption {
+            let begun = encryption.begin(&self.env, self.key_services.as_ref()).await;
+            begun.map_err(|why| ApiError::unavailable(format!("encryption at rest: {why}")))?;
+        }
+        let follow_keys = self.encryption.as_ref().map(Encryption::follow).unwrap_or_default();
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
         let webhooks = Arc::new(Webhooks::new(self.env.clone(), self.webhooks));
@@ -318,7 +333,17 @@ impl ApiServerBuilder {
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
         let flow_control = self.env.spawn("flow control", Box::pin(bootstrap::keep(inner.clone(), mandatory)));
-        let tasks = vec![feed, availability, local, compaction, custom, check, flow_control];
+        let mut tasks = vec![feed, availability, local, compaction, custom, check, flow_control];
+        tasks.extend(self.published.map(|published| {
+            let keeping = bootstrap::keep_published(inner.clone(), published);
+            self.env.spawn("published authentication", Box::pin(keeping))
+        }));
+        tasks.extend(
+            inner.tokens.clone().map(|tokens| {
+                self.env.spawn("last uses of tokens", Box::pin(legacy::label_used(inner.clone(), tokens)))
+            }),
+        );
+        tasks.extend(follow_keys.into_iter().map(|follow| self.env.spawn("KMS plugin", follow)));
         Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }
 }

@@ -17,6 +17,7 @@ mod node_matrix;
 mod nodes;
 mod pages;
 pub(crate) mod samples;
+mod secret_tokens;
 mod services;
 mod watches;
 mod wire;

@@ -1,15 +1,17 @@
-//! The form of a sealed value: `k8s:enc:aesgcm:v1:NAME:`, then nonce, ciphertext and tag.
+//! The form of a sealed value: `k8s:enc:PROVIDER:v1:NAME:`, then what the provider's cipher writes.
 //!
-//! The form and the context (the key of the store) are upstream's. The name says which key opens the value.
+//! The forms and the context (the key of the store) are upstream's. The name says which key opens the value. What a
+//! key management service seals has a form of its own, after `k8s:enc:kms:v2:NAME:` (see [`super::kms`]).
 
 use bytes::Bytes;
 
-use super::keys::{EncryptionKey, KeyError, Keys};
+use super::{
+    cipher::Provider,
+    keys::{EncryptionKey, KeyError, Keys},
+};
 
 /// What every sealed value begins with, whoever sealed it. No JSON does.
 const SEALED: &[u8] = b"k8s:enc:";
-/// What a value begins with that is sealed by a key of ours.
-const AES_GCM: &[u8] = b"k8s:enc:aesgcm:v1:";
 /// How much of what should be a key id is shown.
 const MAX_SHOWN_BYTES: usize = 120;
 
@@ -27,18 +29,19 @@ pub(crate) fn is_sealed(value: &[u8]) -> bool {
     value.starts_with(SEALED)
 }
 
+/// What stands before a value that this key has sealed.
+fn prefix(key: &EncryptionKey) -> String {
+    format!("k8s:enc:{}:v1:{}:", key.provider().name(), key.name())
+}
+
 /// Whether this key has sealed a value.
 pub(super) fn is_sealed_by(value: &[u8], key: &EncryptionKey) -> bool {
-    let name = value.strip_prefix(AES_GCM).and_then(|rest| rest.strip_prefix(key.name().as_bytes()));
-    name.is_some_and(|rest| rest.starts_with(b":"))
+    value.starts_with(prefix(key).as_bytes())
 }
 
 /// Seals a value that is kept under `context`.
 pub(super) fn seal(key: &EncryptionKey, context: &str, plain: &[u8]) -> Result<Bytes, KeyError> {
-    let mut out = Vec::with_capacity(AES_GCM.len() + key.name().len() + plain.len() + 64);
-    out.extend_from_slice(AES_GCM);
-    out.extend_from_slice(key.name().as_bytes());
-    out.push(b':');
+    let mut out = prefix(key).into_bytes();
     key.seal(context, plain, &mut out)?;
     Ok(out.into())
 }
@@ -47,14 +50,19 @@ pub(super) fn seal(key: &EncryptionKey, context: &str, plain: &[u8]) -> Result<B
 pub(super) fn open(keys: &Keys, context: &str, sealed: &[u8]) -> Result<Bytes, String> {
     let id = key_id(sealed).unwrap_or_default();
     let foreign = || format!("it is encrypted as {id}, which this server does not read");
-    let rest = sealed.strip_prefix(AES_GCM).ok_or_else(foreign)?;
-    let end = rest.iter().position(|byte| *byte == b':').ok_or_else(foreign)?;
-    let name = str::from_utf8(&rest[..end]).map_err(|_| foreign())?;
-    let Some(key) = keys.find(name) else {
+    let rest = sealed.strip_prefix(SEALED).ok_or_else(foreign)?;
+    let parts = Provider::ALL.into_iter().find_map(|provider| {
+        let rest = rest.strip_prefix(provider.name().as_bytes())?.strip_prefix(b":v1:")?;
+        let end = rest.iter().position(|byte| *byte == b':')?;
+        Some((provider, str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]))
+    });
+    let (provider, name, rest) = parts.ok_or_else(foreign)?;
+    let Some(key) = keys.find(provider, name) else {
         let there: Vec<&str> = keys.names().collect();
-        return Err(format!("it is encrypted with {id}, and the keys given are {}", there.join(", ")));
+        let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+        return Err(format!("it is encrypted with {id}, and the keys given are {there}"));
     };
-    let plain = key.open(context, &rest[end + 1..]);
+    let plain = key.open(context, rest);
     plain.map(Bytes::from).ok_or_else(|| {
         format!("{id} does not open it: the key is another one of that name, or the value was altered or moved here")
     })

@@ -2,20 +2,20 @@
 
 use std::{fmt, sync::Arc};
 
-use aws_lc_rs::{
-    aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    rand,
-};
+use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::cipher::{Cipher, NotSealed, Provider};
 
 /// The longest name of a key.
 const MAX_NAME_BYTES: usize = 63;
 
-/// A named key for AES-GCM. Its nonces are random: it is good for 2^32 values, so rotate it long before.
+/// A named key. Of AES-GCM its nonces are random: it is good for 2^32 values, so rotate it long before.
 pub struct EncryptionKey {
     name: String,
+    provider: Provider,
     bytes: Vec<u8>,
-    aead: LessSafeKey,
+    cipher: Cipher,
 }
 
 /// Keys in an order: the first one writes, all of them read. Cloning shares.
@@ -35,21 +35,22 @@ pub struct KeyError {
 }
 
 impl EncryptionKey {
-    /// A key of 16, 24 or 32 bytes. The name is 1 to 63 letters, digits, `-`, `_` and `.`: stored values say it.
+    /// A key for AES-GCM of 16, 24 or 32 bytes. The name is 1 to 63 letters, digits, `-`, `_` and `.`: stored values
+    /// say it.
     pub fn new(name: &str, bytes: &[u8]) -> Result<Self, KeyError> {
+        Self::of(Provider::AesGcm, name, bytes)
+    }
+
+    /// The same for any provider.
+    pub(super) fn of(provider: Provider, name: &str, bytes: &[u8]) -> Result<Self, KeyError> {
         let error = |why: &str| KeyError { place: format!("encryption key {name:?}"), why: why.into() };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_plain) {
             return Err(error("its name must be 1 to 63 letters, digits, '-', '_' and '.'"));
         }
-        let algorithm: &'static Algorithm = match bytes.len() {
-            16 => &AES_128_GCM,
-            24 => &AES_192_GCM,
-            32 => &AES_256_GCM,
-            _ => return Err(error(&format!("it has {} bytes; 16, 24 or 32 are expected", bytes.len()))),
-        };
-        let unbound = UnboundKey::new(algorithm, bytes).map_err(|_| error("it is not usable"))?;
-        Ok(Self { name: name.into(), bytes: bytes.into(), aead: LessSafeKey::new(unbound) })
+        let lengths = || format!("it has {} bytes; {} are expected", bytes.len(), provider.lengths());
+        let cipher = provider.cipher(bytes).ok_or_else(|| error(&lengths()))?;
+        Ok(Self { name: name.into(), provider, bytes: bytes.into(), cipher })
     }
 
     /// A new key of 32 bytes with a name of its own, from the operating system's randomness.
@@ -65,31 +66,20 @@ impl EncryptionKey {
         &self.name
     }
 
-    /// Nonce, ciphertext and tag of `plain`, appended to `out`. It opens under the same `context` only.
+    /// What stored values call its sort.
+    pub(super) fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Appends what is stored of `plain`. Where the provider heeds it, it opens under the same `context` only.
     pub(super) fn seal(&self, context: &str, plain: &[u8], out: &mut Vec<u8>) -> Result<(), KeyError> {
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).map_err(|_| no_randomness(&self.name))?;
-        out.reserve(NONCE_LEN + plain.len() + self.aead.algorithm().tag_len());
-        out.extend_from_slice(&nonce);
-        let start = out.len();
-        out.extend_from_slice(plain);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .aead
-            .seal_in_place_separate_tag(nonce, Aad::from(context.as_bytes()), &mut out[start..])
-            .map_err(|_| KeyError { place: self.name.clone(), why: "the value cannot be encrypted".into() })?;
-        out.extend_from_slice(tag.as_ref());
-        Ok(())
+        let sealed = self.cipher.seal(context, plain, out);
+        sealed.map_err(|NotSealed| KeyError { place: self.name.clone(), why: "the value cannot be encrypted".into() })
     }
 
     /// What [`Self::seal`] was given; `None` if another key or context sealed it, or if it was altered.
     pub(super) fn open(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let mut bytes = sealed.to_vec();
-        let length = self.aead.open_in_place(nonce, Aad::from(context.as_bytes()), &mut bytes).ok()?.len();
-        bytes.truncate(length);
-        Some(bytes)
+        self.cipher.open(context, sealed)
     }
 }
 
@@ -98,11 +88,11 @@ fn no_randomness(what: &str) -> KeyError {
 }
 
 impl Keys {
-    /// These keys, the first of which writes. At least one, all of different names.
+    /// These keys, the first of which writes. At least one, and no two of a provider with one name.
     pub fn new(keys: Vec<EncryptionKey>) -> Result<Self, KeyError> {
         let error = |why: String| KeyError { place: "encryption keys".into(), why };
         for (place, key) in keys.iter().enumerate() {
-            if keys[..place].iter().any(|other| other.name == key.name) {
+            if keys[..place].iter().any(|other| other.name == key.name && other.provider == key.provider) {
                 return Err(error(format!("two are called {:?}; stored values would not say which", key.name)));
             }
         }
@@ -151,9 +141,9 @@ impl Keys {
         self.0.first()
     }
 
-    /// The key of a name.
-    pub fn find(&self, name: &str) -> Option<&EncryptionKey> {
-        self.0.iter().find(|key| key.name == name)
+    /// The key of a provider and a name.
+    pub(super) fn find(&self, provider: Provider, name: &str) -> Option<&EncryptionKey> {
+        self.0.iter().find(|key| key.provider == provider && key.name == name)
     }
 
     /// The names, in order.

@@ -1,6 +1,8 @@
 //! Encryption: its forms, the store's promises with it, and a server over it.
 
 mod forms;
+mod kms;
+mod plugin;
 mod promises;
 mod server;
 

@@ -20,6 +20,7 @@ fn name(error: &StoreError) -> &'static str {
         StoreError::Invalid { .. } => "Invalid",
         StoreError::LeaseNotFound { .. } => "LeaseNotFound",
         StoreError::Unreadable { .. } => "Unreadable",
+        StoreError::Keyless { .. } => "Keyless",
         StoreError::Unavailable(_) => "Unavailable",
         StoreError::ReadOnly { .. } => "ReadOnly",
         StoreError::Full { .. } => "Full",
@@ -30,7 +31,7 @@ fn name(error: &StoreError) -> &'static str {
     }
 }
 
-const ALL: usize = 14;
+const ALL: usize = 15;
 
 fn faulty() -> Faulty {
     Faulty::new(Arc::new(Memory::new(Clock::new().env())))
@@ -79,8 +80,10 @@ async fn planned() -> Vec<StoreError> {
     }
     let store = faulty();
     let unreadable = StoreError::Unreadable { key: "a".into(), reason: reason() };
-    store.fail(Calls::Reads, Failure::Refuse(unreadable), 1);
-    errors.push(store.get(&"a".into()).await.expect_err("it is to fail"));
+    for refused in [unreadable, StoreError::Keyless { reason: reason() }] {
+        store.fail(Calls::Reads, Failure::Refuse(refused), 1);
+        errors.push(store.get(&"a".into()).await.expect_err("it is to fail"));
+    }
     errors
 }
 

@@ -35,8 +35,9 @@ impl Documents {
         Ok(Self { env, dialer })
     }
 
-    /// Gets the document at `url` (`https://host[:port]/path`). 503 says what went wrong.
-    pub async fn get(&self, url: &str) -> ApiResult<Bytes> {
+    /// Gets the document at `url` (`https://host[:port]/path`), presenting a bearer token if one is given. 503 says what
+    /// went wrong.
+    pub async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes> {
         let failed = |why: &dyn std::fmt::Display| ApiError::unavailable(format!("Get {url:?}: {why}"));
         let uri: Uri = url.parse().map_err(|why| failed(&why))?;
         let Some(host) = uri.host().filter(|_| uri.scheme_str() == Some("https")) else {
@@ -46,7 +47,11 @@ impl Documents {
             let bare = host.trim_matches(['[', ']']);
             let stream = self.dialer.dial(bare, uri.port_u16().unwrap_or(443), bare).await?;
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            let request = Request::get(path)
+            let mut request = Request::get(path);
+            if let Some(bearer) = bearer {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+            }
+            let request = request
                 .header(header::HOST, uri.authority().map_or(host, |authority| authority.as_str()))
                 .header(header::ACCEPT, "application/json")
                 .body(body::empty())

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_apiserver::cache::Cache;
+use k8s_apiserver::{ApiServer, cache::Cache};
 use k8s_core::env::{Env, timeout};
 use k8s_store::{Revision, Store};
 use k8s_wire::{health::Health, serve::CancellationToken};
@@ -64,10 +64,15 @@ pub(super) fn live(pulse: &Arc<Pulse>) -> Health {
 }
 
 /// The checks of `/readyz`.
-pub(super) fn ready(pulse: &Arc<Pulse>, stop: &CancellationToken) -> Health {
-    let stop = stop.clone();
+pub(super) fn ready(pulse: &Arc<Pulse>, api: &ApiServer, stop: &CancellationToken) -> Health {
+    let (stop, keys) = (stop.clone(), api.clone());
+    let health = checked(Health::new(), pulse);
+    let health = match api.key_services() {
+        Some(_) => health.check("kms-providers", move || keys.key_services().unwrap_or(Ok(()))),
+        None => health,
+    };
     // A server answers only after the roles that every cluster has are there.
-    checked(Health::new(), pulse)
+    health
         .check("poststarthook/rbac/bootstrap-roles", || Ok(()))
         .check("shutdown", move || if stop.is_cancelled() { Err("the server is stopping".into()) } else { Ok(()) })
 }

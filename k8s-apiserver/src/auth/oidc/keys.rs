@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jsonwebtoken::{DecodingKey, Header, Validation, jwk::Jwk};
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{DecodingKey, Validation, jwk::Jwk};
 use k8s_core::{
     env::Env,
     status::{ApiError, ApiResult},
@@ -11,10 +13,13 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::Fetch;
+use super::{Algorithm, Fetch};
+use crate::auth::bearer::unverified;
 
 /// How often the provider is asked at most, whatever tokens come.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How many bytes a coordinate of P-521 has.
+const P521_BYTES: usize = 66;
 
 pub(super) struct Keys {
     env: Env,
@@ -28,7 +33,20 @@ pub(super) struct Keys {
 
 struct Key {
     id: Option<String>,
-    decoding: DecodingKey,
+    form: Form,
+}
+
+enum Form {
+    /// What the library of tokens verifies by.
+    Library(DecodingKey),
+    /// A point of P-521, uncompressed: for `ES512`, which the library does not know.
+    P521(Vec<u8>),
+}
+
+/// What a token says of its signature.
+pub(super) struct Header {
+    pub algorithm: Algorithm,
+    key_id: Option<String>,
 }
 
 impl Keys {
@@ -78,25 +96,58 @@ impl Keys {
     }
 
     async fn document(&self, url: &str) -> ApiResult<Value> {
-        let bytes = self.documents.get(url).await?;
+        let bytes = self.documents.get(url, None).await?;
         serde_json::from_slice(&bytes).map_err(|why| ApiError::unavailable(format!("{url}: {why}")))
+    }
+}
+
+impl Header {
+    /// What a token says of its signature; `None` if it is no token, or names an algorithm that is not known.
+    pub fn read(token: &str) -> Option<Self> {
+        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?).ok()?;
+        let key_id = header["kid"].as_str().map(str::to_owned);
+        Some(Self { algorithm: Algorithm::named(header["alg"].as_str()?)?, key_id })
     }
 }
 
 impl Key {
     fn read(value: &Value) -> Option<Self> {
+        let id = value["kid"].as_str().map(str::to_owned);
+        if value["crv"] == "P-521" {
+            let number = |name: &str| {
+                let bytes = URL_SAFE_NO_PAD.decode(value[name].as_str()?).ok()?;
+                (bytes.len() == P521_BYTES).then_some(bytes)
+            };
+            let point = [&[4][..], &number("x")?, &number("y")?].concat();
+            return Some(Self { id, form: Form::P521(point) });
+        }
         let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
-        Some(Self { decoding: DecodingKey::from_jwk(&jwk).ok()?, id: jwk.common.key_id })
+        Some(Self { form: Form::Library(DecodingKey::from_jwk(&jwk).ok()?), id })
+    }
+
+    /// The claims of a token, if this key has signed it.
+    fn claims(&self, token: &str, algorithm: Algorithm) -> Option<Value> {
+        match (&self.form, algorithm.library()) {
+            (Form::Library(key), Some(algorithm)) => {
+                let mut validation = Validation::new(algorithm);
+                // Claims are judged under our own clock.
+                (validation.validate_exp, validation.validate_aud) = (false, false);
+                validation.required_spec_claims.clear();
+                jsonwebtoken::decode::<Value>(token, key, &validation).ok().map(|token| token.claims)
+            }
+            (Form::P521(point), None) => {
+                let (signed, signature) = token.rsplit_once('.')?;
+                let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+                let key = UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point);
+                key.verify(signed.as_bytes(), &signature).ok()?;
+                unverified(token)
+            }
+            _ => None,
+        }
     }
 }
 
 fn signed_by(keys: &[Key], token: &str, header: &Header) -> Option<Value> {
-    let mut validation = Validation::new(header.alg);
-    // Claims are judged under our own clock.
-    (validation.validate_exp, validation.validate_aud) = (false, false);
-    validation.required_spec_claims.clear();
-    let may_be = |key: &&Key| header.kid.is_none() || key.id.is_none() || key.id == header.kid;
-    keys.iter()
-        .filter(may_be)
-        .find_map(|key| jsonwebtoken::decode::<Value>(token, &key.decoding, &validation).ok().map(|token| token.claims))
+    let may_be = |key: &&Key| header.key_id.is_none() || key.id.is_none() || key.id == header.key_id;
+    keys.iter().filter(may_be).find_map(|key| key.claims(token, header.algorithm))
 }

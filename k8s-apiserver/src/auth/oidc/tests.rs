@@ -9,7 +9,7 @@ use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+    signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_core::doc::Text;
@@ -49,11 +49,25 @@ impl Signer {
 struct Provider {
     keys: Mutex<Vec<Value>>,
     asked: AtomicUsize,
+    /// The token of another issuer, whose keys are the same, at the endpoint of distributed claims.
+    elsewhere: Mutex<String>,
 }
+
+const ELSEWHERE: &str = "https://groups.example.com";
 
 #[async_trait]
 impl Fetch for Provider {
-    async fn get(&self, url: &str) -> ApiResult<Bytes> {
+    async fn get(&self, url: &str, bearer: Option<&str>) -> ApiResult<Bytes> {
+        match url.strip_prefix(ELSEWHERE) {
+            Some("/.well-known/openid-configuration") => {
+                return Ok(json!({"issuer": ELSEWHERE, "jwks_uri": format!("{ISSUER}/keys")}).to_string().into());
+            }
+            Some("/groups") if bearer == Some("secret") => {
+                return Ok(format!("{}\n", self.elsewhere.lock()).into());
+            }
+            Some(_) => return Err(ApiError::unavailable(format!("Get {url:?}: 404"))),
+            None => assert_eq!(bearer, None, "{url}"),
+        }
         let document = match url.strip_prefix(ISSUER) {
             Some("/.well-known/openid-configuration") => {
                 json!({"issuer": ISSUER, "jwks_uri": format!("{ISSUER}/keys")})
@@ -165,7 +179,7 @@ async fn an_address_counts_once_it_is_verified() {
 
 #[tokio::test(start_paused = true)]
 async fn an_algorithm_that_is_not_allowed_is_refused() {
-    let scene = scene(|settings| settings.algorithms = vec![Algorithm::ES256]);
+    let scene = scene(|settings| settings.algorithms = vec![Algorithm::Es256]);
     assert_eq!(scene.asked(json!({})).await, Err(401));
     assert_eq!(scene.provider.asked.load(Relaxed), 0, "the provider was not even asked");
 }
@@ -218,4 +232,64 @@ async fn expressions_read_claims_and_judge_the_caller() {
     for wrong in [json!({"iat": now - 7200}), json!({"sub": "system:x"}), json!({"roles": [1]}), json!({"sub": 1})] {
         assert_eq!(scene.asked(with(wrong.clone())).await, Err(401), "{wrong}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_that_are_kept_elsewhere_are_fetched() {
+    let scene = scene(|_| ());
+    let elsewhere = |change: Value| {
+        let mut claims = scene.claims(json!({"iss": ELSEWHERE, "sub": null}));
+        change.as_object().unwrap().iter().for_each(|(name, value)| claims[name] = value.clone());
+        *scene.provider.elsewhere.lock() = scene.signer.sign(&claims);
+    };
+    let at = |path: &str, token: &str| {
+        json!({"_claim_names": {"groups": "src"},
+            "_claim_sources": {"src": {"endpoint": format!("{ELSEWHERE}{path}"), "access_token": token}}})
+    };
+    let groups = async |change: Value| scene.asked(change).await.map(|caller| caller.unwrap().groups);
+    elsewhere(json!({"groups": ["far"]}));
+    assert_eq!(groups(at("/groups", "secret")).await.unwrap(), ["oidc:far", "system:authenticated"]);
+    let mut both = at("/groups", "secret");
+    both["groups"] = json!("near");
+    assert_eq!(groups(both).await.unwrap(), ["oidc:near", "system:authenticated"], "what is there is not fetched");
+    // What names other claims, or no endpoint, is passed over.
+    for none in [
+        json!({"_claim_names": {"other": "src"}, "_claim_sources": {}}),
+        json!({"_claim_names": {"groups": "src"}, "_claim_sources": {"src": {"JWT": "a.b.c"}}}),
+    ] {
+        assert_eq!(groups(none.clone()).await.unwrap(), ["system:authenticated"], "{none}");
+    }
+    assert_eq!(groups(json!({"_claim_names": {"groups": "x"}, "_claim_sources": {}})).await, Err(401));
+    assert_eq!(groups(at("/nothing", "secret")).await, Err(503), "nobody answers there");
+    for wrong in [
+        json!({}),
+        json!({"groups": ["far"], "exp": 1}),
+        json!({"groups": ["far"], "aud": "other"}),
+        json!({"groups": [1]}),
+    ] {
+        elsewhere(wrong.clone());
+        assert_eq!(groups(at("/groups", "secret")).await, Err(401), "{wrong}");
+    }
+    let forged = Signer::new().sign(&scene.claims(json!({"iss": ELSEWHERE, "groups": ["far"]})));
+    *scene.provider.elsewhere.lock() = forged;
+    assert_eq!(groups(at("/groups", "secret")).await, Err(401));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_on_p_521_signs_too() {
+    let scene = scene(|settings| settings.algorithms = vec![Algorithm::Es512]);
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, document.as_ref()).unwrap();
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(66);
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+    *scene.provider.keys.lock() = vec![json!({"kty": "EC", "crv": "P-521", "kid": "k", "x": x, "y": y})];
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(&json!({"alg": "ES512", "kid": "k"})), part(&scene.claims(json!({}))));
+    let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+    assert_eq!(scene.shown(&token).await.unwrap().unwrap().name, format!("{ISSUER}#jane"));
+    let other = format!("{}.{}", part(&json!({"alg": "ES512"})), part(&scene.claims(json!({"sub": "eve"}))));
+    let forged = format!("{other}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+    scene.env.sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.shown(&forged).await, Err(401));
 }

@@ -5,10 +5,17 @@
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
+    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    rsa,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
+    },
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use k8s_core::status::{ApiError, ApiResult};
 use serde_json::{Value, json};
@@ -19,34 +26,36 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-/// What stands before a point of P-256 in a `SubjectPublicKeyInfo`, DER.
-const P256_INFO: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
 /// The lengths of uncompressed points: 0x04, then both coordinates.
 const P256_POINT: usize = 65;
 const P384_POINT: usize = 97;
 
-/// The key that signs tokens: ECDSA on P-256.
+/// The key that signs tokens: ECDSA on P-256 or P-384, or RSA.
 pub struct SigningKey {
     pkcs8: Vec<u8>,
-    public: Vec<u8>,
+    verification: VerificationKey,
 }
 
 impl SigningKey {
-    /// A new key, from the operating system's randomness.
+    /// A new key on P-256, from the operating system's randomness.
     pub fn generate() -> ApiResult<Self> {
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .map_err(|_| ApiError::internal("no signing key could be made"))?;
-        Self::from_pkcs8(document.as_ref())
+        Self::from_der(document.as_ref())
     }
 
-    /// A kept key: PKCS#8, DER.
-    pub fn from_pkcs8(pkcs8: &[u8]) -> ApiResult<Self> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
+    /// A kept key, DER: PKCS#8, or a form of its own (PKCS#1 of RSA, SEC 1 of ECDSA).
+    pub fn from_der(der: &[u8]) -> ApiResult<Self> {
+        let elliptic = [&ECDSA_P256_SHA256_FIXED_SIGNING, &ECDSA_P384_SHA384_FIXED_SIGNING]
+            .into_iter()
+            .find_map(|algorithm| elliptic(algorithm, der));
+        let parts = elliptic.or_else(|| modular(der));
+        let (pkcs8, info) = parts.ok_or_else(|| {
+            ApiError::internal("service account key: it is no private key of ECDSA on P-256 or P-384, or of RSA")
+        })?;
+        let verification = VerificationKey::from_info(&info)
             .map_err(|why| ApiError::internal(format!("service account key: {why}")))?;
-        Ok(Self { pkcs8: pkcs8.to_vec(), public: pair.public_key().as_ref().to_vec() })
+        Ok(Self { pkcs8, verification })
     }
 
     /// To keep it: PKCS#8, DER. Secret.
@@ -56,12 +65,39 @@ impl SigningKey {
 
     /// Its public half.
     pub fn verification(&self) -> VerificationKey {
-        VerificationKey::elliptic(&self.public, &[&P256_INFO[..], &self.public].concat())
+        self.verification.clone()
     }
 
-    pub(super) fn encoding(&self) -> EncodingKey {
-        EncodingKey::from_ec_der(&self.pkcs8)
+    pub(super) fn encoding(&self) -> ApiResult<EncodingKey> {
+        if self.verification.algorithm != Algorithm::RS256 {
+            return Ok(EncodingKey::from_ec_der(&self.pkcs8));
+        }
+        // The library takes the key's inner form alone, and finds it in PEM.
+        let lines: Vec<String> = STANDARD
+            .encode(&self.pkcs8)
+            .as_bytes()
+            .chunks(64)
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect();
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));
+        EncodingKey::from_rsa_pem(pem.as_bytes())
+            .map_err(|why| ApiError::internal(format!("service account key: {why}")))
     }
+}
+
+/// PKCS#8 of a key on a curve, and its `SubjectPublicKeyInfo`.
+fn elliptic(algorithm: &'static EcdsaSigningAlgorithm, der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let pair = EcdsaKeyPair::from_private_key_der(algorithm, der).ok()?;
+    let info = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).ok()?;
+    Some((pair.to_pkcs8v1().ok()?.as_ref().to_vec(), info.as_ref().to_vec()))
+}
+
+/// The same of a key of RSA.
+fn modular(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let pair = rsa::KeyPair::from_pkcs8(der).or_else(|_| rsa::KeyPair::from_der(der)).ok()?;
+    let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).ok()?;
+    let info = AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).ok()?;
+    Some((pkcs8.as_ref().to_vec(), info.as_ref().to_vec()))
 }
 
 /// A key that verifies tokens: RSA, or ECDSA on P-256 or P-384.
@@ -74,8 +110,8 @@ pub struct VerificationKey {
 }
 
 impl VerificationKey {
-    /// Every key of a PEM text, as `--service-account-key-file` takes it: public keys, certificates, and private keys
-    /// on P-256 (of which the public half is used). The error says which block is none of these.
+    /// Every key of a PEM text, as `--service-account-key-file` takes it: public keys, certificates, and private keys (of
+    /// which the public half is used). The error says which block is none of these.
     pub fn from_pem(text: &[u8]) -> Result<Vec<Self>, String> {
         let mut found = Vec::new();
         for (index, block) in Pem::iter_from_buffer(text).enumerate() {
@@ -94,11 +130,12 @@ impl VerificationKey {
                 Self::from_info(certificate.public_key().raw)
             }
             "RSA PUBLIC KEY" => {
-                let (_, key) = RSAPublicKey::from_der(&block.contents).map_err(|why| unreadable(&why))?;
-                Ok(Self::rsa(&key, &block.contents))
+                let key = rsa::PublicKey::from_der(&block.contents).map_err(|why| unreadable(&why))?;
+                let info = AsDer::<PublicKeyX509Der<'_>>::as_der(&key).map_err(|why| unreadable(&why))?;
+                Self::from_info(info.as_ref())
             }
-            "PRIVATE KEY" => {
-                let key = SigningKey::from_pkcs8(&block.contents).map_err(|why| unreadable(&why))?;
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {
+                let key = SigningKey::from_der(&block.contents).map_err(|why| unreadable(&why))?;
                 Ok(key.verification())
             }
             _ => Err("it is no public key".into()),

@@ -1,5 +1,11 @@
 //! Keys change, tokens go on; what a token is bound to goes, and so does the token.
 
+use aws_lc_rs::{
+    encoding::{AsDer, Pkcs8V1Der},
+    rand::SystemRandom,
+    signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_core::doc;
 use k8s_wire::pki::Authority;
 
@@ -95,4 +101,32 @@ fn keys_are_read_as_operators_have_them() {
     let other = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     let said = VerificationKey::from_pem(other.as_bytes()).err();
     assert_eq!(said.as_deref(), Some("block 1, EC PARAMETERS: it is no public key"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_every_sort_sign() {
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let rsa = AsDer::<Pkcs8V1Der<'_>>::as_der(&rsa).unwrap();
+    let p384 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let p256 = SigningKey::generate().unwrap();
+    for (der, algorithm) in [(rsa.as_ref(), "RS256"), (p384.as_ref(), "ES384"), (p256.pkcs8(), "ES256")] {
+        let key = SigningKey::from_der(der).unwrap();
+        let again = SigningKey::from_der(key.pkcs8()).unwrap();
+        assert_eq!(key.verification().jwk(), again.verification().jwk());
+        let tokens = told_of_account(ServiceAccountTokens::new(paused(), &key, "https://i").unwrap());
+        assert_eq!(tokens.algorithms(), [algorithm]);
+        let (token, _) = tokens.issue(&claims()).unwrap();
+        assert_eq!(asked(&tokens, &token).await, Ok(Some("system:serviceaccount:n:a".to_owned())), "{algorithm}");
+        let header = jsonwebtoken::decode_header(&token).unwrap();
+        assert_eq!(header.kid, Some(key.verification().id), "{algorithm}");
+        // As `openssl` writes them, and as Go hashes them: the same key has the same id.
+        let pem = pem(der, "PRIVATE KEY");
+        assert_eq!(VerificationKey::from_pem(pem.as_bytes()).unwrap()[0].id, key.verification().id, "{algorithm}");
+    }
+    let wrong = SigningKey::from_der(b"no key").err().unwrap().to_string();
+    assert!(wrong.contains("it is no private key of ECDSA on P-256 or P-384, or of RSA"), "{wrong}");
+}
+
+fn pem(der: &[u8], label: &str) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }

@@ -97,15 +97,41 @@ fn upstreams_configuration_is_read() {
     assert!(all.seal("/registry/leases/n/l", b"x").unwrap().is_some());
 }
 
+const REFUSED_PLUGINS: [(&str, &str); 12] = [
+    ("{name: a, endpoint: 'unix:///a'}", "apiVersion: version v1 of KMS is deprecated and off; v2 is expected"),
+    ("{apiVersion: v1, name: a}", "apiVersion: version v1 of KMS is deprecated and off; v2 is expected"),
+    ("{apiVersion: v3, name: a}", "apiVersion: unsupported version \"v3\"; v2 is expected"),
+    ("{apiVersion: v2}", "name: name is a mandatory field for a provider"),
+    ("{apiVersion: v2, name: 'a:b'}", "name: invalid KMS provider name a:b, must not contain ':'"),
+    ("{apiVersion: v2, name: a, timeout: 0s}", "timeout: timeout should be a positive value"),
+    ("{apiVersion: v2, name: a, timeout: -3s}", "timeout: timeout should be a positive value"),
+    ("{apiVersion: v2, name: a, timeout: soon}", "timeout: \"soon\" is no duration such as 1h30m, 15s or 500ms"),
+    ("{apiVersion: v2, name: a}", "endpoint: endpoint is a mandatory field for a kms"),
+    (
+        "{apiVersion: v2, name: a, endpoint: 'tcp://127.0.0.1:1'}",
+        "endpoint: unsupported scheme \"tcp\" for KMS provider, only unix is supported",
+    ),
+    ("{apiVersion: v2, name: a, endpoint: 'unix://'}", "endpoint: the path of a socket is expected behind unix://"),
+    ("{apiVersion: v2, name: a, endpoint: 'unix:///a', cachesize: 9}", "cachesize: cachesize is not supported in v2"),
+];
+
 #[test]
 fn what_of_upstreams_configuration_is_not_supported_is_refused_by_name() {
     let with =
         |provider: &str| configuration(&format!("- resources: [secrets]\n  providers: [{provider}]\n")).unwrap_err();
-    assert_eq!(
-        with("{kms: {name: x, endpoint: y}}"),
-        "resources[0].providers[0].kms: this provider is not supported; aesgcm and identity are"
-    );
-    assert!(with("{identity: {}}, {secretbox: {keys: []}}").starts_with("resources[0].providers[1].secretbox:"));
+    for (provider, expected) in REFUSED_PLUGINS {
+        let said = with(&format!("{{kms: {provider}}}"));
+        assert_eq!(said, format!("resources[0].providers[0].kms.{expected}"), "{provider}");
+    }
+    let twice = "{kms: {apiVersion: v2, name: a, endpoint: 'unix:///a'}}";
+    let said = with(&format!("{twice}, {twice}"));
+    assert!(said.starts_with("resources[0].providers[1].kms.name: duplicate KMS provider name a"), "{said}");
+    assert!(with("{identity: {}, aesgcm: {keys: []}}").contains("providers[0]: more than one provider"));
+    assert!(with("{}").contains("providers[0]: one of the providers kms, aesgcm, aescbc, secretbox and identity"));
+    assert!(with("{identity: {}}, {secretbox: {keys: []}}").starts_with("resources[0].providers[1].secretbox.keys:"));
+    let short = with("{secretbox: {keys: [{name: k, secret: AAAAAAAAAAAAAAAAAAAAAA==}]}}");
+    assert!(short.ends_with("it has 16 bytes; 32 are expected"), "{short}");
+    assert!(with("{aescbc: {keys: [{secret: AAAA}]}}").contains("aescbc.keys[0].name: it is mandatory"));
     assert!(with("{aescbc: {keys: []}}").contains("aescbc"));
     assert!(with("{aesgcm: {keys: []}}").contains("at least one"));
     assert!(with("").contains("providers: at least one"));
@@ -115,6 +141,113 @@ fn what_of_upstreams_configuration_is_not_supported_is_refused_by_name() {
     assert!(unread.contains("near line") && !unread.contains("c2VjcmV0"), "{unread}");
     let unknown = configuration(&format!("- resources: [sekrets]\n  providers: [{{{AESGCM}}}]\n")).unwrap_err();
     assert_eq!(unknown, "resources[0].resources[0]: \"sekrets\" is no kind that is stored");
+    for (names, expected) in [
+        ("[]", "resources: at least one"),
+        ("[Secrets]", "resources[0]: resource name should not contain capital letters"),
+        ("['*']", "resources[0]: use '*.'"),
+        ("[secrets, serviceipallocations]", "resources[1]: resources which do not have REST API/s"),
+        ("[events.events.k8s.io]", "resources[0]: Events are kept with those of the core group"),
+        ("[ingresses.extensions]", "resources[0]: 'extensions' group has been removed"),
+        ("['secrets.*']", "resources[0]: encrypting the same resource across groups"),
+        ("[deploymentz.apps]", "resources[0]: \"deploymentz.apps\" is no kind that is stored"),
+        ("[secrets, secrets]", "resources: the same resource cannot be specified multiple times"),
+        ("[secrets, '*.']", "resources: using overlapping resources"),
+        ("[deployments.apps, '*.*']", "resources: using overlapping resources"),
+    ] {
+        let said = configuration(&format!("- resources: {names}\n  providers: [{{{AESGCM}}}]\n")).unwrap_err();
+        assert!(said.starts_with(&format!("resources[0].{expected}")), "{names}: {said}");
+    }
+    let empty = "{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: []}";
+    let empty = Encryption::from_configuration(empty, &Registry::builtin());
+    assert_eq!(empty.unwrap_err().to_string(), "resources: at least one is expected");
     let other = Encryption::from_configuration("{apiVersion: v1, kind: Pod}", &Registry::builtin());
     assert!(other.unwrap_err().to_string().contains("not Pod of v1"));
+}
+
+/// Values as other implementations write them: OpenSSL for CBC, and Python's `cryptography` and the papers' formulas
+/// for `secretbox`. The plain text is [`PLAIN`], the key 32 bytes of 1.
+const WRITTEN_ELSEWHERE: [(&str, &str); 2] = [
+    (
+        "secretbox",
+        "000102030405060708090a0b0c0d0e0f1011121314151617bab75b19b4a9b95ff88f26cac4145e54f535ff157a6782964fa0145bda9fbc\
+         e023",
+    ),
+    ("aescbc", "000102030405060708090a0b0c0d0e0f97cef43f098c19cf6866cd19400e8acd2ee7d0cd61a164bd38006818da0c10c4"),
+];
+pub(super) const PLAIN: &[u8] = b"{\"kind\":\"Secret\"}";
+
+pub(super) fn unhex(text: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+#[test]
+fn what_others_wrote_is_read_and_what_is_written_has_their_form() {
+    for (provider, written) in WRITTEN_ELSEWHERE {
+        let of = |byte: &str| {
+            let secret = byte.repeat(10);
+            configuration(&format!(
+                "- resources: [secrets]\n  providers: [{{{provider}: {{keys: [{{name: k, secret: {secret}{}=}}]}}}}]\n",
+                &byte[..3]
+            ))
+            .unwrap()
+        };
+        let (right, wrong) = (of("AQEB"), of("AgIC"));
+        let prefix = format!("k8s:enc:{provider}:v1:k:");
+        let stored = [prefix.as_bytes(), &unhex(written)].concat();
+        assert_eq!(right.open(KEY, &stored).unwrap().as_deref(), Some(PLAIN), "{provider}");
+        assert!(wrong.open(KEY, &stored).is_err(), "{provider}");
+        assert!(!right.is_stale(KEY, &stored), "{provider}");
+        let sealed = right.seal(KEY, PLAIN).unwrap().unwrap();
+        assert!(sealed.starts_with(prefix.as_bytes()) && sealed.len() == stored.len(), "{provider}");
+        assert_ne!(sealed, stored, "{provider}: no nonce twice");
+        assert_eq!(right.open(KEY, &sealed).unwrap().as_deref(), Some(PLAIN), "{provider}");
+        for length in 0..stored.len() {
+            assert!(right.open(KEY, &stored[..length]).unwrap_or_default().is_none(), "{provider}: {length} bytes");
+        }
+        if provider == "secretbox" {
+            for place in prefix.len()..stored.len() {
+                let mut altered = stored.clone();
+                altered[place] ^= 1;
+                assert!(right.open(KEY, &altered).is_err(), "byte {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_of_all_providers_read_and_the_first_writes() {
+    let order = ["secretbox", "aescbc", "aesgcm"];
+    let of = |first: usize| {
+        let element = |name: &str| format!("{{{name}: {{keys: [{{name: k, secret: {}AQE=}}]}}}}", "AQEB".repeat(10));
+        let all: Vec<String> = (0..3).map(|at| element(order[(first + at) % 3])).collect();
+        configuration(&format!("- resources: [secrets]\n  providers: [{}, {{identity: {{}}}}]\n", all.join(", ")))
+            .unwrap()
+    };
+    for (number, name) in order.into_iter().enumerate() {
+        let sealed = of(number).seal(KEY, PLAIN).unwrap().unwrap();
+        assert!(sealed.starts_with(format!("k8s:enc:{name}:v1:k:").as_bytes()));
+        for (other, by) in order.into_iter().enumerate() {
+            assert_eq!(of(other).open(KEY, &sealed).unwrap().as_deref(), Some(PLAIN), "{name} by {by}");
+            assert_eq!(of(other).is_stale(KEY, &sealed), other != number);
+        }
+    }
+}
+
+#[test]
+fn custom_kinds_are_named_before_they_are_there() {
+    let with = |names: &str| configuration(&format!("- resources: {names}\n  providers: [{{{AESGCM}}}]\n")).unwrap();
+    let sealed = |encryption: &Encryption, key: &str| encryption.seal(key, b"x").unwrap().is_some();
+    let (one, group, all) = (with("[vaults.example.com]"), with("['*.example.com']"), with("['*.*']"));
+    for (key, expected) in [
+        ("/registry/example.com/vaults/n/v", [true, true, true]),
+        ("/registry/example.com/vaults/v", [true, true, true]),
+        ("/registry/example.com/doors/n/d", [false, true, true]),
+        ("/registry/other.example.com/vaults/n/v", [false, false, true]),
+        ("/registry/apiextensions.k8s.io/customresourcedefinitions/vaults.example.com", [false, false, true]),
+        ("/registry/secrets/example.com/vaults", [false, false, true]),
+        ("/registry/watch-cache/rebuilt", [false, false, false]),
+    ] {
+        assert_eq!([&one, &group, &all].map(|encryption| sealed(encryption, key)), expected, "{key}");
+    }
 }
