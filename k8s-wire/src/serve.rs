@@ -79,9 +79,10 @@ pub struct Peer {
 /// What a client may do before anyone knows who it is, and how long the end may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// For the TLS handshake, and again for the head of each request. Also how long an idle HTTP/1.1 connection is
-    /// kept.
+    /// For the TLS handshake, and again for the head of the first request.
     pub head_timeout: Duration,
+    /// How long an HTTP/1.1 connection that has asked something is kept until the head of its next request is whole.
+    pub idle_timeout: Duration,
     /// The head of an HTTP/1.1 request, and the header list of an HTTP/2 request, in bytes. A longer one is answered
     /// with 431.
     pub max_head_bytes: usize,
@@ -97,6 +98,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head_timeout: Duration::from_secs(10),
+            // Upstream's. Clients keep idle connections for as long at most.
+            idle_timeout: Duration::from_secs(90),
             max_head_bytes: 256 * 1024,
             max_connections: 20_000,
             max_streams: 250,
@@ -257,7 +260,8 @@ impl<S: Service> Server<S> {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_timeout)
+            // It runs from the end of an answer on. For the first head there is a timer of our own.
+            .header_read_timeout(self.limits.idle_timeout)
             .max_header_size(self.limits.max_head_bytes);
         builder
     }
@@ -275,7 +279,7 @@ impl<S: Service> Server<S> {
         builder
     }
 
-    /// Runs a connection. One that has not asked anything in time is closed: HTTP/2 has no such timer of its own.
+    /// Runs a connection. One that has not asked anything in time is closed.
     async fn drive<C, E>(&self, connection: C, finish: fn(Pin<&mut C>), began: &AtomicBool, stop: CancellationToken)
     where
         C: Future<Output = Result<(), E>>,

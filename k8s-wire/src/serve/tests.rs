@@ -101,6 +101,30 @@ async fn who_dribbles_is_cut_off() {
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_a_while() {
+    let env = System::current();
+    let (mut near, far) = tokio::io::duplex(64 * 1024);
+    let server = Server::new(env.clone(), identity_service());
+    let (idle, head) = (server.limits.idle_timeout, server.limits.head_timeout);
+    assert!(idle > head * 2);
+    let serving =
+        async move { server.serve_stream(far, Peer::default(), Protocol::Http1, CancellationToken::new()).await };
+    let task = env.spawn("stream", Box::pin(serving));
+    for _ in 0..3 {
+        near.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"HTTP/1.1 0") {
+            assert!(near.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        env.sleep(idle - Duration::from_secs(1)).await;
+    }
+    let mut rest = Vec::new();
+    let ended = env::timeout(&*env, Duration::from_secs(2), near.read_to_end(&mut rest)).await;
+    assert_eq!(ended.expect("it ends when it is due").unwrap(), 0);
+    drop(task);
+}
+
 #[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
     let fixture = fixture(identity_service(), false).await;
