@@ -5,6 +5,7 @@ mod config;
 mod dial;
 mod documents;
 mod kubeconfig;
+mod route;
 mod transport;
 mod watch;
 pub mod webhook;

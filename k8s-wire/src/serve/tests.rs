@@ -26,6 +26,10 @@ fn limits() -> Limits {
 }
 
 async fn fixture<S: Service>(service: S, with_tls: bool) -> Fixture {
+    fixture_with(service, with_tls, |server| server).await
+}
+
+async fn fixture_with<S: Service>(service: S, with_tls: bool, with: impl FnOnce(Server<S>) -> Server<S>) -> Fixture {
     let env = System::current();
     let authority = Authority::generate("serving", env.now()).unwrap();
     let clients = Authority::generate("clients", env.now()).unwrap();
@@ -35,7 +39,7 @@ async fn fixture<S: Service>(service: S, with_tls: bool) -> Fixture {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = Server::new(env.clone(), service).limits(limits());
+    let server = with(Server::new(env.clone(), service).limits(limits()));
     let (token, shared) = (stop.clone(), env.clone());
     let task = shared.spawn("server", Box::pin(async move { server.serve(listener, tls, token).await }));
     Fixture { env, address, stop, server: Some(task), authority, clients }
@@ -89,6 +93,28 @@ async fn a_certificate_of_a_stranger_or_of_the_past_ends_the_handshake() {
         assert!(get(&fixture, &client(&fixture, Some(identity), tls::API_PROTOCOLS)).await.is_err());
     }
     assert!(get(&fixture, &client(&fixture, None, tls::API_PROTOCOLS)).await.is_ok(), "others are still served");
+}
+
+/// How many connections a client of HTTP/2 makes for some requests, one after the other.
+async fn connections_of(share: f64) -> usize {
+    let address = tower::service_fn(|request: Request<Body>| async move {
+        let peer = request.extensions().get::<Arc<Peer>>().unwrap().clone();
+        Ok(Response::new(body::full(peer.address.unwrap().to_string())))
+    });
+    let fixture = fixture_with(address, true, |server| server.send_away(share)).await;
+    let client = client(&fixture, None, tls::API_PROTOCOLS);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..50 {
+        seen.insert(get(&fixture, &client).await.expect("what is asked is answered"));
+    }
+    seen.len()
+}
+
+#[tokio::test]
+async fn clients_are_sent_away_after_a_share_of_requests() {
+    assert_eq!(connections_of(0.0).await, 1);
+    let (all, some) = (connections_of(1.0).await, connections_of(0.2).await);
+    assert!(all >= 20 && (2..all).contains(&some), "{all} {some}");
 }
 
 #[tokio::test]
