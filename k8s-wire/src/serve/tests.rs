@@ -1,5 +1,7 @@
 //! A real socket with TLS: identities, limits, the graceful end.
 
+mod floods;
+
 use std::sync::Mutex;
 
 use http_body_util::BodyExt;
