@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod figures {
+    pub mod etcd;
     pub mod lists;
     pub mod operations;
     pub mod pods;
@@ -38,7 +39,7 @@ async fn main() {
     let program = match program {
         Some(program) => program,
         None if groups.iter().all(|group| ALONE.contains(&&**group)) => PathBuf::new(),
-        None => process::release_program(),
+        None => process::release_program("k8s"),
     };
     let mut report = Report::default();
     for group in &groups {
@@ -64,6 +65,7 @@ async fn measure(group: &str, program: &Path, report: &mut Report) {
             start::pods(program, report).await;
         }
         "operations" => operations::measure(program, report).await,
+        "apiserver" => operations::measure_alone(&process::release_program("kube-apiserver"), report).await,
         "server" => {
             lists::measure(program, report).await;
             watchers::measure(program, report).await;
@@ -76,10 +78,10 @@ async fn measure(group: &str, program: &Path, report: &mut Report) {
 }
 
 /// What can be measured. The first [`DEFAULT_GROUPS`] are measured if none is named.
-const GROUPS: [&str; 7] = ["size", "start", "operations", "server", "store", "replay", "build"];
-const DEFAULT_GROUPS: usize = 5;
-/// The groups that need no program beside this one.
-const ALONE: [&str; 3] = ["store", "replay", "build"];
+const GROUPS: [&str; 8] = ["size", "start", "operations", "apiserver", "server", "store", "replay", "build"];
+const DEFAULT_GROUPS: usize = 6;
+/// The groups that do not measure `k8s`.
+const ALONE: [&str; 4] = ["apiserver", "store", "replay", "build"];
 
 /// What the command line asks for.
 struct Asked {

@@ -1,189 +1,41 @@
-//! CPU of the server per operation, through TLS, authentication, RBAC, admission and a durable store.
+//! CPU of the server per operation, through TLS, authentication, RBAC, admission and a durable store: of everything in
+//! one, and of the API server alone beside etcd.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+mod alone;
+mod etcd;
+mod load;
 
-use futures::{StreamExt, stream};
-use k8s::{
-    core::{
-        api::api::{coordination::v1::Lease, core::v1::Pod},
-        doc::Doc,
-        request::{ApiRequest, ApiResponse, Options, PatchKind, RequestBody, Target, Verb},
-        resource::Resource,
-    },
-    reconcile::Client,
-};
-use serde_json::json;
+use std::path::Path;
 
 use super::{
-    pods::{self, CONCURRENCY, many, per, pod, request},
-    process::Server,
+    pods,
     report::{
         Aim::{AtMost, Nothing},
         Report,
     },
 };
 
-/// Objects per round, and rounds.
-const OBJECTS: usize = 1000;
-const ROUNDS: usize = 3;
-/// Leases that are renewed again and again.
-const LEASES: usize = 50;
-/// Watchers for the cost of an event, and changes that each of them sees.
-const WATCHERS: usize = 200;
-const CHANGES: usize = 100;
+pub use self::alone::measure as measure_alone;
+use self::load::{Load, OPERATIONS};
 
-/// Measures create, get, list, patch, status patch, delete and delivered watch events on pods that nobody schedules,
-/// renewals of leases, and what a request costs that does nothing.
+/// How often each operation is measured.
+const ROUNDS: usize = 3;
+/// The aims of [`OPERATIONS`], in microseconds.
+const AIMS: [super::report::Aim; OPERATIONS.len()] =
+    [AtMost(60.0), AtMost(15.0), AtMost(2.0), AtMost(60.0), AtMost(60.0), AtMost(60.0), AtMost(25.0), Nothing];
+
+/// Measures everything in one: each operation on pods that nobody schedules, renewals of leases, requests that do
+/// nothing, and delivered watch events.
 pub async fn measure(program: &Path, report: &mut Report) {
     let (server, client) = pods::server(program).await;
-    let mut samples: [Vec<f64>; 8] = Default::default();
-    let http = server.http();
+    let load = Load::new(server.http(), client);
+    let mut samples: [Vec<f64>; OPERATIONS.len()] = Default::default();
     for round in 0..ROUNDS {
-        let name = |number: usize| format!("pod-{round}-{number}");
-        let create = |number: usize| pods::create(pod(&name(number)));
-        let get = |number: usize| request(Verb::Get, Some(name(number)), RequestBody::None);
-        let change = |number: usize| {
-            let patch = json!({"metadata": {"labels": {"round": format!("{number}")}}});
-            let patch = Doc::from_serialize(&patch).expect("a document");
-            request(Verb::Patch, Some(name(number)), RequestBody::Patch(PatchKind::Merge, patch))
-        };
-        let report_status = |number: usize| {
-            let mut request = request(Verb::Patch, Some(name(number)), status_patch(number));
-            request.target.subresource = "status".into();
-            request
-        };
-        let delete = |number: usize| {
-            let mut request = request(Verb::Delete, Some(name(number)), RequestBody::None);
-            request.options.grace_period_seconds = Some(0);
-            request
-        };
-        samples[0].push(per(&server, OBJECTS, many(&client, OBJECTS, create)).await);
-        samples[1].push(per(&server, OBJECTS, many(&client, OBJECTS, get)).await);
-        let lists = 20;
-        samples[2].push(
-            per(&server, lists * OBJECTS, many(&client, lists, |_| request(Verb::List, None, RequestBody::None))).await,
-        );
-        samples[3].push(per(&server, OBJECTS, many(&client, OBJECTS, change)).await);
-        samples[4].push(per(&server, OBJECTS, many(&client, OBJECTS, report_status)).await);
-        samples[5].push(per(&server, OBJECTS, many(&client, OBJECTS, delete)).await);
-        samples[6].push(leases(&server, &client, round).await);
-        samples[7].push(per(&server, OBJECTS, http.many("/readyz", OBJECTS, CONCURRENCY)).await);
+        load.round(&server, round, &mut samples).await;
     }
-    let rows = [
-        ("create", AtMost(60.0)),
-        ("get", AtMost(15.0)),
-        ("list, per pod", AtMost(2.0)),
-        ("patch", AtMost(60.0)),
-        ("status patch", AtMost(60.0)),
-        ("delete", AtMost(60.0)),
-        ("renewal of a lease", AtMost(25.0)),
-        // TLS, HTTP and the task switches alone: what no request can cost less than.
-        ("GET /readyz", Nothing),
-    ];
-    for ((name, aim), samples) in rows.into_iter().zip(samples) {
+    for ((name, aim), samples) in OPERATIONS.into_iter().zip(AIMS).zip(samples) {
         report.add(format!("CPU per {name}"), "us", aim, samples);
     }
-    watch_events(&server, &client, report).await;
-}
-
-fn status_patch(number: usize) -> RequestBody {
-    let patch = json!({"status": {"phase": "Running", "podIP": format!("10.0.{}.{}", number / 250, number % 250),
-        "conditions": [
-        {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-    ]}});
-    RequestBody::Patch(PatchKind::Strategic, Doc::from_serialize(&patch).expect("a document"))
-}
-
-/// Leases that are renewed by a PUT of the whole, each by its holder, as nodes do.
-async fn leases(server: &Server, client: &Client, round: usize) -> f64 {
-    let create = |number: usize| {
-        let doc = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": format!("lease-{round}-{number}"), "namespace": "default"},
-            "spec": {"holderIdentity": "figures", "leaseDurationSeconds": 40, "renewTime": renewal(0)},
-        });
-        let body = RequestBody::Doc(Doc::from_serialize(&doc).expect("a document"));
-        ApiRequest { verb: Verb::Create, target: Target::all(Lease::resource(), "default"), body, ..Default::default() }
-    };
-    let created: Vec<Doc> = stream::iter(0..LEASES)
-        .then(async |number| object(client.call(create(number)).await.expect("a lease")))
-        .collect()
-        .await;
-    let holders = created.into_iter().map(|mut lease| async move {
-        for second in 1..=OBJECTS / LEASES {
-            lease.set_at(&["spec", "renewTime"], renewal(second).into());
-            let target = Target::one(Lease::resource(), "default", lease.str_at(&["metadata", "name"]));
-            let body = RequestBody::Doc(lease);
-            let request = ApiRequest { verb: Verb::Update, target, body, ..Default::default() };
-            lease = object(client.call(request).await.expect("a renewed lease"));
-        }
-    });
-    per(server, OBJECTS, stream::iter(holders).buffer_unordered(CONCURRENCY).collect::<()>()).await
-}
-
-fn renewal(second: usize) -> String {
-    format!("2026-01-01T00:00:{second:02}.000000Z")
-}
-
-fn object(response: ApiResponse) -> Doc {
-    let object = response.into_object().expect("an object");
-    Doc::parse(&object.to_json()).expect("JSON")
-}
-
-/// The same changes with and without watchers: the difference is what the deliveries cost.
-async fn watch_events(server: &Server, client: &Client, report: &mut Report) {
-    many(client, 1, |_| pods::create(pod("watched"))).await;
-    let change = |number: usize| {
-        let patch =
-            Doc::from_serialize(&json!({"metadata": {"labels": {"n": format!("{number}")}}})).expect("a document");
-        request(Verb::Patch, Some("watched".into()), RequestBody::Patch(PatchKind::Merge, patch))
-    };
-    let mut samples = Vec::new();
-    for round in 0..ROUNDS {
-        let from = round * 10 * CHANGES;
-        let alone = per(server, 1, serially(client, from, change)).await;
-        let seen = Arc::new(AtomicUsize::new(0));
-        let mut watchers = Vec::new();
-        for _ in 0..WATCHERS {
-            let now =
-                client.list_objects(Target::all(Pod::resource(), "default"), Options::default()).await.expect("a list");
-            let options = Options { resource_version: Some(now.revision), ..Default::default() };
-            let mut events =
-                client.watch_objects(Target::all(Pod::resource(), "default"), options).await.expect("a watch");
-            let seen = seen.clone();
-            watchers.push(tokio::spawn(async move {
-                while let Some(Ok(_)) = events.next().await {
-                    seen.fetch_add(1, Ordering::Relaxed);
-                }
-            }));
-        }
-        let expected = WATCHERS * CHANGES;
-        let watched = per(server, 1, async {
-            serially(client, from + 5 * CHANGES, change).await;
-            while seen.load(Ordering::Relaxed) < expected {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-        watchers.iter().for_each(|watcher| watcher.abort());
-        assert!(seen.load(Ordering::Relaxed) >= expected, "every watcher saw every change");
-        samples.push((watched - alone) / expected as f64);
-    }
-    report.add("CPU per delivered watch event", "us", AtMost(2.0), samples);
-}
-
-async fn serially(client: &Client, from: usize, change: impl Fn(usize) -> ApiRequest) {
-    for number in from..from + CHANGES {
-        if let Err(error) = client.call(change(number)).await {
-            panic!("a change failed: {error}");
-        }
-    }
+    let events = load.watch_events(&server, ROUNDS).await;
+    report.add("CPU per delivered watch event", "us", AtMost(2.0), events);
 }

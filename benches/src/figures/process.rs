@@ -11,6 +11,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use k8s::{
+    Credentials,
     core::env::Env,
     reconcile::Client,
     wire::{
@@ -25,12 +26,12 @@ use tempfile::TempDir;
 
 use super::usage::Process;
 
-/// The release program, built beside this one.
-pub fn release_program() -> PathBuf {
+/// A release program, built beside this one.
+pub fn release_program(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("the path of this program");
-    let program = here.with_file_name("k8s");
+    let program = here.with_file_name(name);
     // The same selection of packages as in the README's commands, so that dependencies are built once.
-    let status = Command::new("cargo").args(["build", "--release", "--quiet", "--bin", "k8s"]).status();
+    let status = Command::new("cargo").args(["build", "--release", "--quiet", "--bin", name]).status();
     assert!(status.is_ok_and(|status| status.success()), "the release program builds");
     assert!(program.exists(), "{} is there", program.display());
     program
@@ -66,33 +67,46 @@ impl Http {
     }
 }
 
-/// One running `k8s up`.
+/// One running `k8s up`, or `kube-apiserver` alone.
 pub struct Server {
     child: Child,
-    program: PathBuf,
+    /// What takes everything away that it left on the machine, if it leaves anything.
+    reset: Option<PathBuf>,
     folder: TempDir,
     port: u16,
     started: Instant,
 }
 
 impl Server {
-    /// Starts it on a new folder. With `prepare`, that is called with the folder first.
+    /// Starts everything in one on a new folder, which is handed to `prepare` first.
     pub fn start(program: &Path, more: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::Builder::new().prefix("k8s-figures-").tempdir().expect("a folder");
+        let folder = new_folder();
         prepare(folder.path());
+        let arguments = ["up"].iter().chain(more).map(ToString::to_string).collect();
+        Self::run(program, arguments, folder, Some(program.into()))
+    }
+
+    /// Starts the API server alone on a new folder, with the flags that `prepare` makes of it.
+    pub fn start_alone(program: &Path, prepare: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        let folder = new_folder();
+        let flags = prepare(folder.path());
+        Self::run(program, flags, folder, None)
+    }
+
+    fn run(program: &Path, arguments: Vec<String>, folder: TempDir, reset: Option<PathBuf>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let started = Instant::now();
         let log = fs::File::create(folder.path().with_extension("log")).expect("a log");
         let child = Command::new(program)
-            .args(["up", "--secure-port", &port.to_string(), "--data-dir"])
+            .args(arguments)
+            .args(["--secure-port", &port.to_string(), "--data-dir"])
             .arg(folder.path())
-            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("the program starts");
-        Self { child, program: program.into(), folder, port, started }
+        Self { child, reset, folder, port, started }
     }
 
     /// Resolves when `/readyz` answers 200; the time since exec.
@@ -125,8 +139,18 @@ impl Server {
 
     /// A client as the administrator, over TLS.
     pub fn client(&self) -> Client {
-        let env = System::current();
-        Client::new(Arc::new(HttpTransport::new(self.config(), env.clone()).expect("a transport")), env)
+        client(self.config())
+    }
+
+    /// A client as somebody else, over TLS.
+    pub fn client_as(&self, user: &str) -> Client {
+        let Config { server, .. } = self.config();
+        let credentials = Credentials::load_or_generate(&self.folder.path().join("pki"), &System::current());
+        let text =
+            credentials.and_then(|credentials| credentials.kubeconfig(&server, user, &[])).expect("a kubeconfig");
+        let path = self.folder.path().join("user.kubeconfig");
+        fs::write(&path, text).expect("the kubeconfig is written");
+        client(Config::from_kubeconfig(&path, None).expect("a kubeconfig"))
     }
 
     /// A plain HTTP client as the administrator, with connections of its own.
@@ -170,12 +194,23 @@ impl Server {
     }
 }
 
+fn new_folder() -> TempDir {
+    tempfile::Builder::new().prefix("k8s-figures-").tempdir().expect("a folder")
+}
+
+fn client(config: Config) -> Client {
+    let env = System::current();
+    Client::new(Arc::new(HttpTransport::new(config, env.clone()).expect("a transport")), env)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // The benchmark is over: what is left of the cluster goes.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = Command::new(&self.program).args(["reset", "--yes", "--data-dir"]).arg(self.folder.path()).output();
+        if let Some(program) = &self.reset {
+            let _ = Command::new(program).args(["reset", "--yes", "--data-dir"]).arg(self.folder.path()).output();
+        }
         let _ = fs::remove_file(self.folder.path().with_extension("log"));
     }
 }

@@ -2,7 +2,6 @@
 //! durable at an offered rate; how fast a log is replayed; and how much memory entries take.
 
 mod bare;
-mod etcd;
 pub mod memory;
 mod offered;
 mod replay;
@@ -11,16 +10,13 @@ mod writers;
 
 use std::time::Duration;
 
-use self::{
-    etcd::Etcd,
-    target::{Embedding, fill},
-};
+use self::target::{Beside, Embedding, fill};
 use super::report::Report;
 
 /// Puts by one and many writers, round by round in turns with etcd, puts at an offered rate, a short replay, memory.
 pub async fn measure(report: &mut Report) {
     let ours = Embedding::start();
-    let etcd = Etcd::start().await;
+    let etcd = Beside::start().await;
     if etcd.is_none() {
         report.note("There is no program `etcd` (Debian: etcd-server), so the store was not compared with it.");
     }

@@ -10,7 +10,10 @@ use k8s::{
 };
 use tempfile::TempDir;
 
-use super::super::usage::Process;
+use super::super::{
+    etcd::{self, Etcd},
+    usage::Process,
+};
 
 /// How many keys are written again and again.
 pub const KEYS: usize = 10_000;
@@ -68,6 +71,32 @@ impl Target for Embedding {
 
     fn cpu(&self) -> Duration {
         Process::own().cpu()
+    }
+}
+
+/// The real etcd. Its CPU is the server's alone, its callers' does not count.
+#[derive(Clone)]
+pub struct Beside {
+    etcd: Etcd,
+    /// The request that puts each key.
+    requests: Arc<[Bytes]>,
+}
+
+impl Beside {
+    /// Starts one; `None` if the program is not installed.
+    pub async fn start() -> Option<Self> {
+        let requests = (0..KEYS).map(|number| etcd::put(&name(number), &value()).framed()).collect();
+        Some(Self { etcd: Etcd::start().await?, requests })
+    }
+}
+
+impl Target for Beside {
+    async fn put(&self, key: usize) {
+        self.etcd.call(key, "KV/Put", self.requests[key % KEYS].clone()).await;
+    }
+
+    fn cpu(&self) -> Duration {
+        self.etcd.cpu()
     }
 }
 

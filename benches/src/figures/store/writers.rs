@@ -7,10 +7,8 @@ use super::{
         Aim::{AtLeast, AtMost, Nothing},
         Report,
     },
-    bare,
-    etcd::Etcd,
-    micros,
-    target::{Embedding, Target, fill},
+    bare, micros,
+    target::{Beside, Embedding, Target, fill},
 };
 
 const ROUNDS: usize = 3;
@@ -37,7 +35,7 @@ struct Rounds {
 }
 
 /// Measures 1 to 1024 writers, and what one write costs on the bare disk.
-pub async fn measure(ours: &Embedding, etcd: Option<&Etcd>, report: &mut Report) {
+pub async fn measure(ours: &Embedding, etcd: Option<&Beside>, report: &mut Report) {
     if let Some(etcd) = etcd {
         fill(etcd).await;
     }
