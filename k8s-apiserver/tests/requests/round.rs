@@ -135,6 +135,9 @@ async fn ask_all(asker: &mut Asker, documents: &Documents, seed: u64, count: u64
         if answer.code == 500 {
             return Err(format!("{} {}; {told}", answer.code, String::from_utf8_lossy(&answer.body)));
         }
+        if watches && is_json && answer.code == 200 {
+            are_events(&answer.body).map_err(|why| format!("{why}; {told}"))?;
+        }
         if answer.code < 300 {
             *report.succeeded.entry(subject.operation.to_string()).or_default() += 1;
             maker.learn(&subject, &answer.body);
@@ -163,6 +166,22 @@ fn is_a_status(answer: &Answer) -> Result<(), String> {
     let status: Value = serde_json::from_slice(&answer.body).map_err(|why| format!("{why}: {}", text()))?;
     let is_right = status["kind"] == "Status" && status["code"] == answer.code;
     if is_right { Ok(()) } else { Err(format!("{} is answered with {}", answer.code, text())) }
+}
+
+/// The whole lines of a watch are events; the last one may go on.
+fn are_events(read: &[u8]) -> Result<(), String> {
+    let mut lines: Vec<&[u8]> = read.split(|byte| *byte == b'\n').collect();
+    lines.pop();
+    for line in lines {
+        let text = || String::from_utf8_lossy(line).into_owned();
+        let event: Value = serde_json::from_slice(line).map_err(|why| format!("{why}: {}", text()))?;
+        let kinds = ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"];
+        let is_event = kinds.iter().any(|kind| event["type"] == *kind) && event["object"]["kind"].is_string();
+        if !is_event {
+            return Err(format!("no event of a watch: {}", text()));
+        }
+    }
+    Ok(())
 }
 
 fn described(request: &Request<Vec<u8>>) -> String {

@@ -62,7 +62,8 @@ impl<'a> Maker<'a> {
         let operations = &self.documents.operations;
         let left: Vec<&'a Operation> =
             operations.iter().filter(|operation| !self.succeeded.contains(&operation.index)).collect();
-        if left.is_empty() || self.random.one_in(4) { self.random.pick(operations) } else { *self.random.pick(&left) }
+        let among = if left.is_empty() || self.random.one_in(4) { operations.iter().collect() } else { left };
+        among[self.random.below(among.len() as u64) as usize]
     }
 
     /// An object that is there and that the operation can be about.
@@ -114,16 +115,15 @@ impl<'a> Maker<'a> {
     }
 
     fn sound_accept(&mut self, operation: &Operation, watches: bool) -> &'static str {
-        let choices: &[&'static str] = match &operation.method {
+        let choices: &[&'static str] = match operation.method {
             _ if operation.kind.is_empty() => &[JSON],
             _ if watches => &WATCHES,
-            &Method::GET if operation.is_list() && self.random.one_in(4) => &LISTS,
-            &Method::GET => &ACCEPTED,
+            Method::GET if operation.is_list() && self.random.one_in(4) => &LISTS,
+            Method::GET => &ACCEPTED,
             _ if self.random.one_in(4) => &ACCEPTED,
             _ => &[JSON],
         };
-        let choice = self.random.pick(choices);
-        *choice
+        choices[self.random.below(choices.len() as u64) as usize]
     }
 
     /// What fits together; and whether it asks for a watch.

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::world::{World, refused};
+use crate::world::{World, beside, refused};
 
 /// What the definition is called.
 const DEFINITION: &str = "wells.example.com";
@@ -207,9 +207,5 @@ pub async fn controlled(world: &World) {
         wells.delete("a", &DeleteParams::background()).await.unwrap();
         await_condition(maps.clone(), "a", conditions::is_deleted(&child.uid().unwrap())).await.unwrap();
     };
-    tokio::select! {
-        biased;
-        () = test => {}
-        () = running => panic!("the controller ended"),
-    }
+    beside(running, test).await;
 }
