@@ -63,6 +63,13 @@ pub struct ServerArguments {
     goaway_chance: f64,
 }
 
+/// Refuses names of admission plugins that are not there.
+pub fn check_plugins(flag: &str, names: &[String]) -> Result<(), Failure> {
+    let Some(name) = names.iter().find(|name| !BUILTIN.contains(&name.as_str())) else { return Ok(()) };
+    let all = BUILTIN.join(", ");
+    Err(format!("--{flag}: there is no admission plugin {name:?}; there are {all}").into())
+}
+
 fn goaway_chance(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "it is no number")?;
     if (0.0..=0.02).contains(&share) { Ok(share) } else { Err("it must be from 0 to 0.02".into()) }
@@ -90,10 +97,7 @@ impl ServerArguments {
             ("enable-admission-plugins", &self.enable_admission_plugins),
             ("disable-admission-plugins", &self.disable_admission_plugins),
         ] {
-            if let Some(name) = names.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
-                let all = BUILTIN.join(", ");
-                return Err(format!("--{flag}: there is no admission plugin {name:?}; there are {all}").into());
-            }
+            check_plugins(flag, names)?;
         }
         if let Some(name) =
             self.enable_admission_plugins.iter().find(|name| self.disable_admission_plugins.contains(name))
