@@ -421,8 +421,9 @@ pub struct Chain {
 impl Chain {
     /// The built-in plugins, then `more`.
     pub fn new(env: Env, builtin: Vec<Arc<dyn Admission>>, more: Vec<Arc<dyn Admission>>) -> Self {
-        let plugins = builtin.into_iter().chain(more).collect();
-        Self { plugins, durations: Some(Arc::new(Durations::new(env))) }
+        let plugins: Arc<[Arc<dyn Admission>]> = builtin.into_iter().chain(more).collect();
+        let names = plugins.iter().map(|plugin| plugin.name()).collect();
+        Self { plugins, durations: Some(Arc::new(Durations::new(env, names))) }
     }
 
     /// Lets every plugin change the object; twice, where one of the later ones asks for it.
@@ -434,11 +435,11 @@ impl Chain {
 
     async fn admit_all(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
         loop {
-            for plugin in self.plugins.iter() {
+            for (place, plugin) in self.plugins.iter().enumerate() {
                 if plugin.handles(request) {
                     let began = self.begins();
                     let done = plugin.admit(request).await;
-                    self.ended(Some(plugin.name()), Phase::Admit, request.verb, began, done)?;
+                    self.ended(Some(place), Phase::Admit, request.verb, began, done)?;
                 }
             }
             if !request.reinvocation.again() {
@@ -455,11 +456,11 @@ impl Chain {
     }
 
     async fn validate_all(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
-        for plugin in self.plugins.iter() {
+        for (place, plugin) in self.plugins.iter().enumerate() {
             if plugin.handles(request) {
                 let began = self.begins();
                 let done = plugin.validate(request).await;
-                self.ended(Some(plugin.name()), Phase::Validate, request.verb, began, done)?;
+                self.ended(Some(place), Phase::Validate, request.verb, began, done)?;
             }
         }
         Ok(())
@@ -476,14 +477,14 @@ impl Chain {
 
     fn ended(
         &self,
-        name: Option<&'static str>,
+        plugin: Option<usize>,
         phase: Phase,
         verb: Verb,
         began: Duration,
         done: ApiResult<()>,
     ) -> ApiResult<()> {
         if let Some(durations) = &self.durations {
-            durations.ended(name, phase, verb, done.is_err(), began);
+            durations.ended(plugin, phase, verb, done.is_err(), began);
         }
         done
     }

@@ -30,7 +30,7 @@ pub use self::{
     log::{LogFile, LogSettings},
     ongoing::{Arrival, Ongoing},
     policy::{Asked, AskedFor, Level, Policy, PolicyError, Stage},
-    queue::{MAX_QUEUED, MAX_QUEUED_BYTES},
+    queue::{MAX_BATCH, MAX_QUEUED, MAX_QUEUED_BYTES},
     webhook::WebhookSink,
 };
 

@@ -17,7 +17,7 @@ mod text;
 
 use std::sync::Arc;
 
-pub use arena::{Arena, ArenaBuilder, Field, NodeDef, Shape, StructDef, StructId};
+pub use arena::{Arena, ArenaBuilder, Field, NodeDef, Places, Shape, StructDef, StructId};
 pub use builtin::Schemas;
 pub use definitions::{Definition, Gvk};
 pub use rules::{ListType, PatchStrategy, Rules, SchemaOr};
@@ -265,7 +265,7 @@ impl<'a> Struct<'a> {
     /// The places of the fields that have a number in protobuf, in the order in which it writes them: by number, those
     /// inside of one message together.
     pub fn proto_order(self) -> &'a [u16] {
-        &self.def.proto_order
+        &self.def.places.in_protobuf
     }
 
     /// Whether server-side apply owns it as a whole, unless the place says otherwise; see [`Node::is_atomic`].
@@ -296,7 +296,16 @@ impl<'a> Struct<'a> {
 
     /// The defaults that are not `null`, by field: what defaulting has to look at in this struct.
     pub fn defaulted(self) -> impl Iterator<Item = FieldView<'a>> {
-        self.fields().filter(|field| field.node().rules().default.is_some())
+        self.fields_at(&self.def.places.defaulted)
+    }
+
+    /// The fields that must be there or stay as they are: what validation has to look at even where they are missing.
+    pub fn required_or_immutable(self) -> impl Iterator<Item = FieldView<'a>> {
+        self.fields_at(&self.def.places.required_or_immutable)
+    }
+
+    fn fields_at(self, places: &'a [u16]) -> impl Iterator<Item = FieldView<'a>> {
+        places.iter().map(move |place| self.field_at(usize::from(*place)))
     }
 }
 

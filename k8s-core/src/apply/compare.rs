@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::FieldSet;
 use crate::{
     doc::{Doc, Map, Text},
-    schema::{ListType, Node, Schema},
+    schema::{FieldView, ListType, Node, Schema},
 };
 
 /// Metadata that nobody owns: it identifies the object, or the server sets it.
@@ -119,6 +119,14 @@ pub(super) fn field_node<'a>(node: Option<Node<'a>>, name: &str) -> Option<Node<
     node.field(name).or_else(|| node.as_struct().and_then(|fields| fields.additional()))
 }
 
+/// The same, and the field itself if the schema lists it.
+fn field_and_node<'a>(node: Option<Node<'a>>, name: &str) -> (Option<FieldView<'a>>, Option<Node<'a>>) {
+    match node.and_then(Node::as_struct).and_then(|fields| fields.field(name)) {
+        Some(field) => (Some(field), Some(field.node())),
+        None => (None, field_node(node, name)),
+    }
+}
+
 /// `f:name`.
 pub(super) fn field_element(name: &str) -> Text {
     let mut element = Text::with_capacity(name.len() + 2);
@@ -166,13 +174,11 @@ pub(super) fn applied_fields(configuration: &Doc, root: Node<'_>, scope: Scope) 
 
 fn all_fields(fields: &Map, node: Option<Node<'_>>, level: Level, style: Style) -> FieldSet {
     let mut set = FieldSet::default();
-    let known = node.and_then(Node::as_struct);
+    set.reserve(fields.len());
     for (name, value) in fields.iter().filter(|(name, value)| level.includes(name) && !value.is_null()) {
-        let below_node = field_node(node, name);
-        let field = known.and_then(|known| known.field(name));
-        let is_known = field.is_some();
+        let (field, below_node) = field_and_node(node, name);
         let adds = match style {
-            Style::Applied => !is_known,
+            Style::Applied => field.is_none(),
             Style::Changed => field.is_none_or(|field| !field.required()) && !ALWAYS_THERE.contains(&name),
         };
         let (leaf, below) = everything(value, below_node, level.below(name), style);
@@ -243,7 +249,6 @@ pub(super) fn changes(old: &Doc, new: &Doc, root: Node<'_>, scope: Scope) -> Cha
 
 fn compare_fields(old: &Map, new: &Map, node: Option<Node<'_>>, level: Level) -> Changes {
     let mut changes = Changes::default();
-    let known = node.and_then(Node::as_struct);
     let taking_part = |(name, value): &(&str, &Doc)| level.includes(name) && !value.is_null();
     for (place, (name, value)) in new.iter().enumerate().filter(|(_, field)| taking_part(field)) {
         // Objects are mostly written in the order in which they were read.
@@ -251,14 +256,14 @@ fn compare_fields(old: &Map, new: &Map, node: Option<Node<'_>>, level: Level) ->
             Some((same, before)) if same == name => Some(before),
             _ => old.get(name),
         };
-        let below_node = field_node(node, name);
+        let (field, below_node) = field_and_node(node, name);
         match before.filter(|before| !before.is_null()) {
             Some(before) => match compare(before, value, below_node, level.below(name)) {
                 Some(below) => changes.insert(|| field_element(name), below),
                 None => changes.changed.insert(field_element(name), true, FieldSet::default()),
             },
             None => {
-                let required = known.and_then(|known| known.field(name)).is_some_and(|field| field.required());
+                let required = field.is_some_and(FieldView::required);
                 let adds = !required && !ALWAYS_THERE.contains(&name);
                 changes.add(field_element(name), value, below_node, level.below(name), adds);
             }

@@ -32,6 +32,11 @@ impl FieldSet {
         self.entries.is_empty()
     }
 
+    /// Makes room for that many more places at this level.
+    pub(super) fn reserve(&mut self, places: usize) {
+        self.entries.reserve(places);
+    }
+
     /// Adds the place `element` (if `member`) and what is below it.
     pub(super) fn insert(&mut self, element: Text, member: bool, below: FieldSet) {
         let entry = Entry { element, member, below };
@@ -161,11 +166,12 @@ impl FieldSet {
     fn encode_with(&self, extra: usize) -> Map {
         let mut map = Map::with_capacity(self.entries.len() + extra);
         if extra > 0 {
-            map.insert(".", Doc::object());
+            map.push(".".into(), Doc::object());
         }
         for entry in &self.entries {
             let dot = usize::from(entry.member && !entry.below.is_empty());
-            map.insert(entry.element.clone(), Doc::Object(entry.below.encode_with(dot)));
+            // Invariant: no element is there twice, and none is a dot.
+            map.push(entry.element.clone(), Doc::Object(entry.below.encode_with(dot)));
         }
         map
     }

@@ -139,7 +139,7 @@ impl Map {
     }
 
     /// Appends a field that is known not to be there.
-    pub(super) fn push(&mut self, key: Text, value: Doc) {
+    pub(crate) fn push(&mut self, key: Text, value: Doc) {
         match &mut self.0 {
             Repr::Small(fields) => {
                 fields.push((key, value));

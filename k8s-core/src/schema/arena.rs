@@ -86,26 +86,63 @@ pub struct StructDef {
     pub embedded_resource: bool,
     /// The schema of the fields that are not listed.
     pub additional: Option<NodeDef>,
-    /// The places of the fields that have a number in protobuf, in the order of these numbers (of the messages that
-    /// they are inside of, first). The arena sets it.
-    pub proto_order: Box<[u16]>,
+    /// Where which fields are. The arena sets it.
+    pub places: Places,
+}
+
+/// What is found out about the fields of a struct once, so that no walk over an object has to look at all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    /// The first bytes of every name, as a number that sorts as they do.
+    beginnings: Box<[u64]>,
+    /// The fields that have a number in protobuf, in the order of these numbers (of the messages that they are inside
+    /// of, first).
+    pub(super) in_protobuf: Box<[u16]>,
+    /// The fields that have a default.
+    pub(super) defaulted: Box<[u16]>,
+    /// The fields that must be there or stay as they are.
+    pub(super) required_or_immutable: Box<[u16]>,
+}
+
+impl Places {
+    fn of(fields: &[Field]) -> Self {
+        let which = |wanted: fn(&Field) -> bool| -> Box<[u16]> {
+            (0u16..).zip(fields).filter(|(_, field)| wanted(field)).map(|(place, _)| place).collect()
+        };
+        let mut in_protobuf = which(|field| field.proto > 0);
+        in_protobuf.sort_by_key(|place| {
+            let field = &fields[usize::from(*place)];
+            [&field.proto_inside[..], &[field.proto]].concat()
+        });
+        Self {
+            beginnings: fields.iter().map(|field| beginning(&field.name)).collect(),
+            in_protobuf,
+            defaulted: which(|field| field.node.rules().default.is_some()),
+            required_or_immutable: which(|field| field.required || field.node.rules().immutable),
+        }
+    }
+}
+
+/// The first eight bytes of a name.
+fn beginning(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    let length = name.len().min(8);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u64::from_be_bytes(bytes)
 }
 
 impl StructDef {
-    /// Sets the order of the fields in protobuf, once they stand where they stay.
-    pub(super) fn number(&mut self) {
-        let numbered = (0u16..).zip(&self.fields).filter(|(_, field)| field.proto > 0);
-        let mut order: Vec<u16> = numbered.map(|(place, _)| place).collect();
-        order.sort_by_key(|place| {
-            let field = &self.fields[usize::from(*place)];
-            [&field.proto_inside[..], &[field.proto]].concat()
-        });
-        self.proto_order = order.into();
+    /// Finds out where which fields are, once they stand where they stay.
+    pub(super) fn settle(&mut self) {
+        self.places = Places::of(&self.fields);
     }
 
     /// The place of the field `name`.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.fields.binary_search_by(|field| field.name.as_str().cmp(name)).ok()
+        let (beginnings, wanted) = (&self.places.beginnings, beginning(name));
+        let first = beginnings.partition_point(|other| *other < wanted);
+        let alike = beginnings[first..].iter().take_while(|other| **other == wanted).count();
+        (first..first + alike).find(|place| self.fields[*place].name == name)
     }
 
     /// The field `name`.
@@ -185,7 +222,7 @@ impl ArenaBuilder {
         def.fields.reverse();
         def.fields.sort_by(|a, b| a.name.cmp(&b.name));
         def.fields.dedup_by(|a, b| a.name == b.name);
-        def.number();
+        def.settle();
         self.structs.push(def);
         StructId(self.first + self.structs.len() as u32 - 1)
     }

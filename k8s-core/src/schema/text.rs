@@ -42,7 +42,7 @@ pub(super) fn parse(record: &str) -> Result<StructDef, String> {
     }
     def.fields = lines.map(|line| field(line).map_err(|why| format!("{line}: {why}"))).collect::<Result<_, _>>()?;
     def.fields.sort_by(|a, b| a.name.cmp(&b.name));
-    def.number();
+    def.settle();
     Ok(def)
 }
 

@@ -47,7 +47,7 @@ fn walk(node: Node<'_>, doc: &Doc, old: Option<&Doc>, path: &Path<'_>, typed: bo
 
 /// What only the object around a field can tell: that it is missing, or was changed.
 fn field_rules(fields: Struct<'_>, map: &Map, old: Option<&Doc>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    for field in fields.fields() {
+    for field in fields.required_or_immutable() {
         let value = map.get(field.name()).filter(|value| !value.is_null());
         if field.required() && is_missing(fields, field.node(), value) {
             errors.push(FieldError::required(path.field(field.name()).dotted(), ""));
