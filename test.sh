@@ -158,7 +158,7 @@ checks() {
     cargo build --workspace --bins --examples "${features[@]}" --quiet
     cargo nextest run --workspace "${features[@]}"
     named_tests_ran docs/bad-input.md
-    rows_ran docs/conformance.md 120
+    rows_ran docs/conformance.md 123
     cargo test --workspace --doc "${features[@]}" --quiet
     fuzz
     cargo run --release --quiet --bin figures

@@ -44,7 +44,7 @@ use parking_lot::Mutex;
 
 use crate::{
     auth::{Authorizer, rbac::Rbac},
-    cache::Cache,
+    cache::{Cache, KindCache},
     server::Inner,
     webhook::Webhooks,
 };
@@ -238,6 +238,12 @@ impl Cluster {
         self.cache.kind(&info.resource()).map(|kind| kind.schema.clone())
     }
 
+    /// The cache of a kind whose versions a webhook converts; `None` for every other kind.
+    pub(crate) fn converted_kind(&self, info: &ResourceInfo) -> Option<Arc<KindCache>> {
+        info.custom.as_ref().filter(|custom| custom.conversion.is_some())?;
+        self.cache.kind(&info.resource())
+    }
+
     /// The served kind of a group, version and kind.
     pub fn served_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<ResourceInfo>> {
         self.kinds.now().find_kind(group, version, kind).filter(|info| info.is_served()).cloned()
@@ -344,8 +350,12 @@ pub(crate) fn builtin(
         configurations: configurations.clone(),
         authorizer: hooks.authorizer.clone(),
     };
-    let judging =
-        |policies: &Arc<Policies>| Judging { policies: policies.clone(), authorizer: hooks.authorizer.clone() };
+    let judging = |policies: &Arc<Policies>| Judging {
+        policies: policies.clone(),
+        authorizer: hooks.authorizer.clone(),
+        env: env.clone(),
+        webhooks: hooks.webhooks.clone(),
+    };
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(LimitRanger),

@@ -5,8 +5,8 @@
 //! bounded time and in bounded queues, or is refused with 429. The deciding parts are pure (`queues`, `classify`,
 //! `share`); this file is the shell around them.
 //!
-//! Requests over HTTP for resources are counted. Connections (exec, attach, port-forward, proxy) are not, and of a watch
-//! only its beginning is. Components of this process are bounded by their own workers.
+//! Requests over HTTP are counted, those for paths that are no resource and those that another server answers too.
+//! Connections (exec, attach, port-forward, proxy) are not, and of a watch only its beginning is. Components of this process are bounded by their own workers.
 
 mod classify;
 mod queues;
@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use self::{
-    classify::{FlowSchema, Request},
+    classify::{Asked, FlowSchema, Request},
     queues::{Offer, Queues, Refusal, Ticket},
     share::Share,
 };
@@ -147,16 +147,25 @@ impl Fairness {
         if request.verb == Verb::Connect {
             return Ok(None);
         }
-        let asked = Request { caller, verb: request.verb.as_str(), target: &request.target };
-        let schemas = self.schemas.load_full();
-        let Some(schema) = schemas.iter().find(|schema| schema.matches(&asked)) else { return Ok(None) };
-        let Some(level) = self.levels.load().get(&schema.level).cloned() else { return Ok(None) };
-        self.share_if_due();
+        let asked = Request { caller, verb: request.verb.as_str(), subject: Asked::Resource(&request.target) };
         let width = match request.verb {
             Verb::List => u32::try_from(objects.div_ceil(OBJECTS_PER_SEAT)).unwrap_or(MAX_WIDTH).clamp(1, MAX_WIDTH),
             _ => 1,
         };
-        let flow = schema.flow(&asked);
+        self.take_turn(&asked, width).await
+    }
+
+    /// The same for a request of a path that is no resource; `verb` is the method in small letters.
+    pub async fn enter_path(self: &Arc<Self>, caller: &Caller, verb: &str, path: &str) -> ApiResult<Option<Seat>> {
+        self.take_turn(&Request { caller, verb, subject: Asked::Path(path) }, 1).await
+    }
+
+    async fn take_turn(self: &Arc<Self>, asked: &Request<'_>, width: u32) -> ApiResult<Option<Seat>> {
+        let schemas = self.schemas.load_full();
+        let Some(schema) = schemas.iter().find(|schema| schema.matches(asked)) else { return Ok(None) };
+        let Some(level) = self.levels.load().get(&schema.level).cloned() else { return Ok(None) };
+        self.share_if_due();
+        let flow = schema.flow(asked);
         self.sit(level, flow, width, schema.uid.clone()).await.map(Some)
     }
 

@@ -11,6 +11,7 @@ mod aggregator;
 pub mod audit;
 pub mod auth;
 pub mod cache;
+mod conversion;
 mod definitions;
 pub mod discovery;
 pub mod fairness;

@@ -16,6 +16,7 @@ mod frames;
 mod insider;
 mod metrics;
 mod negotiate;
+mod passing;
 mod paths;
 pub mod protobuf;
 mod table;
@@ -66,7 +67,6 @@ use self::{
     protobuf::Message,
 };
 use crate::{
-    aggregator::Entry,
     audit::Audit,
     auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
@@ -275,11 +275,7 @@ impl Shared {
             Some((aggregation.clone(), entry))
         };
         if let Some((aggregation, entry)) = self.aggregation.as_ref().and_then(answering) {
-            let caller = match acting_as {
-                None => caller,
-                Some(other) => auth::act_as(&*self.authorizer, &caller, other).await?,
-            };
-            return self.pass_on(&aggregation, &entry, method, head, body, caller).await;
+            return self.pass_on(&aggregation, &entry, method, head, body, caller, acting_as).await;
         }
         match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
             RequestInfo::Path(path) => {
@@ -318,41 +314,6 @@ impl Shared {
         credentials::caller(found, &credentials, &self.anonymous, head.uri.path(), &head.headers)
     }
 
-    /// Authorizes a request that another server answers, and passes it on.
-    async fn pass_on(
-        &self,
-        aggregation: &Aggregation,
-        entry: &Entry,
-        method: Method,
-        head: Head,
-        body: Body,
-        caller: Caller,
-    ) -> ApiResult<Response<Body>> {
-        let request = match RequestInfo::parse(method, head.uri.path(), head.uri.query().unwrap_or(""))? {
-            RequestInfo::Path(path) => {
-                let verb = head.method.as_str().to_ascii_lowercase();
-                auth::check(&*self.authorizer, &Attributes::on_path(&caller, &verb, &path)).await?;
-                ApiRequest::default()
-            }
-            RequestInfo::Resource(asked) => {
-                let ResourceRequest { verb, target, options } = *asked;
-                let request = ApiRequest { verb, target, options, ..ApiRequest::default() };
-                aggregation.authorize(&caller, &request).await?;
-                request
-            }
-        };
-        let stop = head.extensions.get::<CancellationToken>().cloned().unwrap_or_default();
-        let series = Series::new(request.verb, &request.target, &request.options, &head.headers);
-        let (began, kept) = (self.env.monotonic(), self.requests.begin(request.verb, &series, stop));
-        let answered = match aggregation.connect(entry).await {
-            Ok(passing) => connect::pass_on(&self.env, head, body, passing, &caller, self.request_timeout, kept).await,
-            Err(why) => Err(why),
-        };
-        let code = answered.as_ref().map_or_else(ApiError::code, |response| response.status().as_u16());
-        self.requests.answered(request.verb, &series, code, self.env.monotonic().saturating_sub(began));
-        answered
-    }
-
     async fn path(
         &self,
         path: &str,
@@ -365,8 +326,11 @@ impl Shared {
             Some(other) => auth::act_as(&*self.authorizer, &caller, other).await?,
         };
         let verb = head.method.as_str().to_ascii_lowercase();
+        let seat = self.path_seat(&caller, &verb, path).await?;
         auth::check(&*self.authorizer, &Attributes::on_path(&caller, &verb, path)).await?;
-        self.paths.answer(path, head)
+        let mut response = self.paths.answer(path, head)?;
+        show_seat(&mut response, seat.as_ref());
+        Ok(response)
     }
 
     async fn resource(
@@ -428,6 +392,14 @@ impl Shared {
         let Some(fairness) = &self.fairness else { return Ok(None) };
         let objects = if request.verb == Verb::List { self.inner.objects(request) } else { 0 };
         fairness.enter(caller, request, objects).await
+    }
+
+    /// The same for a path that is no resource.
+    async fn path_seat(&self, caller: &Caller, verb: &str, path: &str) -> ApiResult<Option<Seat>> {
+        match &self.fairness {
+            Some(fairness) => fairness.enter_path(caller, verb, path).await,
+            None => Ok(None),
+        }
     }
 
     /// Nobody in particular gets no answer but to what everyone may ask: not whether a resource exists, nor whether

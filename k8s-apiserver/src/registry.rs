@@ -8,6 +8,7 @@ mod certificates;
 mod collection;
 mod commit;
 mod connect;
+mod convert;
 mod create;
 mod delete;
 mod encode;

@@ -365,14 +365,13 @@ impl Operation<'_> {
 
     async fn list(&mut self) -> ApiResult<ApiResponse> {
         let filter = self.filter()?;
-        let list = self.server.cache.list(self.kind, &filter, self.options()).await?;
+        let list = self.listed(&filter, self.options()).await?;
         Ok(ApiResponse::ok(ResponseBody::List(list)))
     }
 
     async fn watch(&mut self) -> ApiResult<ApiResponse> {
         let filter = self.filter()?;
-        let stream = self.server.cache.watch(self.kind, filter, self.options()).await?;
-        Ok(ApiResponse::ok(ResponseBody::Watch(stream)))
+        Ok(ApiResponse::ok(ResponseBody::Watch(self.watched(filter).await?)))
     }
 }
 

@@ -6,6 +6,8 @@
 
 #[path = "conformance/api.rs"]
 mod api;
+#[path = "conformance/converter.rs"]
+mod converter;
 #[path = "conformance/frames.rs"]
 mod frames;
 #[path = "conformance/rows/mod.rs"]
@@ -53,6 +55,7 @@ rows! {
         runtime_class_deleted;
     config: config_map_lifecycle, config_map_update, config_map_empty_key, config_map_immutable,
         secret_patching, secret_empty_key, secret_immutable;
+    conversion: from_v1_to_v2, a_list_of_several_versions, field_selectors;
     core: version, discovery_resources, discovery_preferred_versions, leases, node_lifecycle, pod_qos,
         pod_templates_lifecycle, pod_templates_replace, pod_templates_collection, endpoints_lifecycle, table_or_406,
         chunks, chunks_after_compaction;

@@ -97,8 +97,16 @@ pub fn apply_configuration(
 }
 
 /// `live` with everything that `configuration` names, merged as an apply would, but owned by nobody: what mutating
-/// policies do. 400 when the configuration names a list item twice.
+/// policies do. 400 when the configuration names a list item twice, or a list, map or struct that is replaced as a
+/// whole: what is there and is not named would be lost, which is hardly what its author means.
 pub fn merge_configuration(live: &Doc, configuration: &Doc, schema: &Schema) -> ApiResult<Doc> {
+    let mut wholes = Vec::new();
+    merge::find_wholes(configuration, schema.root(), "", &mut wholes);
+    if !wholes.is_empty() {
+        let places = wholes.join(", ");
+        let why = format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {places}");
+        return Err(ApiError::bad_request(why));
+    }
     merge::check_unique(configuration, schema.root())?;
     Ok(merge::merge(live, configuration, schema.root(), Scope::of_apply(schema, "")))
 }

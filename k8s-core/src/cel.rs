@@ -23,6 +23,7 @@ mod budget;
 mod check;
 mod code;
 mod declarations;
+pub mod device;
 mod error;
 mod escape;
 mod estimate;

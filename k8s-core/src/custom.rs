@@ -4,6 +4,7 @@
 //! versions holds for as long as its `spec` and `status.acceptedNames` stay the same.
 
 mod columns;
+mod conversion;
 mod format;
 mod json_path;
 pub(crate) mod pattern;
@@ -23,7 +24,13 @@ use crate::{
     structure::{self, Mode},
 };
 
-pub use self::{columns::CustomColumn, json_path::JsonPath, rules::Rules, validator::Validator};
+pub use self::{
+    columns::CustomColumn,
+    conversion::{Conversion, Flaw, check_converted},
+    json_path::JsonPath,
+    rules::Rules,
+    validator::Validator,
+};
 
 /// The finalizer of definitions: every object of the kind goes first.
 pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -43,6 +50,8 @@ pub struct CustomKind {
     pub stored_as: Text,
     /// What stored objects look like.
     pub stored_schema: Schema,
+    /// Who turns objects of one version into those of another; `None` where versions differ in `apiVersion` alone.
+    pub conversion: Option<Conversion>,
     /// What objects look like at this version.
     pub schema: Schema,
     /// What values they may have.
@@ -112,6 +121,7 @@ fn kind_of(
         is_storage,
         stored_as: format!("{group}/{stored_version}").into(),
         stored_schema: stored_schema.clone(),
+        conversion: Conversion::of(definition),
         schema: schema.clone(),
         validator: Validator::new(written),
         // What does not compile was refused when the definition was written.
@@ -167,14 +177,23 @@ impl ScalePaths {
 
 impl CustomKind {
     /// A stored object as it is at this version: with what the schema sets by default, without what it does not know.
-    /// An object that says the same already is not copied.
+    /// An object that says the same already is not copied. One of another version stays as it is where a webhook
+    /// converts: that is asked when the object is read.
     pub fn show(&self, api_version: &str, object: Object) -> ApiResult<Object> {
+        if self.conversion.is_some() && object.meta.api_version != api_version {
+            return Ok(object);
+        }
         let stored =
             Doc::parse(object.stored_json()).map_err(|why| ApiError::internal(format!("stored object: {why}")))?;
         let mut doc = stored.clone();
-        take_form(&mut doc, api_version, &self.schema);
-        defaulting::default(&self.schema, &mut doc);
+        self.shape(api_version, &mut doc);
         if doc == stored { Ok(object) } else { Object::from_doc(&mut doc, object.revision()) }
+    }
+
+    /// Gives a document the form of this version: its `apiVersion`, defaults, and no field that is unknown here.
+    pub fn shape(&self, api_version: &str, doc: &mut Doc) {
+        take_form(doc, api_version, &self.schema);
+        defaulting::default(&self.schema, doc);
     }
 
     /// An object of this version as it is stored.

@@ -20,7 +20,7 @@ mod flow_control;
 mod ingress;
 mod job;
 mod limit_range;
-mod metadata;
+pub(crate) mod metadata;
 mod namespace;
 mod network_policy;
 mod persistent_volume;

@@ -17,8 +17,8 @@ use std::{rc::Rc, sync::Arc};
 
 use k8s_core::{
     admission_policy::{Answers, Bound},
-    cel::authorizer::Question,
     doc::Doc,
+    env::Env,
     object::Object,
     registry::ResourceInfo,
     request::Verb,
@@ -28,10 +28,14 @@ use k8s_core::{
 use self::active::{Binding, Policy};
 pub use self::{active::Policies, mutating::MutatingPolicies, validating::ValidatingPolicies};
 use super::{
-    AdmissionRequest,
-    webhook::{conditions::Asking, review, shown::Shown},
+    AdmissionRequest, Cluster,
+    webhook::{
+        conditions::{Asking, question},
+        review,
+        shown::Shown,
+    },
 };
-use crate::auth::Authorizer;
+use crate::{auth::Authorizer, conversion, webhook::Webhooks};
 
 /// The group of what configures admission.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -42,6 +46,10 @@ pub struct Judging {
     pub policies: Arc<Policies>,
     /// Answers questions about permissions.
     pub authorizer: Arc<dyn Authorizer>,
+    /// Draws the names of questions.
+    pub env: Env,
+    /// Calls who converts objects.
+    pub webhooks: Arc<Webhooks>,
 }
 
 /// A policy that is about a request.
@@ -51,15 +59,20 @@ struct Case {
     form: Arc<ResourceInfo>,
 }
 
-/// What expressions see of a request beside its object.
-struct Scene {
+/// What expressions see of a request, in the words of one version of its kind.
+struct Scene<'s> {
     request: Doc,
-    namespace: Doc,
+    namespace: &'s Doc,
     object: Doc,
     old: Doc,
 }
 
 impl Judging {
+    /// How objects are brought to another version, where a webhook does.
+    fn converting<'c>(&'c self, cluster: &'c Cluster) -> conversion::Asking<'c> {
+        conversion::Asking { env: &self.env, webhooks: &self.webhooks, cluster }
+    }
+
     fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
         if self.policies.is_empty() || request.info.group == GROUP {
             return false;
@@ -86,38 +99,38 @@ impl Judging {
         &self,
         request: &AdmissionRequest<'_>,
         case: &Case,
-        scene: &Scene,
+        scene: &Scene<'_>,
         params: &Doc,
         with: impl FnOnce(&mut Answers<'_>) -> R,
     ) -> R {
         let asker = Rc::new(Asking { authorizer: &*self.authorizer, caller: request.caller });
-        let target = request.target;
-        let question = Question {
-            group: target.resource.group.to_string(),
-            resource: target.resource.plural.to_string(),
-            subresource: target.subresource.to_string(),
-            namespace: target.namespace.to_string(),
-            name: target.name.to_string(),
-            ..Question::default()
-        };
         let bound = Bound {
             object: &scene.object,
             old: &scene.old,
             request: &scene.request,
-            namespace: &scene.namespace,
+            namespace: scene.namespace,
             params,
             authorizer: asker,
-            question,
+            question: question(request.target),
         };
         with(&mut Answers::new(&case.policy.expressions, &bound))
     }
 }
 
-impl Scene {
-    fn of(request: &AdmissionRequest<'_>, form: &Arc<ResourceInfo>, namespace: Option<&Object>) -> ApiResult<Self> {
-        let shown = Shown::of(request, form);
-        let namespace = namespace.and_then(|namespace| Doc::parse(&namespace.to_json()).ok()).unwrap_or_default();
-        Ok(Self {
+/// A request's namespace as a document: read once for all policies.
+fn parsed(namespace: Option<&Object>) -> Doc {
+    namespace.and_then(|namespace| Doc::parse(&namespace.to_json()).ok()).unwrap_or_default()
+}
+
+impl Judging {
+    async fn scene<'s>(
+        &self,
+        request: &AdmissionRequest<'_>,
+        form: &Arc<ResourceInfo>,
+        namespace: &'s Doc,
+    ) -> ApiResult<Scene<'s>> {
+        let shown = Shown::converted(request, form, &self.converting(request.cluster)).await?;
+        Ok(Scene {
             request: describe(request, form),
             namespace,
             object: shown.object.unwrap_or_default(),

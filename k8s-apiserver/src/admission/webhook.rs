@@ -36,8 +36,8 @@ use self::{
     review::{Answer, Role},
     shown::Shown,
 };
-use super::{Admission, AdmissionRequest};
-use crate::{auth::Authorizer, webhook::Webhooks};
+use super::{Admission, AdmissionRequest, Cluster};
+use crate::{auth::Authorizer, conversion, webhook::Webhooks};
 
 /// The group of what configures admission.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -95,10 +95,10 @@ impl Asking {
     /// How a webhook is to be asked about a request; `None` if it does not want to be.
     async fn invocation(&self, hook: &Arc<Hook>, request: &AdmissionRequest<'_>) -> ApiResult<Option<Invocation>> {
         let Some(form) = form(hook, request) else { return Ok(None) };
-        if !selects_object(hook, request, &form) || !selects_namespace(hook, request).await? {
+        if !self.selects_object(hook, request, &form).await? || !selects_namespace(hook, request).await? {
             return Ok(None);
         }
-        match self.conditions_hold(hook, request, &form) {
+        match self.conditions_hold(hook, request, &form).await? {
             Ok(true) => Ok(Some(Invocation { hook: hook.clone(), form })),
             Ok(false) => Ok(None),
             Err(why) if hook.on_failure == OnFailure::Ignore => {
@@ -109,23 +109,50 @@ impl Asking {
         }
     }
 
-    fn conditions_hold(
+    async fn conditions_hold(
         &self,
         hook: &Hook,
         request: &AdmissionRequest<'_>,
         form: &Arc<ResourceInfo>,
-    ) -> Result<bool, String> {
+    ) -> ApiResult<Result<bool, String>> {
         if hook.conditions.is_empty() {
-            return Ok(true);
+            return Ok(Ok(true));
         }
-        let (shown, described) = (Shown::of(request, form), review::described(request, form));
-        hook.conditions.hold(&Case {
+        let (shown, described) = (self.shown(request, form).await?, review::described(request, form));
+        Ok(hook.conditions.hold(&Case {
             object: shown.object.as_ref().unwrap_or(&Doc::Null),
             old: shown.old.as_ref().unwrap_or(&Doc::Null),
             request: &described,
             caller: request.caller,
+            target: request.target,
             authorizer: &*self.authorizer,
-        })
+        }))
+    }
+
+    /// A request in the words of `form`.
+    async fn shown(&self, request: &AdmissionRequest<'_>, form: &Arc<ResourceInfo>) -> ApiResult<Shown> {
+        Shown::converted(request, form, &self.converting(request.cluster)).await
+    }
+
+    fn converting<'c>(&'c self, cluster: &'c Cluster) -> conversion::Asking<'c> {
+        conversion::Asking { env: &self.env, webhooks: &self.webhooks, cluster }
+    }
+
+    /// Whether the object, as it was or as it shall be, is one of those that the webhook wants to see.
+    async fn selects_object(
+        &self,
+        hook: &Hook,
+        request: &AdmissionRequest<'_>,
+        form: &Arc<ResourceInfo>,
+    ) -> ApiResult<bool> {
+        if hook.objects.is_everything() {
+            return Ok(true);
+        }
+        if request.verb == Verb::Connect {
+            return Ok(false);
+        }
+        let shown = self.shown(request, form).await?;
+        Ok([shown.object, shown.old].iter().flatten().any(|doc| hook.objects.matches(&LabelsOf(doc))))
     }
 
     /// Asks one webhook.
@@ -140,7 +167,7 @@ impl Asking {
             let why = format!("admission webhook {:?} does not support dry run", hook.name);
             return Err(Refusal::Denied(ApiError::bad_request(why)));
         }
-        let shown = Shown::of(request, form);
+        let shown = self.shown(request, form).await.map_err(Refusal::Denied)?;
         let uid = self.env.uuid();
         let body = review::write(request, form, &shown, hook.version, &uid);
         let parameters = format!("timeout={}s", hook.timeout.as_secs());
@@ -206,18 +233,6 @@ impl Labels for LabelsOf<'_> {
     }
 }
 
-/// Whether the object, as it was or as it shall be, is one of those that the webhook wants to see.
-fn selects_object(hook: &Hook, request: &AdmissionRequest<'_>, form: &Arc<ResourceInfo>) -> bool {
-    if hook.objects.is_everything() {
-        return true;
-    }
-    if request.verb == Verb::Connect {
-        return false;
-    }
-    let shown = Shown::of(request, form);
-    [shown.object, shown.old].iter().flatten().any(|doc| hook.objects.matches(&LabelsOf(doc)))
-}
-
 /// Whether the namespace is one of those that the webhook wants to see. What is in no namespace is always seen; a Namespace
 /// is judged by its own labels.
 async fn selects_namespace(hook: &Hook, request: &AdmissionRequest<'_>) -> ApiResult<bool> {
@@ -275,7 +290,7 @@ impl MutatingWebhooks {
         let place = format!("round_{round}_index_{place}");
         let answer = self.0.ask(request, invocation, Role::Mutating).await;
         let (mutated, verdict) = match answer {
-            Ok(Answer { patch: Some(patch), .. }) => (apply(request, invocation, &patch)?, Ok(())),
+            Ok(Answer { patch: Some(patch), .. }) => (self.apply(request, invocation, &patch).await?, Ok(())),
             Ok(_) => (false, Ok(())),
             Err(refusal) => {
                 let annotation = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
@@ -294,22 +309,29 @@ impl MutatingWebhooks {
         }
         verdict
     }
-}
 
-/// Applies a webhook's patch to what it was shown. Answers whether that changed anything.
-fn apply(request: &mut AdmissionRequest<'_>, invocation: &Invocation, patch: &Doc) -> ApiResult<bool> {
-    let name = &invocation.hook.name;
-    let Some(shown) = Shown::of(request, &invocation.form).object.filter(|_| request.object().is_some()) else {
-        let why = "attempted to modify the object, which is not supported for this operation";
-        return Err(ApiError::internal(format!("admission webhook {name:?} {why}")));
-    };
-    let new = patch::apply(PatchKind::Json, patch, &shown, None)
-        .map_err(|error| ApiError::internal(format!("patch of webhook {name:?}: {}", error.status().message)))?;
-    if new == shown {
-        return Ok(false);
+    /// Applies a webhook's patch to what it was shown. Answers whether that changed anything.
+    async fn apply(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        Invocation { hook, form }: &Invocation,
+        patch: &Doc,
+    ) -> ApiResult<bool> {
+        let name = &hook.name;
+        let shown = self.0.shown(request, form).await?.object.filter(|_| request.object().is_some());
+        let Some(shown) = shown else {
+            let why = "attempted to modify the object, which is not supported for this operation";
+            return Err(ApiError::internal(format!("admission webhook {name:?} {why}")));
+        };
+        let new = patch::apply(PatchKind::Json, patch, &shown, None)
+            .map_err(|error| ApiError::internal(format!("patch of webhook {name:?}: {}", error.status().message)))?;
+        if new == shown {
+            return Ok(false);
+        }
+        let new = shown::turned_back(request, form, new, &self.0.converting(request.cluster)).await?;
+        shown::take(request, new)?;
+        Ok(true)
     }
-    shown::take(request, new)?;
-    Ok(true)
 }
 
 #[async_trait]

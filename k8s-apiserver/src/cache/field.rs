@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use k8s_core::object::Object;
+use k8s_core::object::{Object, is_routed_by_node};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// The text of a selectable field. What upstream's selectors read as a zero value is answered as such.
@@ -10,7 +10,9 @@ pub fn field<'a>(object: &'a Object, path: &str) -> Option<Cow<'a, str>> {
     match path {
         "metadata.name" => return Some(Cow::Borrowed(&object.meta.name)),
         "metadata.namespace" => return Some(Cow::Borrowed(&object.meta.namespace)),
-        "spec.nodeName" => return Some(Cow::Borrowed(&object.meta.node_name)),
+        "spec.nodeName" if is_routed_by_node(&object.meta.kind) => {
+            return Some(Cow::Borrowed(&object.meta.node_name));
+        }
         "status.successful" => return Some(read(object.stored_json(), "status.succeeded").unwrap_or("0".into())),
         _ => {}
     }

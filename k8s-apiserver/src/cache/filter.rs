@@ -11,6 +11,10 @@ use k8s_core::{
 
 use super::field::field;
 
+/// The kinds whose objects are found by their node; others may have a field of that name that is one among others.
+const ROUTED: [(&str, &str); 3] =
+    [("", "pods"), ("certificates.k8s.io", "podcertificaterequests"), ("resource.k8s.io", "resourceslices")];
+
 /// The part of a kind that a reader wants. Equal filters share the work of matching.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter {
@@ -24,6 +28,9 @@ pub struct Filter {
     pub labels: LabelSelector,
     /// The terms on fields that are not said above.
     pub fields: FieldSelector,
+    /// The `apiVersion` of objects that labels and fields are judged of here. Others pass: they are judged after their
+    /// conversion. Empty where no webhook converts.
+    pub version: Text,
 }
 
 impl Filter {
@@ -39,7 +46,9 @@ impl Filter {
             let place = match term.path.as_str() {
                 "metadata.name" => Some(&mut filter.name),
                 "metadata.namespace" => Some(&mut filter.namespace),
-                "spec.nodeName" => Some(&mut filter.node),
+                "spec.nodeName" if ROUTED.contains(&(&*target.resource.group, &*target.resource.plural)) => {
+                    Some(&mut filter.node)
+                }
                 _ => None,
             };
             match place {
@@ -63,6 +72,10 @@ impl Filter {
         if !self.name.is_empty() {
             return Some(("metadata.name", &self.name));
         }
+        // Objects of another version have other fields, and no index of these knows them.
+        if !self.version.is_empty() {
+            return None;
+        }
         if !self.node.is_empty() {
             return Some(("spec.nodeName", &self.node));
         }
@@ -77,7 +90,17 @@ impl Filter {
         let pinned = |wanted: &Text, found: &Text| wanted.is_empty() || wanted == found;
         pinned(&self.namespace, &meta.namespace)
             && pinned(&self.name, &meta.name)
-            && pinned(&self.node, &meta.node_name)
+            && (self.is_later(object) || self.is_selected(object))
+    }
+
+    /// Whether an object is judged after its conversion.
+    fn is_later(&self, object: &Object) -> bool {
+        !self.version.is_empty() && self.version != object.meta.api_version
+    }
+
+    fn is_selected(&self, object: &Object) -> bool {
+        let meta = &object.meta;
+        (self.node.is_empty() || self.node == meta.node_name)
             && self.labels.matches(meta)
             && self.fields.terms.iter().all(|term| {
                 let found = field(object, &term.path).unwrap_or(Cow::Borrowed(""));

@@ -28,7 +28,7 @@ use super::{
     state::State,
     written::Written,
 };
-use crate::{auth::Follower, storage};
+use crate::{auth::Follower, conversion::Converter, storage};
 
 /// How many older states are kept whole for readers of further pages; others are made again from the changes.
 const KEPT_STATES: usize = 8;
@@ -44,6 +44,8 @@ pub struct KindCache {
     pub schema: Schema,
     /// Where it is stored, ending in `/`.
     pub prefix: String,
+    /// Who turns its objects into those of this version, where a webhook does.
+    pub(crate) converter: Option<Converter>,
     /// Told of every change.
     pub(super) followers: Vec<Arc<dyn Follower>>,
     state: ArcSwap<State>,
@@ -69,6 +71,7 @@ impl KindCache {
         let followers = followers.into_iter().filter(|f| f.follows(&info.group, &info.plural)).collect();
         Self {
             prefix: info.storage_prefix(),
+            converter: Converter::of(&info),
             info,
             schema,
             followers,
@@ -223,7 +226,7 @@ impl KindCache {
         self.shown(object).map(Arc::new)
     }
 
-    /// A stored object in the form of this version.
+    /// A stored object in the form of this version; one of another version as it is where a webhook converts.
     pub fn shown(&self, object: Object) -> ApiResult<Object> {
         match &self.info.custom {
             Some(custom) => custom.show(&self.info.api_version(), object),

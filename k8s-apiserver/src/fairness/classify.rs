@@ -12,7 +12,16 @@ pub struct Request<'a> {
     /// The verb as rules name it.
     pub verb: &'a str,
     /// What it is about.
-    pub target: &'a Target,
+    pub subject: Asked<'a>,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy)]
+pub enum Asked<'a> {
+    /// A resource.
+    Resource(&'a Target),
+    /// A path that is none.
+    Path(&'a str),
 }
 
 /// What a FlowSchema says.
@@ -42,6 +51,7 @@ enum Distinguisher {
 struct Rule {
     subjects: Vec<Subject>,
     resources: Vec<ResourceRule>,
+    paths: Vec<PathRule>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -60,8 +70,14 @@ struct ResourceRule {
     namespaces: Vec<String>,
 }
 
+#[derive(Debug, PartialEq)]
+struct PathRule {
+    verbs: Vec<String>,
+    paths: Vec<String>,
+}
+
 impl FlowSchema {
-    /// Reads a FlowSchema. Rules about paths that are no resource mean nothing here.
+    /// Reads a FlowSchema.
     pub fn of(doc: &Doc) -> Self {
         let rules = doc.at(&["spec", "rules"]).map_or(&[][..], Doc::items);
         Self {
@@ -82,7 +98,10 @@ impl FlowSchema {
     pub fn matches(&self, request: &Request<'_>) -> bool {
         self.rules.iter().any(|rule| {
             rule.subjects.iter().any(|subject| subject.is(request.caller))
-                && rule.resources.iter().any(|resource| resource.covers(request))
+                && match request.subject {
+                    Asked::Resource(target) => rule.resources.iter().any(|of| of.covers(request.verb, target)),
+                    Asked::Path(path) => rule.paths.iter().any(|of| of.covers(request.verb, path)),
+                }
         })
     }
 
@@ -91,7 +110,10 @@ impl FlowSchema {
         let distinguished = match self.by {
             Distinguisher::Nothing => "",
             Distinguisher::User => &request.caller.name,
-            Distinguisher::Namespace => &request.target.namespace,
+            Distinguisher::Namespace => match request.subject {
+                Asked::Resource(target) => &target.namespace,
+                Asked::Path(_) => "",
+            },
         };
         let bytes = self.name.bytes().chain([0]).chain(distinguished.bytes());
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
@@ -123,7 +145,9 @@ impl Rule {
             cluster: rule.get("clusterScope").and_then(Doc::as_bool).unwrap_or(false),
             namespaces: texts(rule, "namespaces"),
         });
-        Self { subjects: subjects.collect(), resources: resources.collect() }
+        let paths = doc.get("nonResourceRules").map_or(&[][..], Doc::items).iter();
+        let paths = paths.map(|rule| PathRule { verbs: texts(rule, "verbs"), paths: texts(rule, "nonResourceURLs") });
+        Self { subjects: subjects.collect(), resources: resources.collect(), paths: paths.collect() }
     }
 }
 
@@ -141,16 +165,31 @@ impl Subject {
 }
 
 impl ResourceRule {
-    fn covers(&self, request: &Request<'_>) -> bool {
-        let has = |list: &[String], text: &str| list.iter().any(|item| item == "*" || item == text);
-        let Target { resource, subresource, namespace, .. } = request.target;
+    fn covers(&self, verb: &str, target: &Target) -> bool {
+        let Target { resource, subresource, namespace, .. } = target;
         let named = match subresource.as_str() {
             "" => has(&self.resources, &resource.plural),
             subresource => has(&self.resources, &format!("{}/{subresource}", resource.plural)),
         };
         let placed = if namespace.is_empty() { self.cluster } else { has(&self.namespaces, namespace) };
-        placed && named && has(&self.verbs, request.verb) && has(&self.groups, &resource.group)
+        placed && named && has(&self.verbs, verb) && has(&self.groups, &resource.group)
     }
+}
+
+impl PathRule {
+    /// A path with a star at its end stands for all that begin so.
+    fn covers(&self, verb: &str, path: &str) -> bool {
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => pattern == path,
+        };
+        has(&self.verbs, verb) && self.paths.iter().any(fits)
+    }
+}
+
+/// Whether a list names something, or everything.
+fn has(list: &[String], text: &str) -> bool {
+    list.iter().any(|item| item == "*" || item == text)
 }
 
 #[cfg(test)]
@@ -195,10 +234,30 @@ mod tests {
             (user("*"), "pods", false, "*", pods("x").subresource("status"), false),
             (user("*"), "pods/status", false, "*", pods("x").subresource("status"), true),
         ] {
-            let request = Request { caller: &account, verb: "list", target: &target };
+            let request = Request { caller: &account, verb: "list", subject: Asked::Resource(&target) };
             let schema = schema(subject, resources, cluster, namespaces, "");
             assert_eq!(schema.matches(&request), expected, "{schema:?} {target:?}");
             assert!(!schema.matches(&Request { verb: "create", ..request }));
+        }
+    }
+
+    #[test]
+    fn paths_are_sorted_by_rules_of_their_own() {
+        let schema = FlowSchema::of(&doc!({"metadata": {"name": "s"}, "spec": {"rules": [{
+            "subjects": [{"kind": "User", "user": {"name": "*"}}],
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true}],
+            "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/debug/*"]}]
+        }]}}));
+        let caller = Caller::new("u", &[]);
+        for (verb, path, expected) in [
+            ("get", "/healthz", true),
+            ("get", "/healthz/etcd", false),
+            ("get", "/debug/pprof", true),
+            ("post", "/debug/pprof", false),
+            ("get", "/metrics", false),
+        ] {
+            let request = Request { caller: &caller, verb, subject: Asked::Path(path) };
+            assert_eq!(schema.matches(&request), expected, "{verb} {path}");
         }
     }
 
@@ -208,7 +267,7 @@ mod tests {
         let (x, y) = (pods("x"), pods("y"));
         for (by, users, namespaces) in [("", false, false), ("ByUser", true, false), ("ByNamespace", false, true)] {
             let schema = schema(any.clone(), "*", true, "*", by);
-            let flow = |caller, target| schema.flow(&Request { caller, verb: "get", target });
+            let flow = |caller, target| schema.flow(&Request { caller, verb: "get", subject: Asked::Resource(target) });
             assert_eq!((flow(&a, &x) != flow(&b, &x), flow(&a, &x) != flow(&a, &y)), (users, namespaces), "{by}");
         }
     }

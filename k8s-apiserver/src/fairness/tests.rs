@@ -72,6 +72,55 @@ async fn what_has_no_room_waits_and_is_let_in_or_refused_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn paths_take_seats_of_the_level_that_names_them() {
+    let fairness = fairness(1, 4, 1);
+    let schema = doc!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "paths"},
+        "spec": {"priorityLevelConfiguration": {"name": "l"}, "rules": [{
+            "subjects": [{"kind": "User", "user": {"name": "*"}}],
+            "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/metrics"]}]}]}
+    });
+    fairness.changed(GROUP, SCHEMAS, &ObjectKey::new("", "paths"), Some(&object(&schema)));
+    let caller = Caller::new("u", &[]);
+    let seat = fairness.enter_path(&caller, "get", "/metrics").await.unwrap();
+    assert!(seat.is_some());
+    assert!(fairness.enter_path(&caller, "get", "/version").await.unwrap().is_none(), "no schema names it");
+    let mut waits = Box::pin(fairness.enter_path(&caller, "get", "/metrics"));
+    assert!((&mut waits).now_or_never().is_none());
+    drop(seat);
+    assert!(waits.await.unwrap().is_some());
+}
+
+/// What must be there comes back while the server runs; what is suggested and taken over stays as it is.
+#[tokio::test(start_paused = true)]
+async fn what_must_be_there_comes_back() {
+    let api = built(|builder| builder).await;
+    let until = async |path: &str, is_right: &dyn Fn(&Doc) -> bool| {
+        for _ in 0..100 {
+            if api.get(path, "").await.is_ok_and(|found| is_right(&found)) {
+                return;
+            }
+            api.env.sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{path} did not come back: {:?}", api.get(path, "").await);
+    };
+    for path in ["flowschemas/catch-all", "prioritylevelconfigurations/exempt", "prioritylevelconfigurations/catch-all"]
+    {
+        let before = api.get(path, "").await.unwrap();
+        api.delete(path, "", k8s_core::request::Options::default()).await.unwrap();
+        until(path, &|found| found.get("spec") == before.get("spec")).await;
+    }
+    let changed = doc!({"spec": {"matchingPrecedence": 9000}, "metadata": {"annotations": {
+        "apf.kubernetes.io/autoupdate-spec": "false"}}});
+    let merge = k8s_core::request::PatchKind::Merge;
+    api.patch("flowschemas/global-default", "", merge, changed.clone()).await.unwrap();
+    api.patch("flowschemas/catch-all", "", merge, changed).await.unwrap();
+    let precedence = |doc: &Doc| doc.at(&["spec", "matchingPrecedence"]).and_then(Doc::as_i64);
+    until("flowschemas/catch-all", &|found| precedence(found) == Some(10_000)).await;
+    assert_eq!(precedence(&api.get("flowschemas/global-default", "").await.unwrap()), Some(9000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_gives_up_gives_their_place_up() {
     let fairness = fairness(1, 4, 8);
     let running = enter(&fairness, "u", Verb::Get, 0).await.unwrap();

@@ -18,7 +18,14 @@ impl Operation<'_> {
                 return Err(ApiError::bad_request(message));
             }
         }
-        let Some(view) = self.view() else { return Ok(Filter::new(self.target(), self.options())) };
+        let Some(view) = self.view() else {
+            let mut filter = Filter::new(self.target(), self.options());
+            let selects = !filter.labels.is_everything() || !filter.fields.is_everything();
+            if self.kind.converter.is_some() && selects {
+                filter.version = self.info.api_version().into();
+            }
+            return Ok(filter);
+        };
         let mut options = self.options().clone();
         for term in &mut options.field_selector.terms {
             term.path = view.stored_path(&term.path).into_owned();
@@ -36,7 +43,7 @@ impl Operation<'_> {
             resource_version_match: self.options().resource_version_match,
             ..Options::default()
         };
-        let found = self.server.cache.list(self.kind, &filter, &page).await?;
+        let found = self.listed(&filter, &page).await?;
         for object in &found.items {
             match self.delete_one(object).await {
                 Err(error) if !error.is_not_found() => return Err(error),

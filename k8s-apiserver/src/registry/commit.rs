@@ -1,6 +1,6 @@
 //! Writing to the store: at most one object per transaction, with what must hold and what changes beside it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use k8s_core::{
     doc::Doc,
@@ -82,21 +82,13 @@ impl Operation<'_> {
         before: Option<u64>,
         beside: Beside,
     ) -> Result<Arc<Object>, Refused> {
-        let Encoded { json, .. } = encode(&self.stored_form(doc))?;
+        let Encoded { json, .. } = encode(&*self.stored_form(doc).await?)?;
         let storage_key = self.kind.storage_key(key);
         let guard = as_before(&storage_key, before);
         let put = Op::Put { key: storage_key, value: json.clone(), lease: None, attachment: None };
         let revision = self.commit(guard, put, beside).await?;
         let stored = Object::from_json(json, Some(revision))?;
-        Ok(Arc::new(self.kind.shown(stored)?))
-    }
-
-    /// A document of this kind as it is stored.
-    fn stored_form<'d>(&self, doc: &'d Doc) -> Cow<'d, Doc> {
-        match &self.kind.info.custom {
-            Some(custom) if !custom.is_storage => Cow::Owned(custom.store(doc)),
-            _ => Cow::Borrowed(doc),
-        }
+        Ok(self.converted(Arc::new(self.kind.shown(stored)?)).await?)
     }
 
     /// Removes an object that is as `object` shows it, and answers it at the revision of its end.
@@ -141,7 +133,8 @@ impl Operation<'_> {
         }
     }
 
-    /// The object as it is in the store now, whatever the cache shows.
+    /// The object as it is in the store now, whatever the cache shows; at the version that it is stored at where a
+    /// webhook converts.
     pub async fn current(&self, key: &ObjectKey) -> ApiResult<Option<Arc<Object>>> {
         let entry = self.server.store.get(&self.kind.storage_key(key)).await.map_err(|error| store_error(&error))?;
         entry.map(|entry| self.kind.object(&entry)).transpose()
@@ -154,7 +147,7 @@ impl Operation<'_> {
         if self.kind.info.custom.is_some() {
             let entry =
                 self.server.store.get(&self.kind.storage_key(key)).await.map_err(|error| store_error(&error))?;
-            let mut wanted = self.stored_form(doc).into_owned();
+            let mut wanted = self.stored_form(doc).await?.into_owned();
             wanted.remove_at(&["metadata", "resourceVersion"]);
             if entry.is_some_and(|entry| Doc::parse(&entry.value).ok().as_ref() != Some(&wanted)) {
                 return Ok(true);

@@ -103,7 +103,8 @@ impl Operation<'_> {
 
     /// The target as it is now; 404 if there is none.
     pub async fn existing(&self) -> ApiResult<Arc<Object>> {
-        self.current(&self.key()).await?.ok_or_else(|| self.not_found())
+        let found = self.current(&self.key()).await?.ok_or_else(|| self.not_found())?;
+        self.converted(found).await
     }
 
     /// Who is entered as the manager of what this request writes.

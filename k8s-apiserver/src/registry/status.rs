@@ -15,7 +15,8 @@ impl Operation<'_> {
     /// The whole object, as its part subresources show it.
     pub async fn get_whole(&mut self) -> ApiResult<ApiResponse> {
         let found = self.server.cache.get(self.kind, &self.key(), self.options()).await?;
-        found.map(|object| ApiResponse::ok(ResponseBody::Object(object))).ok_or_else(|| self.not_found())
+        let found = self.converted(found.ok_or_else(|| self.not_found())?).await?;
+        Ok(ApiResponse::ok(ResponseBody::Object(found)))
     }
 
     /// Which part of the object the request's subresource is, if it is one.

@@ -13,6 +13,9 @@ use k8s_core::{
 use serde::Serialize;
 
 mod flow_control;
+mod keep;
+
+pub(super) use self::keep::{Mandatory, keep};
 
 use super::{Inner, OWN_NAME};
 use crate::auth::{PublishedAuthentication, bootstrap::policy, rbac};
@@ -112,12 +115,27 @@ impl Own<'_> {
     /// The levels and schemas of flow control. What must be there is put right; what is suggested, where nobody has taken
     /// it over.
     async fn flow_control(&self) -> ApiResult<()> {
+        self.keep_flow_control(flow_control::objects()).await
+    }
+
+    /// Those that must be there alone.
+    async fn mandatory_flow_control(&self) -> ApiResult<()> {
+        let mut objects = flow_control::objects();
+        objects.retain(|(_, object)| flow_control::is_mandatory(object.str_at(&["metadata", "name"])));
+        self.keep_flow_control(objects).await
+    }
+
+    async fn keep_flow_control(&self, objects: Vec<(&'static str, Doc)>) -> ApiResult<()> {
+        const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", flow_control::AUTO_UPDATE];
         let mut writes = Vec::new();
-        for (plural, object) in flow_control::objects() {
-            writes.push(self.ensure("flowcontrol.apiserver.k8s.io", plural, "", object, |found, wanted| {
-                const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", flow_control::AUTO_UPDATE];
-                let is_ours = found.str_at(&AUTO_UPDATE) == "true";
-                is_ours && replace(&["spec"])(found, wanted)
+        for (plural, object) in objects {
+            let is_mandatory = flow_control::is_mandatory(object.str_at(&["metadata", "name"]));
+            writes.push(self.ensure(flow_control::GROUP, plural, "", object, move |found, wanted| {
+                let is_ours = is_mandatory || found.str_at(&AUTO_UPDATE) == "true";
+                // How many seats the exempt level lends is its keeper's to say.
+                let is_lender = found.at(&["spec", "exempt"]).is_some_and(|exempt| !exempt.is_null());
+                let path: &[&str] = if is_lender { &["spec", "type"] } else { &["spec"] };
+                is_ours && replace(path)(found, wanted)
             }));
         }
         try_join_all(writes).await.map(drop)

@@ -252,6 +252,8 @@ impl ApiServerBuilder {
         followers.extend(self.followers);
         let changes = Arc::new(Changes::default());
         followers.push(changes.clone());
+        let mandatory = Arc::new(bootstrap::Mandatory::default());
+        followers.push(mandatory.clone());
         let below = self.store;
         let encrypted = self.encryption.map(|encryption| Arc::new(Encrypted::new(below.clone(), encryption)));
         let store = encrypted.clone().map_or(below, |encrypted| encrypted as Arc<dyn Store>);
@@ -315,7 +317,8 @@ impl ApiServerBuilder {
         let custom = self.env.spawn("custom kinds", Box::pin(definitions::run(inner.clone(), served, changes)));
         let check = consistency::run(cache, self.check_interval);
         let check = self.env.spawn("cache comparison", Box::pin(check));
-        let tasks = vec![feed, availability, local, compaction, custom, check];
+        let flow_control = self.env.spawn("flow control", Box::pin(bootstrap::keep(inner.clone(), mandatory)));
+        let tasks = vec![feed, availability, local, compaction, custom, check, flow_control];
         Ok(ApiServer { inner, tasks: Arc::new(Mutex::new(tasks)) })
     }
 }

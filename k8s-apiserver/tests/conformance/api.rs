@@ -19,6 +19,7 @@ use k8s_core::env::{Env, Task};
 use k8s_store::Memory;
 use k8s_wire::{
     body,
+    client::HttpWebhookCaller,
     env::System,
     pki::Authority,
     serve::{CancellationToken, Peer, Server},
@@ -117,6 +118,7 @@ impl Api {
         let tokens = Arc::new(ServiceAccountTokens::new(env.clone(), &key, issuer).expect("an issuer"));
         let server = ApiServer::builder(store, env.clone()).tokens(tokens.clone());
         let server = server.advertise([192, 0, 2, 1].into(), 6443);
+        let server = server.webhooks(Arc::new(HttpWebhookCaller::new(env.clone())));
         let server = server.start().await.expect("a server");
         let audiences = vec![issuer.to_owned()];
         let bearer = Arc::new(BearerTokens::new(vec![tokens.clone()], audiences));

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     doc,
     doc::{Doc, Map, Text},
-    schema::Node,
+    schema::{Kind, Node},
     status::{ApiError, ApiResult},
 };
 
@@ -25,6 +25,32 @@ pub(super) fn merge(live: &Doc, configuration: &Doc, root: Node<'_>, scope: Scop
         }
     }
     merged
+}
+
+/// The paths of the lists, maps and structs of a configuration that are owned as a whole.
+pub(super) fn find_wholes(configuration: &Doc, node: Node<'_>, path: &str, found: &mut Vec<String>) {
+    match configuration {
+        Doc::Object(map) => {
+            if node.is_atomic() && !matches!(node.kind(), Kind::Any | Kind::AnyObject) {
+                found.push(path.to_owned());
+            }
+            for (name, value) in map.iter() {
+                if let Some(below) = node.field(name) {
+                    find_wholes(value, below, &format!("{path}.{name}"), found);
+                }
+            }
+        }
+        Doc::Array(items) => {
+            if node.is_atomic() && !matches!(node.kind(), Kind::Any) {
+                found.push(path.to_owned());
+            }
+            let Some(below) = node.items() else { return };
+            for (at, item) in items.iter().enumerate() {
+                find_wholes(item, below, &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn merge_field(fields: &mut Map, name: &str, value: &Doc, node: Option<Node<'_>>) {

@@ -10,6 +10,7 @@ pub fn declarations() -> Declarations {
         .variable_of("oldObject", Type::Dyn)
         .variable_of("request", request())
         .variable_of("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
+        .variable_of("authorizer.requestResource", Type::Opaque("kubernetes.authorization.ResourceCheck"))
 }
 
 /// The type of `request`: an `AdmissionRequest` without its objects.
@@ -56,6 +57,7 @@ mod tests {
             "!('system:nodes' in request.userInfo.groups)",
             "request.resource.group != 'rbac.authorization.k8s.io'",
             "authorizer.group('').resource('pods').namespace(request.namespace).check('get').allowed()",
+            "authorizer.requestResource.check('breakglass').allowed()",
             "oldObject == null || has(object.spec)",
         ] {
             let compiled = Program::compile_to(expression, &Type::Bool, &declarations());

@@ -3,7 +3,6 @@
 use super::{
     Budget, EvalError, Value,
     time::{Span, Timestamp},
-    value::List,
 };
 
 type Answer<'a> = Result<Value<'a>, EvalError>;
@@ -31,7 +30,7 @@ pub(super) fn add<'a>(args: &[Value<'a>], budget: &mut Budget) -> Answer<'a> {
         (Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes([&a[..], &b[..]].concat().into())),
         (Value::List(a), Value::List(b)) => {
             budget.spend((a.len() + b.len()) as u64)?;
-            Ok(concat(a, b))
+            Ok(Value::List(a.joined(b)))
         }
         (Value::Duration(a), Value::Duration(b)) => span(a.0.checked_add(b.0)),
         (Value::Timestamp(at), Value::Duration(span)) | (Value::Duration(span), Value::Timestamp(at)) => {
@@ -39,14 +38,6 @@ pub(super) fn add<'a>(args: &[Value<'a>], budget: &mut Budget) -> Answer<'a> {
         }
         _ => Err(EvalError::no_overload()),
     }
-}
-
-/// Lists whose order means nothing keep what only the left one has, and take what only the right one has.
-fn concat<'a>(a: &List<'a>, b: &List<'a>) -> Value<'a> {
-    let mut items: Vec<Value<'a>> = Vec::with_capacity(a.len() + b.len());
-    items.extend(a.iter());
-    items.extend(b.iter());
-    Value::list(items)
 }
 
 fn span<'a>(nanos: Option<i64>) -> Answer<'a> {

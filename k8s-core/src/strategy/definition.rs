@@ -9,13 +9,17 @@ mod value_rules;
 
 use std::collections::BTreeSet;
 
-use super::{Strategy, indexed, list_at, metadata};
+use super::{Strategy, indexed, list_at, metadata, webhook};
 use crate::{
     custom::CLEANUP_FINALIZER,
     doc,
     doc::Doc,
     status::{FieldError, FieldErrorKind},
 };
+
+/// The versions of `ConversionReview` that are spoken.
+const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+const REVIEWS: [&str; 4] = ["spec", "conversion", "webhook", "conversionReviewVersions"];
 
 /// The kind.
 pub(super) struct Definition;
@@ -77,7 +81,7 @@ impl Strategy for Definition {
         let mut errors = metadata::check(doc, metadata::NameRule::Subdomain);
         names::check(&mut errors, doc);
         check_versions(&mut errors, doc, None);
-        check_conversion(&mut errors, doc);
+        check_conversion(&mut errors, doc, None);
         errors
     }
 
@@ -87,7 +91,7 @@ impl Strategy for Definition {
         names::check(&mut errors, new);
         names::check_update(&mut errors, new, old);
         check_versions(&mut errors, new, Some(old));
-        check_conversion(&mut errors, new);
+        check_conversion(&mut errors, new, Some(old));
         check_stored_versions(&mut errors, new);
         errors
     }
@@ -155,18 +159,57 @@ fn check_version(errors: &mut Vec<FieldError>, version: &Doc, path: &str) {
     }
 }
 
-fn check_conversion(errors: &mut Vec<FieldError>, doc: &Doc) {
+fn check_conversion(errors: &mut Vec<FieldError>, doc: &Doc, old: Option<&Doc>) {
     let conversion = doc.at(&["spec", "conversion"]).unwrap_or(&Doc::Null);
-    match conversion.str_at(&["strategy"]) {
-        "Webhook" => {
-            let detail = "conversion by webhooks is not available in this server: use None, which rewrites apiVersion";
-            errors.push(FieldError::forbidden("spec.conversion.strategy", detail));
+    let webhook = conversion.get("webhook").filter(|webhook| !webhook.is_null());
+    let versions = list_at(conversion, &["webhook", "conversionReviewVersions"]);
+    // The names of upstream's internal form, which its users see.
+    let (client_path, versions_path) =
+        ("spec.conversion.webhookClientConfig", "spec.conversion.conversionReviewVersions");
+    match (conversion.str_at(&["strategy"]), webhook) {
+        ("Webhook", _) => {
+            match conversion.at(&["webhook", "clientConfig"]).filter(|client| !client.is_null()) {
+                Some(client) => webhook::check_client_config(errors, client, client_path),
+                None => errors.push(FieldError::required(client_path, "required when strategy is set to Webhook")),
+            }
+            let known = |doc: &Doc| {
+                list_at(doc, &REVIEWS)
+                    .iter()
+                    .any(|version| version.as_str().is_some_and(|name| REVIEW_VERSIONS.contains(&name)))
+            };
+            // Who was let in with versions that nobody knows is not locked out.
+            let must_know = old.is_none_or(|old| list_at(old, &REVIEWS).is_empty() || known(old));
+            check_review_versions(errors, versions, versions_path, must_know && !known(doc));
         }
-        _ if conversion.get("webhook").is_some_and(|webhook| !webhook.is_null()) => {
+        ("None" | "", Some(webhook)) => {
             let detail = "should not be set when strategy is not set to Webhook";
-            errors.push(FieldError::forbidden("spec.conversion.webhook", detail));
+            if webhook.get("clientConfig").is_some_and(|client| !client.is_null()) {
+                errors.push(FieldError::forbidden(client_path, detail));
+            }
+            if !versions.is_empty() {
+                errors.push(FieldError::forbidden(versions_path, detail));
+            }
         }
         _ => {}
+    }
+}
+
+fn check_review_versions(errors: &mut Vec<FieldError>, versions: &[Doc], path: &str, is_strange: bool) {
+    if versions.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (path, version) in indexed(versions, path) {
+        let version = version.as_str().unwrap_or("");
+        if !seen.insert(version) {
+            errors.push(FieldError::invalid(&path, version, "duplicate version"));
+        }
+        super::named(errors, &path, version, crate::names::dns_1035_label(version));
+    }
+    if is_strange {
+        let detail = format!("must include at least one of {}", REVIEW_VERSIONS.join(", "));
+        errors.push(broken(path, &Doc::Array(versions.to_vec()).to_string(), &detail));
     }
 }
 

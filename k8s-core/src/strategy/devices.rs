@@ -6,6 +6,7 @@ use super::{
     Strategy, affinity, broken, check_count, immutable, indexed, integer, is_set, list_at, metadata, named, storage,
 };
 use crate::{
+    cel::device,
     doc::{Doc, Map},
     names,
     status::{FieldError, FieldErrorKind},
@@ -62,6 +63,8 @@ fn check_selectors(errors: &mut Vec<FieldError>, selectors: &[Doc], path: &str) 
         } else if text.len() > MAX_EXPRESSION {
             let detail = format!("may not be more than {MAX_EXPRESSION} bytes");
             errors.push(FieldError::new(FieldErrorKind::TooLong, place, "", detail));
+        } else if let Err(why) = device::compile(text) {
+            errors.push(FieldError::invalid(place, text, why));
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn check(doc: &Doc, rule: NameRule) -> Vec<FieldError> {
 }
 
 /// Keys and values of labels at `path`.
-pub(super) fn check_labels(errors: &mut Vec<FieldError>, labels: Option<&Doc>, path: &str) {
+pub(crate) fn check_labels(errors: &mut Vec<FieldError>, labels: Option<&Doc>, path: &str) {
     for (key, value) in labels.and_then(Doc::as_object).into_iter().flat_map(Map::iter) {
         named(errors, path, key, names::qualified_name(key));
         let value = value.as_str().unwrap_or("");
@@ -69,7 +69,7 @@ pub(super) fn check_labels(errors: &mut Vec<FieldError>, labels: Option<&Doc>, p
 }
 
 /// Keys of annotations at `path`, and the size of all together.
-pub(super) fn check_annotations(errors: &mut Vec<FieldError>, annotations: Option<&Doc>, path: &str) {
+pub(crate) fn check_annotations(errors: &mut Vec<FieldError>, annotations: Option<&Doc>, path: &str) {
     let mut total = 0;
     for (key, value) in annotations.and_then(Doc::as_object).into_iter().flat_map(Map::iter) {
         named(errors, path, key, names::qualified_name(&key.to_ascii_lowercase()));

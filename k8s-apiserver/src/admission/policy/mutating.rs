@@ -5,7 +5,6 @@ use k8s_core::{
     admission_policy::{Denial, Mutation},
     apply,
     doc::Doc,
-    object::Object,
     patch,
     request::PatchKind,
     schema::Schema,
@@ -13,7 +12,7 @@ use k8s_core::{
     structure::{self, Mode},
 };
 
-use super::{Case, Judging, Scene, matching::namespace_of, params, validating::refusal};
+use super::{Case, Judging, matching::namespace_of, params, parsed, validating::refusal};
 use crate::admission::{
     Admission, AdmissionRequest,
     webhook::{configuration::OnFailure, shown},
@@ -37,10 +36,12 @@ impl Admission for MutatingPolicies {
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> ApiResult<()> {
         let namespace = namespace_of(request).await?;
         request.reinvocation(|rounds, object| rounds.begin(NAME, object));
-        for case in self.0.cases(request, namespace.as_deref()) {
+        let cases = self.0.cases(request, namespace.as_deref());
+        let namespace = if cases.is_empty() { Doc::Null } else { parsed(namespace.as_deref()) };
+        for case in cases {
             let id = format!("{}/{}", case.policy.name, case.binding.name);
             if request.reinvocation(|rounds, _| rounds.is_due(NAME, &id)) {
-                self.run(request, &case, namespace.as_deref(), &id)?;
+                self.run(request, &case, &namespace, &id).await?;
             }
         }
         request.reinvocation(|rounds, object| rounds.end(NAME, object));
@@ -49,14 +50,8 @@ impl Admission for MutatingPolicies {
 }
 
 impl MutatingPolicies {
-    fn run(
-        &self,
-        request: &mut AdmissionRequest<'_>,
-        case: &Case,
-        namespace: Option<&Object>,
-        id: &str,
-    ) -> ApiResult<()> {
-        let changed = self.change(request, case, namespace);
+    async fn run(&self, request: &mut AdmissionRequest<'_>, case: &Case, namespace: &Doc, id: &str) -> ApiResult<()> {
+        let changed = self.change(request, case, namespace).await;
         if case.policy.reinvocable {
             request.reinvocation(|rounds, _| rounds.asked(NAME, id));
         }
@@ -77,18 +72,14 @@ impl MutatingPolicies {
 
     /// Applies the mutations for every set of parameters. Answers whether that changed anything; a failure leaves the
     /// object as it was.
-    fn change(
-        &self,
-        request: &mut AdmissionRequest<'_>,
-        case: &Case,
-        namespace: Option<&Object>,
-    ) -> Result<bool, String> {
+    async fn change(&self, request: &mut AdmissionRequest<'_>, case: &Case, namespace: &Doc) -> Result<bool, String> {
         if let Some(why) = &case.policy.broken {
             return Err(format!("failed to configure policy: {why}"));
         }
-        let found = params::find(request, &case.policy, &case.binding);
+        let converting = self.0.converting(request.cluster);
+        let found = params::find(request, &case.policy, &case.binding, &converting).await;
         let found = found.map_err(|why| format!("failed to configure binding: {why}"))?;
-        let mut scene = Scene::of(request, &case.form, namespace).map_err(|why| why.to_string())?;
+        let mut scene = self.0.scene(request, &case.form, namespace).await.map_err(|why| why.to_string())?;
         let before = scene.object.clone();
         for params in &found {
             let matches = self.0.evaluate(request, case, &scene, params, |answers| answers.matches())?;
@@ -98,14 +89,15 @@ impl MutatingPolicies {
             for (place, mutation) in case.policy.expressions.mutations.iter().enumerate() {
                 // Each mutation sees what those before it made.
                 let made = self.0.evaluate(request, case, &scene, params, |answers| answers.mutation(place))?;
-                let schema = request.cluster.schema(request.info);
+                let schema = request.cluster.schema(&case.form);
                 scene.object = apply_one(mutation, made, &scene.object, schema.as_ref())?;
             }
         }
         if scene.object == before {
             return Ok(false);
         }
-        shown::take(request, scene.object).map_err(|why| why.to_string())?;
+        let new = shown::turned_back(request, &case.form, scene.object, &converting).await;
+        shown::take(request, new.map_err(|why| why.to_string())?).map_err(|why| why.to_string())?;
         Ok(true)
     }
 }

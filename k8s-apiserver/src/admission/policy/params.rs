@@ -9,11 +9,16 @@ use k8s_core::{
 };
 
 use super::active::{Binding, Policy};
-use crate::admission::AdmissionRequest;
+use crate::{admission::AdmissionRequest, conversion::Asking};
 
 /// What the policy is evaluated with, once for each: `null` where it has no parameters. None if the binding lets
 /// the request pass without; an error is a failure of the policy.
-pub fn find(request: &AdmissionRequest<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Doc>, String> {
+pub async fn find(
+    request: &AdmissionRequest<'_>,
+    policy: &Policy,
+    binding: &Binding,
+    converting: &Asking<'_>,
+) -> Result<Vec<Doc>, String> {
     let (Some((group, version, kind)), Some(wanted)) = (&policy.param_kind, &binding.params) else {
         return Ok(vec![Doc::Null]);
     };
@@ -30,7 +35,7 @@ pub fn find(request: &AdmissionRequest<'_>, policy: &Policy, binding: &Binding) 
         (true, "") => &request.target.namespace,
         (true, named) => named,
     };
-    let found: Vec<Arc<Object>> = if wanted.name.is_empty() {
+    let mut found: Vec<Arc<Object>> = if wanted.name.is_empty() {
         let all = request.cluster.all(&info.group, &info.version, &info.plural);
         let selected =
             |object: &Arc<Object>| object.meta.namespace == namespace && wanted.selector.matches(&*object.meta);
@@ -41,6 +46,11 @@ pub fn find(request: &AdmissionRequest<'_>, policy: &Policy, binding: &Binding) 
     };
     if found.is_empty() && !wanted.may_be_missing {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
+    }
+    if let Some(kind) = request.cluster.converted_kind(&info)
+        && let Some(converter) = &kind.converter
+    {
+        found = converter.shown(converting, found).await.map_err(|why| why.to_string())?;
     }
     found.iter().map(|object| Doc::parse(&object.to_json()).map_err(|why| why.to_string())).collect()
 }

@@ -259,6 +259,22 @@ async fn a_mutation_that_fails_denies_or_is_left_out() {
 }
 
 #[tokio::test]
+async fn a_configuration_replaces_nothing_as_a_whole() {
+    let api = server().await;
+    let mutation = doc!({"patchType": "ApplyConfiguration", "applyConfiguration": {
+        "expression": "Object{metadata: Object.metadata{ownerReferences: []}, immutable: false}"}});
+    mutating(&api, "fine", doc!({"mutations": [mutation]})).await;
+    ask(&api, "x", doc!({"k": "v"})).await.unwrap();
+    let schema = k8s_core::schema::Schemas::builtin().schema("apps", "v1", "Deployment").unwrap();
+    let configuration = doc!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {
+        "containers": [{"name": "c", "args": ["x"]}]}}}});
+    let refused = k8s_core::apply::merge_configuration(&doc!({}), &configuration, &schema).unwrap_err();
+    let expected = "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.selector, \
+                    .spec.template.spec.containers[0].args";
+    assert_eq!(refused.status().message, expected);
+}
+
+#[tokio::test]
 async fn policies_do_not_judge_policies() {
     let api = server().await;
     let mut rules = doc!({"validations": [{"expression": "false"}]});

@@ -1,14 +1,17 @@
 //! Policies that judge.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k8s_core::{
     admission_policy::Denial,
     doc,
     doc::Doc,
+    registry::ResourceInfo,
     status::{ApiError, ApiResult, Reason, StatusCause},
 };
 
-use super::{Case, Judging, Scene, matching::namespace_of, params};
+use super::{Case, Judging, Scene, matching::namespace_of, params, parsed};
 use crate::admission::{Admission, AdmissionRequest, webhook::configuration::OnFailure};
 
 /// Lets policies judge what is written.
@@ -37,10 +40,23 @@ impl Admission for ValidatingPolicies {
 
     async fn validate(&self, request: &AdmissionRequest<'_>) -> ApiResult<()> {
         let namespace = namespace_of(request).await?;
-        let mut verdict = Verdict::default();
-        for case in self.0.cases(request, namespace.as_deref()) {
-            let scene = Scene::of(request, &case.form, namespace.as_deref())?;
-            self.judge(request, &case, &scene, &mut verdict);
+        let cases = self.0.cases(request, namespace.as_deref());
+        if cases.is_empty() {
+            return Ok(());
+        }
+        let (mut verdict, namespace) = (Verdict::default(), parsed(namespace.as_deref()));
+        let mut scenes: Vec<(Arc<ResourceInfo>, Scene<'_>)> = Vec::new();
+        for case in cases {
+            // Policies that are about the same version see the same.
+            let known = scenes.iter().position(|(form, _)| Arc::ptr_eq(form, &case.form));
+            let place = match known {
+                Some(place) => place,
+                None => {
+                    scenes.push((case.form.clone(), self.0.scene(request, &case.form, &namespace).await?));
+                    scenes.len() - 1
+                }
+            };
+            self.judge(request, &case, &scenes[place].1, &mut verdict).await;
         }
         if !verdict.audited.is_empty() {
             request.annotate(FAILURES, Doc::Array(verdict.audited).to_string());
@@ -56,11 +72,14 @@ impl Admission for ValidatingPolicies {
 }
 
 impl ValidatingPolicies {
-    fn judge(&self, request: &AdmissionRequest<'_>, case: &Case, scene: &Scene, verdict: &mut Verdict) {
-        let found = match (&case.policy.broken, params::find(request, &case.policy, &case.binding)) {
-            (Some(why), _) => Err(format!("failed to configure policy: {why}")),
-            (None, Err(why)) => Err(format!("failed to configure binding: {why}")),
-            (None, Ok(found)) => Ok(found),
+    async fn judge(&self, request: &AdmissionRequest<'_>, case: &Case, scene: &Scene<'_>, verdict: &mut Verdict) {
+        let converting = self.0.converting(request.cluster);
+        let found = match &case.policy.broken {
+            Some(why) => Err(format!("failed to configure policy: {why}")),
+            None => {
+                let found = params::find(request, &case.policy, &case.binding, &converting).await;
+                found.map_err(|why| format!("failed to configure binding: {why}"))
+            }
         };
         match found {
             Err(why) if case.policy.on_failure == OnFailure::Refuse => verdict.deny(case, Denial::failure(why)),
@@ -77,7 +96,7 @@ impl ValidatingPolicies {
         &self,
         request: &AdmissionRequest<'_>,
         case: &Case,
-        scene: &Scene,
+        scene: &Scene<'_>,
         params: &Doc,
         verdict: &mut Verdict,
     ) {

@@ -35,8 +35,22 @@ pub struct Case<'a> {
     pub request: &'a Doc,
     /// Who asks.
     pub caller: &'a Caller,
+    /// What is asked about: `authorizer.requestResource`.
+    pub target: &'a Target,
     /// Answers what expressions ask.
     pub authorizer: &'a dyn Authorizer,
+}
+
+/// The resource of a request, as expressions ask about it.
+pub fn question(target: &Target) -> Question {
+    Question {
+        group: target.resource.group.to_string(),
+        resource: target.resource.plural.to_string(),
+        subresource: target.subresource.to_string(),
+        namespace: target.namespace.to_string(),
+        name: target.name.to_string(),
+        ..Question::default()
+    }
 }
 
 impl Conditions {
@@ -65,6 +79,7 @@ impl Conditions {
             .bind("object", Value::of(case.object))
             .bind("oldObject", Value::of(case.old))
             .bind("request", Value::of(case.request))
+            .bind("authorizer.requestResource", Check::resource(asking.clone(), question(case.target)))
             .bind("authorizer", Check::authorizer(asking));
         let (mut budget, mut unknown) = (Budget::new(MATCH_CONDITIONS_BUDGET), Vec::new());
         for Condition { name, program } in &self.0 {

@@ -14,6 +14,8 @@ use k8s_core::{
 
 use crate::{
     admission::AdmissionRequest,
+    cache::KindCache,
+    conversion::Asking,
     registry::{View, scale},
 };
 
@@ -38,6 +40,23 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// `request` in the words of `form`, also where a webhook converts between the two.
+    pub async fn converted(
+        request: &AdmissionRequest<'_>,
+        form: &Arc<ResourceInfo>,
+        asking: &Asking<'_>,
+    ) -> ApiResult<Self> {
+        let Some(converter) = converted(request, form) else { return Ok(Self::of(request, form)) };
+        let Self { object, old } = Self::of(request, request.info);
+        let mut shown = Self { object: None, old: None };
+        for (doc, place) in [(object, &mut shown.object), (old, &mut shown.old)] {
+            if let (Some(doc), Some(converter)) = (doc, &converter.converter) {
+                *place = Some(converter.shown_doc(asking, doc).await.map_err(internal)?);
+            }
+        }
+        Ok(shown)
+    }
+
     /// `request` in the words of `form`: the kind that was asked for, or one that means the same.
     pub fn of(request: &AdmissionRequest<'_>, form: &Arc<ResourceInfo>) -> Self {
         if request.verb == Verb::Connect {
@@ -47,6 +66,31 @@ impl Shown {
         let seen = |doc: &Doc| seen(request, form, doc);
         let old = request.old.filter(|_| matches!(request.verb, Verb::Update | Verb::Delete));
         Self { object: request.object().map(seen), old: old.map(seen) }
+    }
+}
+
+/// The cache of `form`, if it is another version than the one that was asked for and a webhook converts between them.
+fn converted(request: &AdmissionRequest<'_>, form: &ResourceInfo) -> Option<Arc<KindCache>> {
+    let is_other = form.version != request.info.version;
+    let is_object = request.verb != Verb::Connect && (request.target.subresource.is_empty() || is_part(request));
+    request.cluster.converted_kind(form).filter(|_| is_other && is_object)
+}
+
+fn internal(error: ApiError) -> ApiError {
+    ApiError::internal(&error.status().message)
+}
+
+/// What a webhook made of an object of `form`, at the version that was asked for.
+pub async fn turned_back(
+    request: &AdmissionRequest<'_>,
+    form: &ResourceInfo,
+    new: Doc,
+    asking: &Asking<'_>,
+) -> ApiResult<Doc> {
+    let kind = converted(request, form).and_then(|_| request.cluster.converted_kind(request.info));
+    match kind.as_ref().and_then(|kind| kind.converter.as_ref()) {
+        Some(converter) => converter.shown_doc(asking, new).await.map_err(internal),
+        None => Ok(new),
     }
 }
 

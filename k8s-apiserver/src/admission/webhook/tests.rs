@@ -298,6 +298,11 @@ async fn match_conditions_are_kept_judged_and_followed() {
         ("request.userInfo.username == 'admin' && request.resource.resource == 'configmaps'", Ok(true)),
         ("oldObject != null", Ok(false)),
         ("authorizer.group('').resource('secrets').namespace('default').check('get').allowed()", Ok(true)),
+        ("authorizer.requestResource.check('anything').allowed()", Ok(true)),
+        (
+            "authorizer.serviceAccount('default', 'default').group('').resource('pods').check('get').allowed()",
+            Ok(false),
+        ),
         ("object.data.nothing == 'x'", Err("403")),
     ];
     for (index, (expression, expected)) in cases.into_iter().enumerate() {

@@ -6,6 +6,17 @@ use k8s_core::{doc, doc::Doc};
 /// Says that the server keeps an object as it made it; who takes it over sets it to `false`.
 pub const AUTO_UPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
+/// The group of these kinds.
+pub const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+
+/// What must be there as it is, whoever says otherwise.
+const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
+
+/// Whether an object of this name must be there as it is.
+pub fn is_mandatory(name: &str) -> bool {
+    MANDATORY.contains(&name)
+}
+
 const LEVELS: &str = "prioritylevelconfigurations";
 const SCHEMAS: &str = "flowschemas";
 

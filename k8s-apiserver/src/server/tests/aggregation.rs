@@ -36,6 +36,7 @@ use tower::ServiceExt;
 
 use crate::{
     ApiServer,
+    audit::{Audit, AuditSink, Policy},
     auth::{
         Attributes, Authenticator, Authorizer, Chain, Credentials, Decision, Subject,
         front_proxy::{FrontProxy, RequestHeaders},
@@ -105,11 +106,29 @@ impl Authorizer for Delegated {
     }
 }
 
+/// What the audit log of the server in front was told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<Doc>>>);
+
+#[async_trait]
+impl AuditSink for Told {
+    fn name(&self) -> &'static str {
+        "told"
+    }
+
+    async fn write(&mut self, events: Vec<bytes::Bytes>) -> Result<(), String> {
+        self.0.lock().extend(events.iter().map(|event| Doc::parse(event).unwrap()));
+        Ok(())
+    }
+}
+
 struct Scene {
     env: Env,
     front: ApiServer,
     outer: Outer,
     delegated: Arc<Delegated>,
+    audit: Arc<Audit>,
+    told: Told,
     /// Who vouches for the server behind, PEM.
     authority: String,
     address: SocketAddr,
@@ -128,9 +147,14 @@ async fn scene() -> Scene {
     let env = System::current();
     let proxies = Authority::generate("front-proxy-ca", env.now()).unwrap();
     let identity = proxies.issue_client("front-proxy-client", &[], env.now()).unwrap();
+    let told = Told::default();
+    let policy = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: RequestResponse, resources: [{group: acme.com}]}, \
+                  {level: None}]}";
+    let audit = Audit::new(env.clone(), Policy::parse(policy).unwrap(), vec![Box::new(told.clone())]);
     let front = ApiServer::builder(Arc::new(Memory::new(env.clone())), env.clone())
         .front_proxy_identity(identity)
         .webhooks(Arc::new(HttpWebhookCaller::new(env.clone())))
+        .audit(audit.clone())
         .start()
         .await
         .unwrap();
@@ -141,7 +165,7 @@ async fn scene() -> Scene {
     let reviewer = Caller::new("box-server", &["system:masters"]);
     let delegated = Arc::new(Delegated { front: front.transport(reviewer), asked: Mutex::default() });
     let (address, authority, _serving) = behind(&env, &proxies, delegated.clone()).await;
-    Scene { env, front, outer, delegated, authority, address, _serving }
+    Scene { env, front, outer, delegated, audit, told, authority, address, _serving }
 }
 
 /// The server behind, with a kind of its own.
@@ -310,6 +334,32 @@ async fn requests_reach_the_server_behind_as_who_asked() {
         scene.send("root", "GET", &format!("{BOXES}/one"), body::empty(), &[("impersonate-user", "jane")]).await;
     assert_eq!(answer.status().as_u16(), 200);
     assert_eq!(scene.delegated.asked.lock().last().unwrap().name, "jane", "acting as somebody goes through");
+    drop((events, answer));
+    scene.audit.flush().await;
+    let told = scene.told.0.lock();
+    let lines: Vec<String> = told.iter().map(line).collect();
+    let has = |wanted: &str| assert!(lines.iter().any(|line| line == wanted), "{wanted}: {lines:#?}");
+    has("ResponseComplete create boxes jane 201 allow");
+    has("ResponseStarted watch boxes jane 200 allow");
+    has("ResponseComplete watch boxes jane 200 allow");
+    has("ResponseComplete get boxes root/jane 200 allow");
+    assert!(lines.iter().any(|line| line.ends_with("jane 403 forbid")), "{lines:#?}");
+}
+
+/// An event in a line: stage, verb, resource, who asked (and as whom), code, and what was decided.
+fn line(event: &Doc) -> String {
+    let text = |path: &[&str]| event.str_at(path).to_owned();
+    let acting_as = text(&["impersonatedUser", "username"]);
+    let slash = if acting_as.is_empty() { "" } else { "/" };
+    let code = event.at(&["responseStatus", "code"]).and_then(Doc::as_i64).unwrap_or(0);
+    format!(
+        "{} {} {} {}{slash}{acting_as} {code} {}",
+        text(&["stage"]),
+        text(&["verb"]),
+        text(&["objectRef", "resource"]),
+        text(&["user", "username"]),
+        text(&["annotations", "authorization.k8s.io/decision"])
+    )
 }
 
 #[tokio::test]

@@ -151,6 +151,12 @@ fn control() -> Vec<Case> {
         ("prioritylevelconfigurations", &["spec", "type"], "Exempt".into(), "spec.limited:Forbidden"),
         ("storageversionmigrations", &["spec", "resource"], doc!({}), "spec.resource.resource:Required"),
         ("deviceclasses", &["spec", "selectors"], doc!([{}]), "spec.selectors[0].cel:Required"),
+        (
+            "deviceclasses",
+            &["spec", "selectors"],
+            doc!([{"cel": {"expression": "device.nothing"}}]),
+            "spec.selectors[0].cel.expression:Invalid",
+        ),
         ("devicetaintrules", &["spec", "taint", "effect"], "Harm".into(), "spec.taint.effect:NotSupported"),
         (
             "resourceclaims",

@@ -1,6 +1,7 @@
 //! Custom kinds at run time: definitions come, change and go, and so do their objects.
 
 mod controllers;
+mod conversion;
 mod forms;
 mod kinds;
 mod lives;

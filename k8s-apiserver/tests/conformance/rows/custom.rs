@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::api::{Answer, Api, name};
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(super) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// A definition of `Foo`s, `Bar`s and so on, with these versions: name and schema.
-fn definition(group: &str, kind: &str, versions: &[(&str, Value)]) -> Value {
+pub(super) fn definition(group: &str, kind: &str, versions: &[(&str, Value)]) -> Value {
     let singular = kind.to_lowercase();
     let names = json!({"plural": format!("{singular}s"), "singular": singular, "kind": kind, "listKind": format!("{kind}List")});
     let version = |(place, (name, schema)): (usize, &(&str, Value))| json!({"name": name, "served": true, "storage": place == 0, "schema": {"openAPIV3Schema": schema}});
@@ -28,7 +28,7 @@ fn established(answer: &Answer) -> bool {
 }
 
 /// Defines a kind and waits until its objects can be asked for.
-async fn define(api: &Api, definition: &Value) -> Value {
+pub(super) async fn define(api: &Api, definition: &Value) -> Value {
     api.create(DEFINITIONS, definition).await;
     let one = format!("{DEFINITIONS}/{}", name(definition));
     let ready = api.wait_until(&one, established).await.value;
@@ -37,14 +37,14 @@ async fn define(api: &Api, definition: &Value) -> Value {
 }
 
 /// Where the objects of a definition's version are.
-fn objects(definition: &Value, version: usize) -> String {
+pub(super) fn objects(definition: &Value, version: usize) -> String {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let (group, version) = (text(&spec["group"]), text(&spec["versions"][version]["name"]));
     format!("/apis/{group}/{version}/namespaces/default/{}", text(&spec["names"]["plural"]))
 }
 
-fn object(definition: &Value, version: usize, name: &str, more: Value) -> Value {
+pub(super) fn object(definition: &Value, version: usize, name: &str, more: Value) -> Value {
     let spec = &definition["spec"];
     let api_version = format!(
         "{}/{}",

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod cluster;
 pub mod config;
+pub mod conversion;
 pub mod core;
 pub mod custom;
 pub mod kinds;

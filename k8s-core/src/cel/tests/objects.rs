@@ -95,6 +95,44 @@ fn schemas_say_types_and_fields() {
 }
 
 #[test]
+fn sets_and_maps_are_added_to_and_compared_as_their_schemas_say() {
+    let list = |kind: &str, items: doc::Doc| doc!({"type": "array", "x-kubernetes-list-type": kind, "x-kubernetes-list-map-keys": ["k"], "items": items});
+    let pair = || doc!({"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}});
+    let text = || doc!({"type": "string"});
+    let schema = Schema::structural(&doc!({"type": "object", "properties": {
+        "set": list("set", text()), "same": list("set", text()), "plain": list("atomic", text()),
+        "map": list("map", pair()), "other": list("map", pair())}}));
+    let object = doc!({"set": ["a", "b"], "same": ["b", "a"], "plain": ["b", "a"],
+        "map": [{"k": "a", "v": 1}, {"k": "b", "v": 2}], "other": [{"k": "b", "v": 2}, {"k": "a", "v": 1}]});
+    let declared = Declarations::new().variable_of("self", Type::of_schema(&schema));
+    let table = [
+        ("self.set == self.same", "true"),
+        ("self.set == ['b', 'a']", "true"),
+        ("['b', 'a'] == self.set", "false"),
+        ("self.plain == ['a', 'b']", "false"),
+        ("self.set == ['a', 'c']", "false"),
+        ("self.set + ['c', 'a']", "[a, b, c]"),
+        ("self.set + ['b'] == self.same", "true"),
+        ("self.plain + ['b']", "[b, a, b]"),
+        ("(self.set + ['c']).size()", "3"),
+        // Objects of two places are of two types.
+        ("self.map == dyn(self.other)", "true"),
+        ("self.map + dyn(self.other) == self.map", "true"),
+        ("(self.map + dyn(self.other.filter(x, x.k == 'b'))).size()", "2"),
+        ("self.map + dyn([{'k': 'b', 'v': 7}])", "[{k: a, v: 1}, {k: b, v: 7}]"),
+        ("self.map != dyn(self.other.filter(x, x.k == 'b'))", "true"),
+    ];
+    check_with(&table, |source| {
+        let program = match Program::compile(source, &declared) {
+            Ok(program) => program,
+            Err(why) => return format!("compile: {}", why.issues()[0].message),
+        };
+        let variables = Activation::new().bind("self", Value::of_node(&object, schema.root()));
+        super::shown(program.evaluate(&variables, &mut Budget::new(1_000_000)))
+    });
+}
+
+#[test]
 fn built_in_kinds_are_typed_too() {
     let schema = Schemas::builtin().schema("apps", "v1", "Deployment").unwrap();
     let declared = Declarations::new().variable_of("object", Type::of_schema(&schema));

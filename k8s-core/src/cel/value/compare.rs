@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{List, Map, Opaque, Value};
+use super::{Map, Opaque, Value};
 
 impl<'a> Value<'a> {
     /// Whether two values are equal; values of different types are not, but for numbers.
@@ -14,7 +14,7 @@ impl<'a> Value<'a> {
             (Self::Bytes(a), Self::Bytes(b)) => a == b,
             (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
             (Self::Duration(a), Self::Duration(b)) => a == b,
-            (Self::List(a), Self::List(b)) => lists_equal(a, b),
+            (Self::List(a), Self::List(b)) => a.equals(b),
             (Self::Map(a), Self::Map(b)) => maps_equal(a, b),
             (Self::Type(a), Self::Type(b)) => a == b,
             (Self::Optional(a), Self::Optional(b)) => match (a, b) {
@@ -84,16 +84,6 @@ fn order_with_double(a: i128, b: f64) -> Option<Ordering> {
     let order = a.cmp(&(whole as i128));
     let rest = b - whole;
     Some(order.then_with(|| 0.0f64.partial_cmp(&rest).unwrap_or(Ordering::Equal)))
-}
-
-fn lists_equal<'a>(a: &List<'a>, b: &List<'a>) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    if a.is_unordered() && b.is_unordered() {
-        return a.iter().all(|item| b.iter().any(|other| item.equals(&other)));
-    }
-    a.iter().zip(b.iter()).all(|(a, b)| a.equals(&b))
 }
 
 fn maps_equal<'a>(a: &Map<'a>, b: &Map<'a>) -> bool {

@@ -72,6 +72,21 @@ async fn selectable_fields_select() {
     assert!(refusal(api.wheel_names(by("spec.n=1")).await, 400).contains("field label not supported: spec.n"));
 }
 
+/// The field by which pods are found means nothing else in a custom kind.
+#[tokio::test(start_paused = true)]
+async fn a_field_called_as_that_of_pods_selects_too() {
+    let api = server().await;
+    let mut definition = wheels(spec(doc!({"nodeName": {"type": "string"}})));
+    definition.set_at(&["spec", "versions", "0", "selectableFields"], doc!([{"jsonPath": ".spec.nodeName"}]));
+    api.define(definition).await;
+    for (name, node) in [("a", "one"), ("b", "two")] {
+        api.make_wheel(doc!({"metadata": {"name": name}, "spec": {"nodeName": node}})).await.unwrap();
+    }
+    let by = |text: &str| Options { field_selector: text.parse().unwrap(), ..Options::default() };
+    assert_eq!(api.wheel_names(by("spec.nodeName=two")).await.unwrap(), ["b"]);
+    assert_eq!(api.wheel_names(by("spec.nodeName!=two")).await.unwrap(), ["a"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deprecated_version_warns() {
     let api = server().await;
@@ -97,7 +112,7 @@ async fn bad_definitions_are_refused_and_change_nothing() {
     let cases = [
         (wheels(doc!({"type": "object", "properties": {"a": {}}})), "must not be empty for specified object fields"),
         (wheels(doc!({})), "must not be empty at the root"),
-        (webhook, "spec.conversion.strategy: Forbidden"),
+        (webhook, "spec.conversion.webhookClientConfig: Required value"),
     ];
     for (definition, expected) in cases {
         let error = api.refused(refused(definition)).await;
