@@ -57,6 +57,22 @@ pub struct ServerArguments {
     /// How long a request that is no watch and no connection may take
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     request_timeout: GoDuration,
+    /// After what share of requests a client of HTTP/2 is told to connect anew, so that clients spread over several
+    /// servers behind a balancer; at most 0.02
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = goaway_chance)]
+    goaway_chance: f64,
+}
+
+/// Refuses names of admission plugins that are not there.
+pub fn check_plugins(flag: &str, names: &[String]) -> Result<(), Failure> {
+    let Some(name) = names.iter().find(|name| !BUILTIN.contains(&name.as_str())) else { return Ok(()) };
+    let all = BUILTIN.join(", ");
+    Err(format!("--{flag}: there is no admission plugin {name:?}; there are {all}").into())
+}
+
+fn goaway_chance(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "it is no number")?;
+    if (0.0..=0.02).contains(&share) { Ok(share) } else { Err("it must be from 0 to 0.02".into()) }
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -81,10 +97,7 @@ impl ServerArguments {
             ("enable-admission-plugins", &self.enable_admission_plugins),
             ("disable-admission-plugins", &self.disable_admission_plugins),
         ] {
-            if let Some(name) = names.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
-                let all = BUILTIN.join(", ");
-                return Err(format!("--{flag}: there is no admission plugin {name:?}; there are {all}").into());
-            }
+            check_plugins(flag, names)?;
         }
         if let Some(name) =
             self.enable_admission_plugins.iter().find(|name| self.disable_admission_plugins.contains(name))
@@ -109,6 +122,7 @@ impl ServerArguments {
             without_admission: self.disable_admission_plugins,
             inert: Vec::new(),
             request_timeout,
+            goaway_chance: self.goaway_chance,
             serving: self.tls.identity()?,
             min_tls: self.tls.tls_min_version,
             metrics: Some(Box::new(move || metrics.text())),
@@ -124,7 +138,6 @@ const OWN_AUTHORITY: &str =
 pub const REFUSED: &[Refused] = &[
     ("feature-gates", "there are no gates; everything that is there is on"),
     ("runtime-config", "what is served is fixed: all stable versions that there are"),
-    ("goaway-chance", "connections are not sent away"),
     ("min-request-timeout", "a watch ends when its caller says, or the server stops"),
     ("shutdown-delay-duration", "the server stops at once; requests in flight end within 10 s"),
     ("shutdown-send-retry-after", "the server stops at once; requests in flight end within 10 s"),

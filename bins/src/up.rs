@@ -31,6 +31,7 @@ use k8s::{
 };
 
 use crate::{
+    apiserver_flags::check_plugins,
     data_dir,
     program::{Failure, stop_signal},
     progress::Progress,
@@ -63,6 +64,9 @@ pub struct Up {
     /// Another name or address that the API's certificate holds for; may be given several times
     #[arg(long, value_name = "NAME_OR_IP")]
     tls_san: Vec<String>,
+    /// Admission plugins to turn off; all that there are are on
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    disable_admission_plugins: Vec<String>,
     /// The name of this machine's node [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -105,6 +109,7 @@ impl Up {
     /// Runs the cluster until it is told to stop.
     pub async fn run(self) -> Result<(), Failure> {
         let progress = Progress::default();
+        check_plugins("disable-admission-plugins", &self.disable_admission_plugins)?;
         if matches!(self.nodes, Nodes::Local) {
             machine::check_privileges()?;
             machine::check_kernel()?;
@@ -122,7 +127,8 @@ impl Up {
             .credentials(credentials)
             .listen(SocketAddr::new(self.bind_address, self.secure_port))
             .advertise(self.advertise_address.unwrap_or_else(|| self.node_ip()))
-            .serving_names(self.tls_san.clone());
+            .serving_names(self.tls_san.clone())
+            .without_admission(self.disable_admission_plugins.clone());
         builder = match self.nodes {
             Nodes::Hollow(count) => builder.hollow_nodes(count),
             Nodes::Local => builder.node_cidrs(node_cidrs(&self.node_name())?),

@@ -32,6 +32,7 @@ macro_rules! rows {
 
 rows! {
     controllers: owned_children, finalizers, recorded_events;
+    derived: from_definition_to_deletion, discovered, watched, controlled;
     discovery: versions_and_kinds, dynamic_objects, tables;
     objects: create_to_delete, conflicts, merges_and_json_patches, applies, tried_only, metadata_alone, pages, entries;
     pods: until_it_runs, logs, evictions, scales_and_statuses, ephemeral_containers;

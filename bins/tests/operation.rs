@@ -260,12 +260,13 @@ fn configuration_files_are_refused_in_one_line_that_names_the_field() {
 
 #[test]
 fn flags_that_are_not_there_say_what_holds_instead() {
-    let cases: [(&str, &[&str], i32, &str); 15] = [
+    let cases: [(&str, &[&str], i32, &str); 16] = [
         (API_SERVER, &["--feature-gates=A=true"], 2, "--feature-gates is not supported: there are no gates"),
         (API_SERVER, &["--audit-log-compress"], 2, "--audit-log-compress is not supported: files that were put aside"),
         (API_SERVER, &["--audit-log-path", "/tmp/x"], 1, "--audit-policy-file: it must say what is noted"),
         (API_SERVER, &["--authorization-mode=AlwaysAllow"], 1, "--authorization-mode"),
         (API_SERVER, &["--enable-admission-plugins=NodeRestriction,Luck"], 1, "there is no admission plugin \"Luck\""),
+        (API_SERVER, &["--goaway-chance=0.5"], 2, "it must be from 0 to 0.02"),
         (API_SERVER, &["--service-node-port-range=5-1"], 2, "--service-node-port-range"),
         (API_SERVER, &["--service-cluster-ip-range=10.0.0.0"], 1, "--service-cluster-ip-range 10.0.0.0: "),
         (

@@ -6,6 +6,7 @@
 mod certificates;
 mod durations;
 mod escalation;
+mod external_ips;
 mod ingress_class;
 mod limit_ranger;
 mod namespace;
@@ -51,6 +52,7 @@ use crate::{
 pub use self::{
     certificates::{CertificateApproval, CertificateSigning, SubjectRestriction, TrustBundleAttest},
     escalation::Escalation,
+    external_ips::DenyServiceExternalIps,
     ingress_class::DefaultIngressClass,
     limit_ranger::LimitRanger,
     namespace::NamespaceLifecycle,
@@ -304,7 +306,7 @@ impl Cluster {
 
 /// The names of the built-in plugins that a server can be without, in order. What guards roles against escalation is
 /// no plugin upstream, and always there.
-pub const BUILTIN: [&str; 24] = [
+pub const BUILTIN: [&str; 25] = [
     "NamespaceLifecycle",
     "LimitRanger",
     "ServiceAccount",
@@ -322,6 +324,7 @@ pub const BUILTIN: [&str; 24] = [
     "ClusterTrustBundleAttest",
     "CertificateSubjectRestriction",
     "DefaultIngressClass",
+    "DenyServiceExternalIPs",
     "PodTopologyLabels",
     "PodResizeValidator",
     "MutatingAdmissionPolicy",
@@ -371,6 +374,7 @@ pub(crate) fn builtin(
         Arc::new(TrustBundleAttest { authorizer: authorizer() }),
         Arc::new(SubjectRestriction),
         Arc::new(DefaultIngressClass),
+        Arc::new(DenyServiceExternalIps),
         Arc::new(PodTopologyLabels),
         Arc::new(PodResizeValidator),
         Arc::new(MutatingPolicies(judging(&hooks.mutating_policies))),

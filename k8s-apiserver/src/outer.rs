@@ -9,7 +9,7 @@ mod audited;
 pub(crate) mod cbor;
 mod compress;
 mod connect;
-mod credentials;
+pub(crate) mod credentials;
 mod decode;
 mod encode;
 mod frames;
@@ -71,7 +71,7 @@ use crate::{
     auth::{self, Anonymous, Attributes, Authenticator, Authorizer, front_proxy::FrontProxy},
     discovery::Catalog,
     fairness::{Fairness, Seat},
-    server::Aggregation,
+    server::{Aggregation, ApiServer},
 };
 
 /// How long a request that is no watch and no connection may take, unless it says otherwise.
@@ -132,6 +132,37 @@ pub struct Parts {
     pub answers: Answers,
     /// How long a request that is no watch and no connection may take; usually [`REQUEST_TIMEOUT`].
     pub request_timeout: Duration,
+}
+
+impl Parts {
+    /// Those of a server of this process that asks `authenticator` who asks, with nothing before it or behind it and
+    /// everything else by default. Set what is to be otherwise: `Parts { answers, ..Parts::of(..) }`.
+    pub fn of(server: &ApiServer, env: Env, authenticator: Arc<dyn Authenticator>) -> Self {
+        let (inner, authorizer) = (Arc::new(server.clone()), server.authorizer().clone());
+        Self::new(env, inner, server.kinds().clone(), authenticator, authorizer)
+    }
+
+    /// The same of any inner service.
+    pub fn new(
+        env: Env,
+        inner: Arc<dyn Door>,
+        catalog: Arc<dyn Catalog>,
+        authenticator: Arc<dyn Authenticator>,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Self {
+        Self {
+            env,
+            inner,
+            catalog,
+            authenticator,
+            front_proxy: None,
+            anonymous: Anonymous::default(),
+            aggregation: None,
+            authorizer,
+            answers: Answers::default(),
+            request_timeout: REQUEST_TIMEOUT,
+        }
+    }
 }
 
 /// The outer service. A `tower::Service` over HTTP requests; cloning shares.

@@ -33,6 +33,7 @@ use k8s_reconcile::Client;
 use k8s_wire::{
     body,
     client::Dialer,
+    env::System,
     http1::{self, Answer},
     pki::{Authority, Identity, certificates},
     serve::CancellationToken,
@@ -58,7 +59,7 @@ impl Test {
     async fn start_with(images: Option<Arc<dyn ImageSource>>) -> Self {
         let mut node = support::Node::start_with(images).await;
         let runtime = Arc::new(node.runtime.take().unwrap());
-        let env = k8s_wire::env::System::current();
+        let env = System::current();
         let cluster = Cluster::new(env.clone());
         let client = Client::new(Arc::new(Wire(cluster.clone())), env.clone());
         Self { node, runtime, env, cluster, client }
@@ -270,7 +271,7 @@ async fn containers_outlive_the_agent_and_are_taken_over() {
 
 #[tokio::test]
 async fn an_image_of_a_registry_is_pulled_with_the_pods_secret() {
-    let registries = Registries::new(support::Clock::env(), RegistrySettings::default());
+    let registries = Registries::new(System::current(), RegistrySettings::default());
     let test = Test::start_with(Some(Arc::new(registries))).await;
     let registry = Registry::start().await;
     registry.require(Auth::Token);
@@ -313,7 +314,7 @@ async fn an_image_of_a_registry_is_pulled_with_the_pods_secret() {
 
 #[tokio::test]
 async fn unused_images_go_when_the_disk_fills_up() {
-    let registries = Registries::new(support::Clock::env(), RegistrySettings::default());
+    let registries = Registries::new(System::current(), RegistrySettings::default());
     let test = Test::start_with(Some(Arc::new(registries))).await;
     let registry = Registry::start().await;
     let program = std::fs::read("/bin/busybox").unwrap();

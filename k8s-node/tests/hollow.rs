@@ -14,7 +14,8 @@ use k8s_node::{
         *,
     },
 };
-use support::{Clock, exit, within};
+use k8s_wire::env::System;
+use support::{exit, within};
 
 struct Subject(Arc<Hollow>);
 
@@ -42,7 +43,7 @@ impl Fixture for Subject {
 
 #[tokio::test(start_paused = true)]
 async fn it_keeps_the_contract() {
-    within(contract::all(&mut Subject(Arc::new(Hollow::new(Clock::env()))))).await;
+    within(contract::all(&mut Subject(Arc::new(Hollow::new(System::current()))))).await;
 }
 
 async fn container(runtime: &Hollow, annotations: &[(&str, &str)]) {
@@ -57,7 +58,7 @@ async fn container(runtime: &Hollow, annotations: &[(&str, &str)]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_ends_when_its_time_has_come() {
-    let runtime = Hollow::new(Clock::env());
+    let runtime = Hollow::new(System::current());
     let begin = tokio::time::Instant::now();
     container(&runtime, &[("hollow/exit-after", "1h"), ("hollow/exit-code", "4")]).await;
     let mut hints = runtime.hints();
@@ -69,7 +70,7 @@ async fn a_container_ends_when_its_time_has_come() {
 #[tokio::test(start_paused = true)]
 async fn stopping_takes_as_long_as_told_and_at_most_the_grace() {
     for (grace, seconds, code) in [(30, 10, 143), (5, 5, 137)] {
-        let runtime = Hollow::new(Clock::env());
+        let runtime = Hollow::new(System::current());
         container(&runtime, &[("hollow/stop-after", "10s")]).await;
         let begin = tokio::time::Instant::now();
         runtime.stop_container("c", Duration::from_secs(grace), None).await.unwrap();
@@ -80,21 +81,21 @@ async fn stopping_takes_as_long_as_told_and_at_most_the_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn logs_and_commands_say_what_they_are_told_to() {
-    let runtime = Hollow::new(Clock::env());
+    let runtime = Hollow::new(System::current());
     container(&runtime, &[("hollow/log", "one\ntwo"), ("hollow/exec-exit-code", "2"), ("hollow/exec-output", "out")])
         .await;
     let options = LogOptions { tail_lines: Some(1), ..LogOptions::default() };
     let text: Vec<_> = runtime.logs().unwrap().read("c", options).await.unwrap().collect().await;
     assert_eq!(text, [Ok("two\n".into())]);
     let exec = PodRuntime::exec(&runtime).unwrap();
-    let (env, command) = (Clock::env(), vec!["check".to_owned()]);
+    let (env, command) = (System::current(), vec!["check".to_owned()]);
     let output = run_to_end(exec, &*env, "c", command, Duration::from_secs(1), 100).await.unwrap();
     assert_eq!(output, ExecOutput { code: Some(2), output: b"out".to_vec() });
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_of_the_machine_ends_everything() {
-    let runtime = Hollow::new(Clock::env());
+    let runtime = Hollow::new(System::current());
     container(&runtime, &[]).await;
     runtime.reboot();
     assert_eq!(runtime.observe().await.unwrap().sandboxes[0].state, SandboxState::NotReady);

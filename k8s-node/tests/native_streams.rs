@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_node::runtime::*;
+use k8s_wire::env::System;
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -95,7 +96,7 @@ async fn a_dropped_session_kills_its_command() {
     let mut stdout = session.stdout.take();
     drop(session);
     assert_eq!(text(&mut stdout).await, "", "the pipe closes when the command is dead");
-    let (runtime, env) = (node.runtime().exec().unwrap(), Clock::env());
+    let (runtime, env) = (node.runtime().exec().unwrap(), System::current());
     let slow = run_to_end(runtime, &*env, "c1", vec!["sleep".into(), "3000".into()], Duration::from_millis(50), 10)
         .await
         .unwrap();

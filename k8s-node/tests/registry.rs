@@ -16,9 +16,8 @@ use k8s_node::{
     },
     runtime::{ImageInfo, ImagePull},
 };
-use k8s_wire::{pki::Authority, tls};
+use k8s_wire::{env::System, pki::Authority, tls};
 use registry_server::{Auth, Fault, Registry, digest};
-use support::Clock;
 use tempfile::TempDir;
 
 struct Test {
@@ -37,7 +36,7 @@ impl Test {
     fn with(registry: Registry, settings: RegistrySettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = ImageStore::open(folder.path().join("images")).unwrap();
-        let env: Env = Clock::env();
+        let env: Env = System::current();
         Self { registry, store, registries: Registries::new(env, settings), folder }
     }
 
@@ -304,10 +303,10 @@ async fn a_dropped_pull_leaves_the_way_free() {
 
 #[tokio::test]
 async fn other_machines_are_asked_over_https_only() {
-    let now = Clock::env().now();
+    let now = System::current().now();
     let authority = Authority::generate("test", now).unwrap();
     let identity = authority.issue_server("registry", &["0.0.0.0".to_owned()], now).unwrap();
-    let mut config = (*tls::server(&Clock::env(), &identity, None).unwrap()).clone();
+    let mut config = (*tls::server(&System::current(), &identity, None).unwrap()).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // The address of no interface leads to this machine and does not count as loopback.
     let registry = Registry::start_on(Ipv4Addr::UNSPECIFIED.into(), Some(Arc::new(config))).await;

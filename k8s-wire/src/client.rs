@@ -6,6 +6,7 @@ mod dial;
 mod documents;
 mod grpc;
 mod kubeconfig;
+mod route;
 mod transport;
 mod watch;
 pub mod webhook;

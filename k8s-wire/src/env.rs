@@ -60,7 +60,7 @@ impl Environment for System {
 
     fn spawn(&self, name: &'static str, future: BoxFuture<'static, ()>) -> Task {
         let span = tracing::debug_span!("task", name);
-        Task::new(Running(self.runtime.spawn(future.instrument(span))))
+        task(self.runtime.spawn(future.instrument(span)))
     }
 }
 
@@ -74,6 +74,11 @@ fn seed() -> u64 {
         return &raw const *Box::new(0u8) as u64;
     }
     u64::from_le_bytes(bytes)
+}
+
+/// A task of tokio as an environment hands it out.
+pub fn task(running: JoinHandle<()>) -> Task {
+    Task::new(Running(running))
 }
 
 struct Running(JoinHandle<()>);

@@ -7,9 +7,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use futures::{
+    AsyncReadExt, AsyncWriteExt,
+    future::{self, Either},
+};
 use http::{Request, Response};
 use k8s_core::{
     env::{BoxFuture, Env, Task},
@@ -31,6 +35,8 @@ pub type Dial = Arc<dyn Fn(u16) -> BoxFuture<'static, Result<Box<dyn ByteStream>
 const VERSION: &str = "portforward.k8s.io";
 /// How many bytes are copied at once, and wait at most in each direction of a tunnel.
 const COPY_BYTES: usize = 32 * 1024;
+/// How long a client may take to let go of a connection that is closed.
+const CLOSING: Duration = Duration::from_secs(10);
 /// The most ports of one request in the form with channels.
 const MAX_PORTS: usize = 100;
 
@@ -153,11 +159,7 @@ async fn forward_stream(port: u16, stream: Stream, errors: StreamSender, dial: D
                 }
                 let _ = sender.finish().await;
             };
-            // The pod may go on answering after the client has said its last word, but not the other way round.
-            futures::pin_mut!(inward, outward);
-            if let futures::future::Either::Left((_, outward)) = futures::future::select(inward, outward).await {
-                outward.await;
-            }
+            until_pod_ends(inward, outward).await;
         }
         Err(why) => {
             let _ = errors.send(format!("error forwarding port {port}: {why}").as_bytes()).await;
@@ -168,52 +170,79 @@ async fn forward_stream(port: u16, stream: Stream, errors: StreamSender, dial: D
 }
 
 /// Each port has two channels: `2n` for data and `2n + 1` for errors, both beginning with the port's number.
+///
+/// This form cannot end one channel: the connection is closed once nothing more comes from any of the ports.
 async fn by_channel(env: &Env, channels: Channels, ports: &[u16], dial: Dial) {
     let Channels { sender, mut receiver } = channels;
-    let (mut inputs, mut connections) = (Vec::new(), Connections::default());
+    let (mut inputs, mut forwarded) = (Vec::new(), Vec::new());
     for (place, port) in ports.iter().copied().take(MAX_PORTS).enumerate() {
-        let (data, errors) = (place as u8 * 2, place as u8 * 2 + 1);
-        for channel in [data, errors] {
+        let channel = place as u8 * 2;
+        for channel in [channel, channel + 1] {
             if sender.send(channel, &port.to_le_bytes()).await.is_err() {
                 return;
             }
         }
-        let (input, mut pieces) = mpsc::channel::<bytes::Bytes>(16);
+        let (input, pieces) = mpsc::channel(16);
         inputs.push(input);
-        let (dial, sender) = (dial.clone(), sender.clone());
-        let forwarding = async move {
-            let connection = match dial(port).await {
-                Ok(connection) => connection,
-                Err(why) => return drop(sender.send(errors, why.as_bytes()).await),
-            };
-            let (mut from_pod, mut to_pod) = AsyncReadExt::split(connection);
-            let inward = async {
-                while let Some(bytes) = pieces.recv().await {
-                    if to_pod.write_all(&bytes).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let outward = async {
-                let mut buffer = vec![0; COPY_BYTES];
-                while let Ok(count @ 1..) = from_pod.read(&mut buffer).await {
-                    if sender.send(data, &buffer[..count]).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            futures::join!(inward, outward);
-        };
-        connections.add(env.spawn("port-forward", Box::pin(forwarding)));
+        forwarded.push(forward_channel(port, channel, pieces, sender.clone(), dial.clone()));
     }
-    while let Some(Ok(frame)) = receiver.next().await {
-        if let Frame::Data { channel, bytes } = frame
-            && channel % 2 == 0
-            && let Some(input) = inputs.get(usize::from(channel / 2))
-        {
-            // Who hung up wants nothing more.
-            let _ = input.send(bytes).await;
+    let reading = async {
+        while let Some(Ok(frame)) = receiver.next().await {
+            if let Frame::Data { channel, bytes } = frame
+                && channel % 2 == 0
+                && let Some(input) = inputs.get(usize::from(channel / 2))
+            {
+                // Who hung up wants nothing more.
+                let _ = input.send(bytes).await;
+            }
         }
+    };
+    tokio::select! {
+        biased;
+        _ = future::join_all(forwarded) => {}
+        // The client has left.
+        () = reading => return,
+    }
+    if sender.close().await.is_ok() {
+        receiver.drain(env, CLOSING).await;
+    }
+}
+
+async fn forward_channel(
+    port: u16,
+    channel: u8,
+    mut pieces: mpsc::Receiver<Bytes>,
+    sender: websocket::Sender,
+    dial: Dial,
+) {
+    let connection = match dial(port).await {
+        Ok(connection) => connection,
+        Err(why) => return drop(sender.send(channel + 1, why.as_bytes()).await),
+    };
+    let (mut from_pod, mut to_pod) = AsyncReadExt::split(connection);
+    let inward = async {
+        while let Some(bytes) = pieces.recv().await {
+            if to_pod.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let outward = async {
+        let mut buffer = vec![0; COPY_BYTES];
+        while let Ok(count @ 1..) = from_pod.read(&mut buffer).await {
+            if sender.send(channel, &buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    };
+    until_pod_ends(inward, outward).await;
+}
+
+/// The pod may go on answering after the client has said its last word, but not the other way round.
+async fn until_pod_ends(inward: impl Future<Output = ()>, outward: impl Future<Output = ()>) {
+    futures::pin_mut!(inward, outward);
+    if let Either::Left((_, outward)) = future::select(inward, outward).await {
+        outward.await;
     }
 }
 

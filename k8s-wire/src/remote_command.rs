@@ -23,7 +23,7 @@ use crate::{
 const VERSION: &str = "v4.channel.k8s.io";
 /// How long a SPDY client may take to open its streams.
 const OPENING: Duration = Duration::from_secs(30);
-/// How long the last bytes of a SPDY session may take.
+/// How long the last bytes may take after the end of the command.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// What the client asked for. A SPDY client opens a stream for each, and one for errors.
@@ -179,9 +179,12 @@ impl Receiver {
 
     /// Waits until what was sent has left this machine, within limits. Drop every [`Sender`] first.
     pub async fn close(self, env: &Env) {
-        if let Self::Spdy { frames, session } = self {
-            drop(frames);
-            env::timeout(&**env, CLOSING, session.close()).await;
+        match self {
+            Self::WebSocket(receiver) => receiver.drain(env, CLOSING).await,
+            Self::Spdy { frames, session } => {
+                drop(frames);
+                env::timeout(&**env, CLOSING, session.close()).await;
+            }
         }
     }
 }

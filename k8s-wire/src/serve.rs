@@ -79,9 +79,10 @@ pub struct Peer {
 /// What a client may do before anyone knows who it is, and how long the end may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// For the TLS handshake, and again for the head of each request. Also how long an idle HTTP/1.1 connection is
-    /// kept.
+    /// For the TLS handshake, and again for the head of the first request.
     pub head_timeout: Duration,
+    /// How long an HTTP/1.1 connection that has asked something is kept until the head of its next request is whole.
+    pub idle_timeout: Duration,
     /// The head of an HTTP/1.1 request, and the header list of an HTTP/2 request, in bytes. A longer one is answered
     /// with 431.
     pub max_head_bytes: usize,
@@ -97,6 +98,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head_timeout: Duration::from_secs(10),
+            // Upstream's. Clients keep idle connections for as long at most.
+            idle_timeout: Duration::from_secs(90),
             max_head_bytes: 256 * 1024,
             max_connections: 20_000,
             max_streams: 250,
@@ -119,17 +122,24 @@ pub struct Server<S> {
     env: Env,
     service: S,
     limits: Limits,
+    sent_away: f64,
 }
 
 impl<S: Service> Server<S> {
     /// A server with the default [`Limits`].
     pub fn new(env: Env, service: S) -> Self {
-        Self { env, service, limits: Limits::default() }
+        Self { env, service, limits: Limits::default(), sent_away: 0.0 }
     }
 
     /// The same with other limits.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// Sends a client of HTTP/2 away after this share of requests, from 0 (the default) to 1: what it has asked is
+    /// answered, and what it asks next comes by a new connection, which a balancer may lead to another server.
+    pub fn send_away(self, share: f64) -> Self {
+        Self { sent_away: share, ..self }
     }
 
     /// Accepts connections until `stop`, then lets those there are finish within [`Limits::drain`].
@@ -204,16 +214,17 @@ impl<S: Service> Server<S> {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let began = Arc::new(AtomicBool::new(false));
-        let service = self.connection_service(Arc::new(peer), began.clone(), stop.clone(), protocol);
+        let leave = stop.child_token();
+        let service = self.connection_service(Arc::new(peer), began.clone(), stop, leave.clone(), protocol);
         match protocol {
             Protocol::Http1 => {
                 let connection = self.http1().serve_connection(TokioIo::new(io), service).with_upgrades();
-                self.drive(connection, |connection| connection.graceful_shutdown(), &began, stop).await;
+                self.drive(connection, |connection| connection.graceful_shutdown(), &began, leave).await;
             }
             Protocol::Http2 => {
                 let start = |io| self.http2().serve_connection(TokioIo::new(io), service);
                 let connection = Gathering::new(io, start, |connection| connection.graceful_shutdown());
-                self.drive(connection, Gathering::finish, &began, stop).await;
+                self.drive(connection, Gathering::finish, &began, leave).await;
             }
         }
     }
@@ -223,6 +234,7 @@ impl<S: Service> Server<S> {
         peer: Arc<Peer>,
         began: Arc<AtomicBool>,
         stop: CancellationToken,
+        leave: CancellationToken,
         protocol: Protocol,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
@@ -231,6 +243,7 @@ impl<S: Service> Server<S> {
         Future: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     > + 'static {
         let (service, env, patience) = (self.service.clone(), self.env.clone(), self.limits.head_timeout);
+        let sent_away = if protocol == Protocol::Http2 { self.sent_away } else { 0.0 };
         hyper::service::service_fn(move |request: Request<Incoming>| {
             began.store(true, Ordering::Relaxed);
             let mut request = request.map(body::boxed);
@@ -244,9 +257,12 @@ impl<S: Service> Server<S> {
                 request = request.map(|body| unread.lend(body));
             }
             let answering: BoxFuture<'static, _> = Box::pin(service.clone().oneshot(request));
-            let env = env.clone();
+            let (env, leave) = (env.clone(), leave.clone());
             async move {
                 let answer = answering.await;
+                if sent_away > 0.0 && (env.random() as f64) < sent_away * u64::MAX as f64 {
+                    leave.cancel();
+                }
                 unread.discard(&*env, patience).await;
                 answer
             }
@@ -257,7 +273,8 @@ impl<S: Service> Server<S> {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_timeout)
+            // It runs from the end of an answer on. For the first head there is a timer of our own.
+            .header_read_timeout(self.limits.idle_timeout)
             .max_header_size(self.limits.max_head_bytes);
         builder
     }
@@ -275,8 +292,9 @@ impl<S: Service> Server<S> {
         builder
     }
 
-    /// Runs a connection. One that has not asked anything in time is closed: HTTP/2 has no such timer of its own.
-    async fn drive<C, E>(&self, connection: C, finish: fn(Pin<&mut C>), began: &AtomicBool, stop: CancellationToken)
+    /// Runs a connection until it ends, or until requests in flight have ended after `leave`. One that has not asked
+    /// anything in time is closed.
+    async fn drive<C, E>(&self, connection: C, finish: fn(Pin<&mut C>), began: &AtomicBool, leave: CancellationToken)
     where
         C: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
@@ -291,7 +309,7 @@ impl<S: Service> Server<S> {
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = leave.cancelled() => {
                 finish(connection.as_mut());
                 connection.await
             }

@@ -9,14 +9,17 @@ mod connect;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use k8s_core::seam::node::ByteStream;
+use k8s_core::{
+    env::{self, Env},
+    seam::node::ByteStream,
+};
 use tokio::sync::Mutex;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -122,6 +125,7 @@ pub struct Sender {
 /// The receiving half.
 pub struct Receiver {
     stream: SplitStream<Socket>,
+    role: Role,
     protocol: Subprotocol,
 }
 
@@ -134,7 +138,8 @@ impl Channels {
         limits.max_frame_size = Some(MAX_MESSAGE_BYTES);
         let socket = WebSocketStream::from_raw_socket(stream.compat(), role, Some(limits)).await;
         let (sink, stream) = socket.split();
-        Self { sender: Sender { sink: Arc::new(Mutex::new(sink)), protocol }, receiver: Receiver { stream, protocol } }
+        let sender = Sender { sink: Arc::new(Mutex::new(sink)), protocol };
+        Self { sender, receiver: Receiver { stream, role, protocol } }
     }
 
     /// The subprotocol that both sides agreed on.
@@ -185,11 +190,19 @@ impl Receiver {
             return match self.stream.next().await? {
                 Ok(Message::Binary(bytes)) => Some(self.frame(bytes)),
                 Ok(Message::Text(text)) => Some(self.frame(text.into())),
+                // A server answers a close, which reading on does; a client need not wait for the connection's end.
+                Ok(Message::Close(_)) if self.role == Role::Server => continue,
                 Ok(Message::Close(_)) => None,
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(error) => Some(Err(broken(error))),
             };
         }
+    }
+
+    /// Takes whatever still comes until the other side has closed, within a limit. For after [`Sender::close`]: a
+    /// connection that is dropped with something unread may take with it what the other side has yet to read.
+    pub async fn drain(mut self, env: &Env, limit: Duration) {
+        env::timeout(&**env, limit, async { while let Some(Ok(_)) = self.next().await {} }).await;
     }
 
     fn frame(&self, mut bytes: Bytes) -> Result<Frame, StreamError> {

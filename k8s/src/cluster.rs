@@ -41,6 +41,7 @@ pub struct ClusterBuilder {
     credentials: Option<Arc<Credentials>>,
     kinds: Vec<ResourceInfo>,
     admission: Vec<Arc<dyn Admission>>,
+    without_admission: Vec<String>,
     authorizers: Vec<Arc<dyn Authorizer>>,
     profile: Option<Profile>,
     controllers: Option<Vec<&'static str>>,
@@ -210,6 +211,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// Leaves built-in admission plugins out, by name (see [`k8s_apiserver::admission::BUILTIN`]).
+    pub fn without_admission(mut self, names: Vec<String>) -> Self {
+        self.without_admission = names;
+        self
+    }
+
     /// Adds an admission plugin.
     pub fn admission(mut self, plugin: Arc<dyn Admission>) -> Self {
         self.admission.push(plugin);
@@ -301,7 +308,11 @@ impl ClusterBuilder {
             encryption: None,
             listen: self.listen,
             advertise: self.advertise,
-            settings: ControlPlaneSettings { inert: inert::resources(), ..ControlPlaneSettings::default() },
+            settings: ControlPlaneSettings {
+                inert: inert::resources(),
+                without_admission: self.without_admission,
+                ..ControlPlaneSettings::default()
+            },
             serving_names: self.serving_names,
         })
         .await?;

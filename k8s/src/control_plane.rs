@@ -93,6 +93,8 @@ pub struct ControlPlaneSettings {
     pub inert: Vec<String>,
     /// How long a request that is no watch and no connection may take.
     pub request_timeout: Duration,
+    /// After what share of requests, from 0 to 1, a client of HTTP/2 is told to connect anew.
+    pub goaway_chance: f64,
     /// The certificate and key to serve with, instead of one that the cluster's authority issues.
     pub serving: Option<Identity>,
     /// The oldest version of TLS that is spoken.
@@ -114,6 +116,7 @@ impl Default for ControlPlaneSettings {
             without_admission: Vec::new(),
             inert: Vec::new(),
             request_timeout: REQUEST_TIMEOUT,
+            goaway_chance: 0.0,
             serving: None,
             min_tls: TlsVersion::V1_2,
             metrics: None,
@@ -230,7 +233,8 @@ impl ControlPlane {
             (Some(listener), Some(identity)) => {
                 let authorities = pki::certificates("client authorities", authentication.authorities_pem.as_bytes())?;
                 let tls = tls::server_from(&env, &identity, Some(&authorities), settings.min_tls)?;
-                let (server, stop) = (Server::new(env.clone(), outer.clone()), stop.clone());
+                let server = Server::new(env.clone(), outer.clone()).send_away(settings.goaway_chance);
+                let stop = stop.clone();
                 Some(env.spawn("https", Box::pin(async move { server.serve(listener, Some(tls), stop).await })))
             }
             _ => None,

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use http::{Request, header};
 use http_body_util::BodyExt;
 use k8s_apiserver::{
-    auth::{Anonymous, Attributes, Authenticator, Authorizer, Credentials, Decision},
-    outer::{Answers, Door, Outer, Parts, REQUEST_TIMEOUT},
+    auth::{Attributes, Authenticator, Authorizer, Credentials, Decision},
+    outer::{Door, Outer, Parts},
 };
 use k8s_core::{
     doc::Doc,
@@ -39,18 +39,13 @@ struct Echo {
 impl Echo {
     fn new() -> Self {
         let quiet = Quiet::new();
-        let outer = Outer::new(Parts {
-            env: quiet.env.clone(),
-            inner: Arc::new(Mirror),
-            catalog: Arc::new(Arc::new(Registry::builtin())),
-            authenticator: Arc::new(Anybody),
-            front_proxy: None,
-            anonymous: Anonymous::default(),
-            aggregation: None,
-            authorizer: Arc::new(Anybody),
-            answers: Answers::default(),
-            request_timeout: REQUEST_TIMEOUT,
-        });
+        let outer = Outer::new(Parts::new(
+            quiet.env.clone(),
+            Arc::new(Mirror),
+            Arc::new(Arc::new(Registry::builtin())),
+            Arc::new(Anybody),
+            Arc::new(Anybody),
+        ));
         Self { quiet, outer }
     }
 

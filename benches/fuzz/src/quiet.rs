@@ -2,12 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use k8s_core::env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp};
+use k8s_core::env::{BoxFuture, Env, Environment, Task, Timestamp};
 use k8s_store::contract::Clock;
-use tokio::{
-    runtime::{Builder, Runtime},
-    task::JoinHandle,
-};
+use k8s_wire::env::task;
+use tokio::runtime::{Builder, Runtime};
 
 /// How often others may run before nobody is thought to have anything to do. Everything is in memory, so whoever waits
 /// for somebody waits only for a few turns.
@@ -76,23 +74,6 @@ impl Environment for Shell {
     }
 
     fn spawn(&self, _: &'static str, future: BoxFuture<'static, ()>) -> Task {
-        Task::new(Running(self.tasks.spawn(future)))
-    }
-}
-
-struct Running(JoinHandle<()>);
-
-impl TaskHandle for Running {
-    fn cancel(&self) {
-        self.0.abort();
-    }
-
-    fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async move {
-            match self.0.await {
-                Err(error) if error.is_panic() => Err(error.to_string()),
-                _ => Ok(()),
-            }
-        })
+        task(self.tasks.spawn(future))
     }
 }

@@ -7,8 +7,7 @@ use http::{Request, Response, header};
 use http_body_util::BodyExt;
 use k8s_apiserver::{
     ApiServer,
-    auth::Anonymous,
-    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
+    outer::{Outer, Parts},
 };
 use k8s_store::{Memory, Store};
 use k8s_wire::body::{self, Body};
@@ -75,18 +74,13 @@ impl Server {
         let store: Arc<dyn Store> = Arc::new(Memory::new(quiet.env.clone()));
         let started = quiet.run(ApiServer::builder(store.clone(), quiet.env.clone()).start());
         let api = started.unwrap_or_else(|why| panic!("the server does not start: {why}"));
-        let outer = Outer::new(Parts {
-            env: quiet.env.clone(),
-            inner: Arc::new(api.clone()),
-            catalog: api.kinds().clone(),
-            authenticator: Arc::new(Anybody),
-            front_proxy: None,
-            anonymous: Anonymous::default(),
-            aggregation: None,
-            authorizer: Arc::new(Anybody),
-            answers: Answers::default(),
-            request_timeout: REQUEST_TIMEOUT,
-        });
+        let outer = Outer::new(Parts::new(
+            quiet.env.clone(),
+            Arc::new(api.clone()),
+            api.kinds().clone(),
+            Arc::new(Anybody),
+            Arc::new(Anybody),
+        ));
         let server = Self { quiet, store, outer };
         for (uri, object) in OBJECTS {
             let request = Request::post(*uri).header(header::AUTHORIZATION, "Bearer t");

@@ -76,6 +76,15 @@ async fn over_https(cluster: &Cluster) -> Client {
     Client::try_from(config).unwrap()
 }
 
+/// Carries a test out beside a controller, which goes on meanwhile.
+pub async fn beside(running: impl Future<Output = ()>, test: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = test => {}
+        () = running => panic!("the controller ended"),
+    }
+}
+
 /// The code of a refusal.
 pub fn refused<T: std::fmt::Debug>(answer: kube::Result<T>) -> (u16, String) {
     match answer {

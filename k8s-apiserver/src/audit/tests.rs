@@ -17,8 +17,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     admission::{Admission, AdmissionRequest},
-    auth::{Anonymous, Authenticator, Credentials},
-    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
+    auth::{Authenticator, Credentials},
+    outer::{Outer, Parts},
     server::tests::{
         clock::paused,
         fixture::{Fixture, built},
@@ -96,18 +96,7 @@ impl Scene {
     }
 
     fn outer(&self) -> Outer {
-        Outer::new(Parts {
-            aggregation: None,
-            env: self.api.env.clone(),
-            inner: Arc::new(self.api.api.clone()),
-            catalog: Arc::new(self.api.api.registry().clone()),
-            authenticator: Arc::new(Admin),
-            front_proxy: None,
-            anonymous: Anonymous::default(),
-            authorizer: self.api.api.authorizer().clone(),
-            answers: Answers::default(),
-            request_timeout: REQUEST_TIMEOUT,
-        })
+        Outer::new(Parts::of(&self.api.api, self.api.env.clone(), Arc::new(Admin)))
     }
 }
 

@@ -209,6 +209,7 @@ fn wrong(field: &str, why: impl std::fmt::Display) -> ConfigurationError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::configuration::tests::is_named;
 
     const GOOD: &str = r#"
 apiVersion: apiserver.config.k8s.io/v1
@@ -268,9 +269,7 @@ authorizers:
                 "authorizers[1].webhook.subjectAccessReviewVersion",
             ),
         ] {
-            assert!(GOOD.contains(from), "{from}");
-            let error = read(&GOOD.replacen(from, to, 1), seconds).unwrap_err();
-            assert_eq!(error.field, field, "{error}");
+            is_named(GOOD, from, to, field, |text| read(text, seconds));
         }
     }
 }

@@ -358,8 +358,22 @@ fn wrong(field: &str, why: impl std::fmt::Display) -> ConfigurationError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A good file with `to` for `from` is refused, and the refusal names the field.
+    #[track_caller]
+    pub fn is_named<T: std::fmt::Debug>(
+        good: &str,
+        from: &str,
+        to: &str,
+        field: &str,
+        read: impl Fn(&str) -> Result<T, ConfigurationError>,
+    ) {
+        assert!(good.contains(from), "{from}");
+        let error = read(&good.replacen(from, to, 1)).unwrap_err();
+        assert_eq!(error.field, field, "{error}");
+    }
 
     const GOOD: &str = r#"
 apiVersion: apiserver.config.k8s.io/v1
@@ -433,9 +447,7 @@ anonymous:
             ("config.k8s.io/v1", "config.k8s.io/v2", "kind"),
             ("anonymous:", "nonymous:", "AuthenticationConfiguration"),
         ] {
-            assert!(GOOD.contains(from), "{from}");
-            let error = AuthenticationConfiguration::read(&GOOD.replace(from, to)).unwrap_err();
-            assert_eq!(error.field, field, "{error}");
+            is_named(GOOD, from, to, field, AuthenticationConfiguration::read);
         }
     }
 }

@@ -114,14 +114,7 @@ mod tests {
     use k8s_wire::{env::System, pki};
 
     use super::*;
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::outer::credentials::tests::headers;
 
     #[test]
     fn the_headers_say_all_of_a_caller_and_go_no_further() {

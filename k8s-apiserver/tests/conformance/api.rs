@@ -13,7 +13,7 @@ use k8s_apiserver::{
         token::{ServiceAccountTokens, SigningKey},
         x509::ClientCertificates,
     },
-    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
+    outer::{Answers, Outer, Parts},
 };
 use k8s_core::env::{Env, Task};
 use k8s_store::Memory;
@@ -124,16 +124,8 @@ impl Api {
         let bearer = Arc::new(BearerTokens::new(vec![tokens.clone()], audiences));
         let authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(ClientCertificates), bearer];
         let outer = Outer::new(Parts {
-            env: env.clone(),
-            inner: Arc::new(server.clone()),
-            catalog: server.kinds().clone(),
-            authenticator: Arc::new(Chain(authenticators)),
-            front_proxy: None,
-            anonymous: Default::default(),
-            aggregation: None,
-            authorizer: server.authorizer().clone(),
             answers: Answers { issuer: Some(tokens), ..Answers::default() },
-            request_timeout: REQUEST_TIMEOUT,
+            ..Parts::of(&server, env.clone(), Arc::new(Chain(authenticators)))
         });
         let administrator = authority.issue_client("admin", &["system:masters"], env.now()).expect("a certificate");
         let (door, running) = match way {

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use k8s_apiserver::{
     ApiServer,
     auth::{Authenticator, Credentials},
-    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
+    outer::{Outer, Parts},
 };
 use k8s_core::{
     env::Env,
@@ -38,18 +38,7 @@ impl Authenticator for Anybody {
 
 /// A server's outer service, at which everybody is an administrator.
 pub fn outer(server: &ApiServer, env: Env) -> Outer {
-    Outer::new(Parts {
-        env,
-        inner: Arc::new(server.clone()),
-        catalog: Arc::new(server.registry().clone()),
-        authenticator: Arc::new(Anybody),
-        front_proxy: None,
-        anonymous: Default::default(),
-        aggregation: None,
-        authorizer: server.authorizer().clone(),
-        answers: Answers::default(),
-        request_timeout: REQUEST_TIMEOUT,
-    })
+    Outer::new(Parts::of(server, env, Arc::new(Anybody)))
 }
 
 /// Lists and watches over HTTP without a socket.

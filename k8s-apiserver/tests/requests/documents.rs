@@ -1,6 +1,6 @@
 //! What the server says that it can do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use http::{Method, Request};
 use serde_json::{Map, Value};
@@ -17,6 +17,8 @@ pub struct Documents {
 /// A method of a path.
 #[derive(Clone)]
 pub struct Operation {
+    /// Its place among all.
+    pub index: usize,
     pub method: Method,
     /// With `{name}` and `{namespace}` in it.
     pub path: String,
@@ -50,10 +52,15 @@ impl Documents {
             for (method, operation) in item.as_object().expect("an object") {
                 let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) else { continue };
                 if operation.is_object() && operation["x-kubernetes-action"] != "connect" {
-                    self.operations.push(Operation::read(method, path, operation));
+                    self.operations.push(Operation::read(self.operations.len(), method, path, operation));
                 }
             }
         }
+    }
+
+    /// What makes objects of a collection.
+    pub fn creator(&self, collection: &str) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.method == Method::POST && operation.path == collection)
     }
 
     /// A schema without indirection.
@@ -65,7 +72,7 @@ impl Documents {
 }
 
 impl Operation {
-    fn read(method: Method, path: &str, operation: &Value) -> Self {
+    fn read(index: usize, method: Method, path: &str, operation: &Value) -> Self {
         let content = operation["requestBody"]["content"].as_object().cloned().unwrap_or_default();
         let answer = &operation["responses"]["200"]["content"]["application/json"]["schema"];
         let own = content.values().next().map(|content| content["schema"].clone());
@@ -74,6 +81,7 @@ impl Operation {
         let text = |name: &str| gvk[name].as_str().unwrap_or("").to_owned();
         let (group, version) = (text("group"), text("version"));
         Self {
+            index,
             method,
             path: path.to_owned(),
             query: operation["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
@@ -89,9 +97,40 @@ impl Operation {
         self.path.ends_with("/{name}")
     }
 
+    /// Whether it is about one object, or something below one.
+    pub fn is_about_one(&self) -> bool {
+        self.path.contains("/{name}")
+    }
+
+    /// Whether it is about all objects of a collection that a query chooses.
+    pub fn is_list(&self) -> bool {
+        self.takes("labelSelector")
+    }
+
+    /// Whether this may stand in the query.
+    pub fn takes(&self, parameter: &str) -> bool {
+        self.query.iter().any(|(name, _)| name == parameter)
+    }
+
     /// What all operations on objects of this kind share.
     pub fn collection(&self) -> &str {
         self.path.split("/{name}").next().unwrap_or(&self.path)
+    }
+
+    /// The last part of the collection's path.
+    pub fn plural(&self) -> &str {
+        self.collection().rsplit('/').next().unwrap_or("")
+    }
+
+    /// What below an object it is about; empty for the object itself.
+    pub fn subresource(&self) -> &str {
+        self.path.split_once("/{name}/").map_or("", |(_, below)| below)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
     }
 }
 

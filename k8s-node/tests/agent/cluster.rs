@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use k8s_core::{
     api::api::core::v1::{Event, Pod},
     doc::Doc,
-    env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp},
+    env::{BoxFuture, Env, Environment, Task, Timestamp},
     object::{Object, ObjectKey},
     request::{
         ApiRequest, ApiResponse, ObjectList, Options, PatchKind, RequestBody, ResourceType, ResponseBody, Target, Verb,
@@ -18,6 +18,7 @@ use k8s_core::{
     seam::transport::Transport,
     status::{ApiError, ApiResult},
 };
+use k8s_wire::env::task;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -31,19 +32,6 @@ pub struct Clock {
 impl Clock {
     pub fn env() -> Env {
         Arc::new(Self { start: tokio::time::Instant::now(), random: Mutex::new(1) })
-    }
-}
-
-struct Running(tokio::task::JoinHandle<()>);
-
-impl TaskHandle for Running {
-    fn cancel(&self) {
-        self.0.abort();
-    }
-    fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async move {
-            self.0.await.or_else(|error| if error.is_cancelled() { Ok(()) } else { Err(error.to_string()) })
-        })
     }
 }
 
@@ -63,7 +51,7 @@ impl Environment for Clock {
         *state ^ (*state >> 33)
     }
     fn spawn(&self, _name: &'static str, future: BoxFuture<'static, ()>) -> Task {
-        Task::new(Running(tokio::spawn(future)))
+        task(tokio::spawn(future))
     }
 }
 

@@ -10,56 +10,13 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_core::env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp};
 use k8s_node::{
     image::{ImageSource, archive::ImageBuilder},
     native::{Native, NativeConfig, ShimCommand},
     runtime::{ContainerSpec, ContainerState, ContainerStatus, Exit, PodRuntime, RuntimeError, SandboxSpec},
 };
+use k8s_wire::env::System;
 use tempfile::TempDir;
-
-/// The system's clock and tokio's tasks.
-pub struct Clock(tokio::time::Instant);
-
-impl Clock {
-    pub fn env() -> Env {
-        Arc::new(Self(tokio::time::Instant::now()))
-    }
-}
-
-impl Environment for Clock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-
-    fn random(&self) -> u64 {
-        4
-    }
-
-    fn spawn(&self, _: &'static str, future: BoxFuture<'static, ()>) -> Task {
-        Task::new(Handle(tokio::spawn(future)))
-    }
-}
-
-struct Handle(tokio::task::JoinHandle<()>);
-
-impl TaskHandle for Handle {
-    fn cancel(&self) {
-        self.0.abort();
-    }
-
-    fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async { self.0.await.map_err(|error| error.to_string()) })
-    }
-}
 
 /// A native runtime with busybox in its image store. Checks at the end that nothing is left on the machine.
 pub struct Node {
@@ -102,7 +59,7 @@ impl Node {
 
     pub fn try_open(&self) -> Result<Native, RuntimeError> {
         let shim = ShimCommand { program: env!("CARGO_BIN_EXE_k8s-shim").into(), args: Vec::new() };
-        let (images, env) = (self.images.clone(), Clock::env());
+        let (images, env) = (self.images.clone(), System::current());
         Native::open(NativeConfig { root: self.root(), cgroup_prefix: self.cgroup_prefix(), shim, images, env })
     }
 

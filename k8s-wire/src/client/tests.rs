@@ -39,9 +39,14 @@ struct Fake {
 
 /// A TLS server that answers everything with `code` and `chunks`, and a transport that trusts it.
 async fn fake(code: u16, chunks: &'static [&'static str]) -> Fake {
+    fake_named("127.0.0.1", code, chunks).await
+}
+
+/// The same with a certificate for `name`.
+async fn fake_named(name: &str, code: u16, chunks: &'static [&'static str]) -> Fake {
     let env = System::current();
     let authority = Authority::generate("ca", env.now()).unwrap();
-    let identity = authority.issue_server("x", &["127.0.0.1".into()], env.now()).unwrap();
+    let identity = authority.issue_server("x", &[name.into()], env.now()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Mutex::new(Seen::default()));
@@ -175,4 +180,31 @@ async fn a_server_that_nobody_vouches_for_is_not_spoken_to() {
     assert_eq!(fake.seen.lock().line, "", "nothing was sent");
     let careless = Config { insecure: true, authorities_pem: None, ..fake.transport.config().clone() };
     assert!(HttpTransport::new(careless, System::current()).unwrap().call(get()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_may_be_for_the_name_that_the_kubeconfig_says() {
+    let fake = fake_named("kubernetes.example", 200, &[POD]).await;
+    let of = |name: &str| Config {
+        server_name: (!name.is_empty()).then(|| name.to_owned()),
+        token: None,
+        ..fake.transport.config().clone()
+    };
+    let target = || Target::one(pods(), "n", "a");
+    let get = || ApiRequest { target: target(), ..Default::default() };
+    let connect = || ApiRequest { verb: Verb::Connect, target: target().subresource("exec"), ..Default::default() };
+    for wrong in ["", "other.example"] {
+        let transport = HttpTransport::new(of(wrong), System::current()).unwrap();
+        for request in [get(), connect()] {
+            let error = transport.call(request).await.unwrap_err();
+            assert!(error.code() == 503 && error.to_string().contains("not valid for name"), "{wrong}: {error}");
+        }
+    }
+    assert_eq!(fake.seen.lock().line, "", "nothing was sent");
+    let transport = HttpTransport::new(of("kubernetes.example"), System::current()).unwrap();
+    assert_eq!(transport.call(get()).await.unwrap().into_object().unwrap().revision(), 5);
+    assert_eq!(fake.seen.lock().line, "GET /prefix/api/v1/namespaces/n/pods/a");
+    transport.call(connect()).await.unwrap();
+    let error = HttpTransport::new(of("192.0.2.1"), System::current()).err().unwrap();
+    assert!(error.to_string().contains("cannot stand for another host"), "{error}");
 }

@@ -18,6 +18,7 @@ use super::{
     answer,
     config::{Config, ConfigError, Token},
     dial::Dialer,
+    route::{Route, under_name},
     watch,
 };
 use crate::{
@@ -37,6 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A way to an API server, ours or upstream's, over HTTP/2 or HTTP/1.1 with TLS.
 pub struct HttpTransport {
     http: reqwest::Client,
+    /// [`Config::server`] under the name in its certificate.
+    base: String,
     config: Config,
     env: Env,
     dialer: Dialer,
@@ -54,7 +57,16 @@ impl HttpTransport {
         };
         let trust = if config.insecure { ServerTrust::Anyone } else { ServerTrust::Authorities(&authorities) };
         let tls = tls::client(&env, trust, config.identity.as_ref(), API_PROTOCOLS).map_err(|why| failed(&why))?;
-        let http = reqwest::Client::builder()
+        let mut base = config.server.clone();
+        let mut builder = reqwest::Client::builder();
+        if let Some(name) = &config.server_name {
+            let url: reqwest::Url = config.server.parse().map_err(|why| failed(&why))?;
+            let route = Route::to(&url, None).ok_or_else(|| failed(&"it names no host"))?;
+            builder = builder.dns_resolver(Arc::new(route));
+            let url = under_name(url, name).map_err(|why| failed(&why))?;
+            base = url.as_str().trim_end_matches('/').to_owned();
+        }
+        let http = builder
             .tls_backend_preconfigured(tls)
             .user_agent(config.user_agent.clone())
             .redirect(reqwest::redirect::Policy::none())
@@ -69,7 +81,7 @@ impl HttpTransport {
             .build()
             .map_err(|why| failed(&why))?;
         let dialer = Dialer::new(env.clone(), trust, config.identity.as_ref()).map_err(|why| failed(&why))?;
-        Ok(Self { http, config, env, dialer, token: Mutex::new(None) })
+        Ok(Self { http, base, config, env, dialer, token: Mutex::new(None) })
     }
 
     /// What it was made of.
@@ -117,7 +129,7 @@ impl HttpTransport {
 
     async fn send(&self, request: &ApiRequest) -> ApiResult<reqwest::Response> {
         let head = encode(request);
-        let url = format!("{}{}", self.config.server, head.path_and_query());
+        let url = format!("{}{}", self.base, head.path_and_query());
         let method = http::Method::from_bytes(head.method.as_str().as_bytes())
             .map_err(|why| ApiError::internal(format!("method: {why}")))?;
         let mut outgoing = self.http.request(method, url).headers(self.headers(request)?);

@@ -10,9 +10,11 @@ use k8s_core::{
     seam::webhook::{WebhookCaller, WebhookEndpoint, WebhookError, WebhookIdentity, WebhookTls, WebhookToken},
 };
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::config::{Config, ConfigError, Token};
+use super::{
+    config::{Config, ConfigError, Token},
+    route::{Route, under_name},
+};
 use crate::{
     pki::{self, Identity},
     tls::{self, API_PROTOCOLS, ServerTrust},
@@ -110,7 +112,7 @@ impl HttpWebhookCaller {
         let mut url = parse(shown)?;
         let client = self.client(endpoint, &url)?;
         if let Some(name) = &endpoint.tls.server_name {
-            url.set_host(Some(name)).map_err(|why| WebhookError::Config(format!("server name {name:?}: {why}")))?;
+            url = under_name(url, name).map_err(WebhookError::Config)?;
         }
         if endpoint.address.is_some() {
             // A port in the URL would count more than the address's own. An https URL with a host always takes this.
@@ -175,35 +177,16 @@ pub fn endpoint(config: &Config) -> Result<WebhookEndpoint, ConfigError> {
 impl Peer {
     fn new(endpoint: &WebhookEndpoint, url: &reqwest::Url) -> Result<Self, WebhookError> {
         let missing = || WebhookError::Config(format!("{:?} names no host", endpoint.url));
+        let Route { host, port, address } = Route::to(url, endpoint.address).ok_or_else(missing)?;
         let tls = &endpoint.tls;
         Ok(Self {
-            host: url.host_str().ok_or_else(missing)?.trim_matches(['[', ']']).to_owned(),
-            port: url.port_or_known_default().unwrap_or(443),
-            address: endpoint.address,
+            host,
+            port,
+            address,
             authorities: tls.authorities_pem.clone(),
             server_name: tls.server_name.clone(),
             insecure: tls.insecure,
             identity: tls.identity.as_ref().map(|own| (own.certificate_pem.clone(), own.key_pem.clone())),
-        })
-    }
-}
-
-/// Where a name leads: to the address that was given, or to those of the URL's host, whatever name is asked for in TLS.
-struct Route {
-    host: String,
-    port: u16,
-    address: Option<SocketAddr>,
-}
-
-impl Resolve for Route {
-    fn resolve(&self, _: Name) -> Resolving {
-        let (host, port, address) = (self.host.clone(), self.port, self.address);
-        Box::pin(async move {
-            let found: Addrs = match address {
-                Some(address) => Box::new(std::iter::once(address)),
-                None => Box::new(tokio::net::lookup_host((host, port)).await?.collect::<Vec<_>>().into_iter()),
-            };
-            Ok(found)
         })
     }
 }

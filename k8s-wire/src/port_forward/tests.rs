@@ -13,17 +13,25 @@ use crate::{
     websocket,
 };
 
-/// Port 80 echoes in upper case and hangs up after its client; every other port refuses.
+/// Port 80 echoes in upper case and hangs up after its client; port 79 speaks and hangs up first; every other port
+/// refuses.
 fn dial(env: &Env) -> Dial {
     let env = env.clone();
     Arc::new(move |port| {
         let env = env.clone();
         Box::pin(async move {
-            if port != 80 {
+            if ![79, 80].contains(&port) {
                 return Err("connection refused".to_owned());
             }
             let (near, far) = tokio::io::duplex(1024);
             let (mut read, mut write) = AsyncReadExt::split(far.compat());
+            if port == 79 {
+                write.write_all(b"goodbye").await.unwrap();
+                write.close().await.unwrap();
+                // Still open for what the client says.
+                env.spawn("deaf", Box::pin(async move { drop(read.read_to_end(&mut Vec::new()).await) })).detach();
+                return Ok(Box::new(near.compat()) as Box<dyn ByteStream>);
+            }
             let echoing = async move {
                 let mut buffer = [0; 100];
                 while let Ok(count @ 1..) = read.read(&mut buffer).await {
@@ -114,6 +122,29 @@ async fn channels_carry_data_and_errors_of_each_port() {
     assert_eq!(first, expected);
     sender.send(0, b"hello").await.unwrap();
     assert_eq!(next().await, (0, b"HELLO".to_vec()));
+}
+
+#[tokio::test]
+async fn channels_close_when_the_last_port_has_hung_up() {
+    let Channels { sender, mut receiver } = forwarded(Subprotocol::V4, &[79, 81]).await;
+    let mut said = Vec::new();
+    while let Some(frame) = receiver.next().await {
+        match frame.expect("closed in good order") {
+            Frame::Data { channel: 0, bytes } => said.extend(bytes),
+            other => drop(other),
+        }
+    }
+    assert_eq!(said, b"\x4f\0goodbye");
+    drop(sender);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered() {
+    let Channels { sender, mut receiver } = forwarded(Subprotocol::V4, &[80]).await;
+    sender.close().await.unwrap();
+    while let Some(frame) = receiver.next().await {
+        frame.expect("closed in good order");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A real socket with TLS: identities, limits, the graceful end.
 
+mod floods;
+
 use std::sync::Mutex;
 
 use http_body_util::BodyExt;
@@ -26,6 +28,10 @@ fn limits() -> Limits {
 }
 
 async fn fixture<S: Service>(service: S, with_tls: bool) -> Fixture {
+    fixture_with(service, with_tls, |server| server).await
+}
+
+async fn fixture_with<S: Service>(service: S, with_tls: bool, with: impl FnOnce(Server<S>) -> Server<S>) -> Fixture {
     let env = System::current();
     let authority = Authority::generate("serving", env.now()).unwrap();
     let clients = Authority::generate("clients", env.now()).unwrap();
@@ -35,7 +41,7 @@ async fn fixture<S: Service>(service: S, with_tls: bool) -> Fixture {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = Server::new(env.clone(), service).limits(limits());
+    let server = with(Server::new(env.clone(), service).limits(limits()));
     let (token, shared) = (stop.clone(), env.clone());
     let task = shared.spawn("server", Box::pin(async move { server.serve(listener, tls, token).await }));
     Fixture { env, address, stop, server: Some(task), authority, clients }
@@ -91,6 +97,28 @@ async fn a_certificate_of_a_stranger_or_of_the_past_ends_the_handshake() {
     assert!(get(&fixture, &client(&fixture, None, tls::API_PROTOCOLS)).await.is_ok(), "others are still served");
 }
 
+/// How many connections a client of HTTP/2 makes for some requests, one after the other.
+async fn connections_of(share: f64) -> usize {
+    let address = tower::service_fn(|request: Request<Body>| async move {
+        let peer = request.extensions().get::<Arc<Peer>>().unwrap().clone();
+        Ok(Response::new(body::full(peer.address.unwrap().to_string())))
+    });
+    let fixture = fixture_with(address, true, |server| server.send_away(share)).await;
+    let client = client(&fixture, None, tls::API_PROTOCOLS);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..50 {
+        seen.insert(get(&fixture, &client).await.expect("what is asked is answered"));
+    }
+    seen.len()
+}
+
+#[tokio::test]
+async fn clients_are_sent_away_after_a_share_of_requests() {
+    assert_eq!(connections_of(0.0).await, 1);
+    let (all, some) = (connections_of(1.0).await, connections_of(0.2).await);
+    assert!(all >= 20 && (2..all).contains(&some), "{all} {some}");
+}
+
 #[tokio::test]
 async fn who_dribbles_is_cut_off() {
     let fixture = fixture(identity_service(), false).await;
@@ -99,6 +127,30 @@ async fn who_dribbles_is_cut_off() {
     let mut rest = Vec::new();
     half.read_to_end(&mut rest).await.unwrap();
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_a_while() {
+    let env = System::current();
+    let (mut near, far) = tokio::io::duplex(64 * 1024);
+    let server = Server::new(env.clone(), identity_service());
+    let (idle, head) = (server.limits.idle_timeout, server.limits.head_timeout);
+    assert!(idle > head * 2);
+    let serving =
+        async move { server.serve_stream(far, Peer::default(), Protocol::Http1, CancellationToken::new()).await };
+    let task = env.spawn("stream", Box::pin(serving));
+    for _ in 0..3 {
+        near.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"HTTP/1.1 0") {
+            assert!(near.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        env.sleep(idle - Duration::from_secs(1)).await;
+    }
+    let mut rest = Vec::new();
+    let ended = env::timeout(&*env, Duration::from_secs(2), near.read_to_end(&mut rest)).await;
+    assert_eq!(ended.expect("it ends when it is due").unwrap(), 0);
+    drop(task);
 }
 
 #[tokio::test]

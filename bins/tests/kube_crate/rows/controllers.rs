@@ -1,7 +1,6 @@
 //! Controllers as people write them with `kube`.
 
 use std::{
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -28,7 +27,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::world::{World, object};
+use crate::world::{World, beside, object};
 
 /// How long nothing can be missed: the controllers look at everything again after that.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -79,11 +78,7 @@ pub async fn owned_children(world: &World) {
         maps.delete("parent", &DeleteParams::background()).await.unwrap();
         await_condition(secrets.clone(), "child", conditions::is_deleted(&child.uid().unwrap())).await.unwrap();
     };
-    tokio::select! {
-        biased;
-        () = test => {}
-        () = running => panic!("the controller ended"),
-    }
+    beside(running, test).await;
 }
 
 pub async fn finalizers(world: &World) {
@@ -104,7 +99,7 @@ pub async fn finalizers(world: &World) {
     };
     let policy = |_: Arc<ConfigMap>, error: &finalizer::Error<kube::Error>, _: Arc<()>| panic!("{error}");
     let controller = Controller::new(maps.clone(), of_row());
-    let mut running = pin!(controller.run(reconcile, policy, Arc::new(())).for_each(async |_| {}));
+    let running = controller.run(reconcile, policy, Arc::new(())).for_each(async |_| {});
     let test = async {
         let made = maps.create(&PostParams::default(), &parent()).await.unwrap();
         let held = |map: Option<&ConfigMap>| map.is_some_and(|map| map.finalizers() == ["kube.rs/test"]);
@@ -114,11 +109,7 @@ pub async fn finalizers(world: &World) {
         await_condition(maps.clone(), "parent", conditions::is_deleted(&made.uid().unwrap())).await.unwrap();
         assert_eq!(cleaned.load(SeqCst), 1);
     };
-    tokio::select! {
-        biased;
-        () = test => {}
-        () = &mut running => panic!("the controller ended"),
-    }
+    beside(running, test).await;
 }
 
 pub async fn recorded_events(world: &World) {

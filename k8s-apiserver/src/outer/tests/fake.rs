@@ -207,18 +207,13 @@ impl Authorizer for FakeAuthorizer {
 /// The outer service over a fresh door.
 pub fn outer() -> (Outer, Arc<FakeDoor>) {
     let door = FakeDoor::new();
-    let parts = Parts {
-        request_timeout: crate::outer::REQUEST_TIMEOUT,
-        env: System::current(),
-        inner: door.clone(),
-        catalog: Arc::new(FakeCatalog::new()),
-        authenticator: Arc::new(FakeAuthenticator),
-        front_proxy: None,
-        anonymous: Default::default(),
-        aggregation: None,
-        authorizer: Arc::new(FakeAuthorizer),
-        answers: Answers::default(),
-    };
+    let parts = Parts::new(
+        System::current(),
+        door.clone(),
+        Arc::new(FakeCatalog::new()),
+        Arc::new(FakeAuthenticator),
+        Arc::new(FakeAuthorizer),
+    );
     (Outer::new(parts), door)
 }
 

@@ -33,18 +33,13 @@ async fn ends() -> Ends {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let door = FakeDoor::new();
-    let outer = Outer::new(Parts {
-        request_timeout: crate::outer::REQUEST_TIMEOUT,
-        env: env.clone(),
-        inner: door.clone(),
-        catalog: Arc::new(FakeCatalog::new()),
-        authenticator: Arc::new(Chain(vec![Arc::new(ClientCertificates), Arc::new(FakeAuthenticator)])),
-        front_proxy: None,
-        anonymous: Default::default(),
-        aggregation: None,
-        authorizer: Arc::new(FakeAuthorizer),
-        answers: Answers::default(),
-    });
+    let outer = Outer::new(Parts::new(
+        env.clone(),
+        door.clone(),
+        Arc::new(FakeCatalog::new()),
+        Arc::new(Chain(vec![Arc::new(ClientCertificates), Arc::new(FakeAuthenticator)])),
+        Arc::new(FakeAuthorizer),
+    ));
     let server = Server::new(env.clone(), outer);
     let running = async move { server.serve(listener, Some(tls), CancellationToken::new()).await };
     let config = Config {

@@ -41,7 +41,7 @@ use crate::{
         Attributes, Authenticator, Authorizer, Chain, Credentials, Decision, Subject,
         front_proxy::{FrontProxy, RequestHeaders},
     },
-    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
+    outer::{Outer, Parts},
 };
 
 const BOXES: &str = "/apis/acme.com/v1/namespaces/default/boxes";
@@ -159,16 +159,8 @@ async fn scene() -> Scene {
         .await
         .unwrap();
     let outer = Outer::new(Parts {
-        env: env.clone(),
-        inner: Arc::new(front.clone()),
-        catalog: Arc::new(front.registry().clone()),
-        authenticator: Arc::new(Chain(vec![Arc::new(Names)])),
-        front_proxy: None,
-        anonymous: Default::default(),
         aggregation: Some(front.aggregation()),
-        authorizer: front.authorizer().clone(),
-        answers: Answers::default(),
-        request_timeout: REQUEST_TIMEOUT,
+        ..Parts::of(&front, env.clone(), Arc::new(Chain(vec![Arc::new(Names)])))
     });
     let reviewer = Caller::new("box-server", &["system:masters"]);
     let delegated = Arc::new(Delegated { front: front.transport(reviewer), asked: Mutex::default() });
@@ -194,16 +186,8 @@ async fn behind(env: &Env, proxies: &Authority, delegated: Arc<Delegated>) -> (S
         headers: RequestHeaders::standard(),
     };
     let outer = Outer::new(Parts {
-        env: env.clone(),
-        inner: Arc::new(server.clone()),
-        catalog: Arc::new(server.registry().clone()),
-        authenticator: Arc::new(Nobody),
         front_proxy: Some(Arc::new(front_proxy)),
-        anonymous: Default::default(),
-        aggregation: None,
-        authorizer: server.authorizer().clone(),
-        answers: Answers::default(),
-        request_timeout: REQUEST_TIMEOUT,
+        ..Parts::of(&server, env.clone(), Arc::new(Nobody))
     });
     let authority = Authority::generate("boxes", env.now()).unwrap();
     let serving = authority.issue_server("box-server", &["boxes.default.svc".into()], env.now()).unwrap();

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use k8s_core::env::{BoxFuture, Env, Environment, Task, TaskHandle, Timestamp};
-use tokio::{task::JoinHandle, time::Instant};
+use k8s_core::env::{BoxFuture, Env, Environment, Task, Timestamp};
+use k8s_wire::env::task;
+use tokio::time::Instant;
 
 /// The environment of a test with `start_paused = true`. Its wall clock begins in 2026.
 pub fn paused() -> Env {
@@ -47,23 +48,6 @@ impl Environment for Paused {
     }
 
     fn spawn(&self, _: &'static str, future: BoxFuture<'static, ()>) -> Task {
-        Task::new(Running(tokio::spawn(future)))
-    }
-}
-
-struct Running(JoinHandle<()>);
-
-impl TaskHandle for Running {
-    fn cancel(&self) {
-        self.0.abort();
-    }
-
-    fn join(self: Box<Self>) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async move {
-            match self.0.await {
-                Err(error) if error.is_panic() => Err(error.to_string()),
-                _ => Ok(()),
-            }
-        })
+        task(tokio::spawn(future))
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use k8s_core::{
     doc,
     doc::Doc,
-    request::{ApiRequest, Fence, Options, PatchKind, RequestBody, Verb},
+    request::{ApiRequest, Caller, Fence, Options, PatchKind, RequestBody, Verb},
 };
 use k8s_store::Page;
 use proptest::prelude::*;
 
-use super::fixture::{Fixture, built, revision, server, target};
+use super::fixture::{Fixture, built, over, revision, server, target};
 
 fn service(name: &str, spec: Doc) -> Doc {
     let mut spec = spec;
@@ -212,4 +212,44 @@ async fn the_server_is_reachable_by_name_once_it_knows_its_address() {
     assert_eq!(slice.str_at(&["endpoints", "0", "addresses", "0"]), "192.0.2.7");
     let endpoints = api.get("endpoints/kubernetes", "default").await.unwrap();
     assert_eq!(endpoints.str_at(&["subsets", "0", "addresses", "0", "ip"]), "192.0.2.7");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_draws_the_traffic_of_other_addresses() {
+    let api = server().await;
+    let drawing = |name: &str| service(name, doc!({"externalIPs": ["198.51.100.7"]}));
+    let denied = "is forbidden: Use of external IPs is denied by admission control";
+    let error = api.create("services", "default", drawing("s")).await.unwrap_err();
+    assert!(error.code() == 403 && error.to_string().ends_with(denied), "{error}");
+    api.create("services", "default", service("s", doc!({}))).await.unwrap();
+    let adding = doc!({"spec": {"externalIPs": ["198.51.100.7"]}});
+    let error = api.patch("services/s", "default", PatchKind::Merge, adding).await.unwrap_err();
+    assert!(error.code() == 403 && error.to_string().ends_with(denied), "{error}");
+    // Who edits everything in a namespace writes no Service's status either, where a balancer's addresses stand.
+    let binding = doc!({
+        "metadata": {"name": "eve"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "User", "name": "eve", "apiGroup": "rbac.authorization.k8s.io"}]
+    });
+    api.create("rolebindings", "default", binding).await.unwrap();
+    let eve = api.acting(Caller::new("eve", &[]));
+    eve.create("services", "default", service("own", doc!({"type": "LoadBalancer"}))).await.unwrap();
+    let balanced = doc!({"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}]}}});
+    let error = eve.patch("services/own/status", "default", PatchKind::Merge, balanced).await.unwrap_err();
+    assert_eq!(error.code(), 403, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_keeps_and_gives_up_external_addresses_that_it_had() {
+    let api = built(|builder| builder.without_admission("DenyServiceExternalIPs")).await;
+    let drawing = |ips: Doc| service("s", doc!({"externalIPs": ips}));
+    let stored = api.create("services", "default", drawing(doc!(["198.51.100.7", "198.51.100.8"]))).await.unwrap();
+    api.api.shutdown().await;
+    let guarded = over(api.store.clone(), api.env.clone(), |builder| builder).await;
+    let kept = guarded.update("services/s", "default", stored).await.unwrap();
+    assert_eq!(kept.at(&["spec", "externalIPs"]).unwrap().items().len(), 2);
+    let fewer = doc!({"spec": {"externalIPs": ["198.51.100.8"]}});
+    guarded.patch("services/s", "default", PatchKind::Merge, fewer).await.unwrap();
+    let other = doc!({"spec": {"externalIPs": ["198.51.100.8", "198.51.100.7"]}});
+    assert_eq!(guarded.patch("services/s", "default", PatchKind::Merge, other).await.unwrap_err().code(), 403);
 }

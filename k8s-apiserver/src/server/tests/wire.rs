@@ -18,8 +18,8 @@ use tower::ServiceExt;
 
 use super::fixture::{Fixture, server};
 use crate::{
-    auth::{Anonymous, Authenticator, Credentials},
-    outer::{Answers, Outer, Parts, REQUEST_TIMEOUT},
+    auth::{Authenticator, Credentials},
+    outer::{Outer, Parts},
 };
 
 const JSON: &str = "application/json";
@@ -107,18 +107,7 @@ impl Wire {
     }
 
     fn over(api: Fixture) -> Self {
-        let outer = Outer::new(Parts {
-            env: api.env.clone(),
-            inner: Arc::new(api.api.clone()),
-            catalog: Arc::new(api.api.registry().clone()),
-            authenticator: Arc::new(ByName),
-            front_proxy: None,
-            aggregation: None,
-            anonymous: Anonymous::default(),
-            authorizer: api.api.authorizer().clone(),
-            answers: Answers::default(),
-            request_timeout: REQUEST_TIMEOUT,
-        });
+        let outer = Outer::new(Parts::of(&api.api, api.env.clone(), Arc::new(ByName)));
         Self { outer, api }
     }
 

@@ -21,7 +21,7 @@ use super::history::{Record, Said, Wanted, What, key, said};
 use crate::{
     auth::{Authenticator, Credentials},
     cache::Filter,
-    outer::{Answers, Outer, Parts},
+    outer::{Outer, Parts},
     server::tests::fixture::{Fixture, resource},
 };
 
@@ -112,18 +112,7 @@ impl Authenticator for Anybody {
 }
 
 async fn over_http(api: &Fixture, wanted: &Wanted, from: From) -> Records {
-    let mut outer = Outer::new(Parts {
-        request_timeout: crate::outer::REQUEST_TIMEOUT,
-        env: api.env.clone(),
-        inner: Arc::new(api.api.clone()),
-        catalog: api.api.kinds().clone(),
-        authenticator: Arc::new(Anybody),
-        front_proxy: None,
-        anonymous: Default::default(),
-        aggregation: None,
-        authorizer: api.api.authorizer().clone(),
-        answers: Answers::default(),
-    });
+    let mut outer = Outer::new(Parts::of(&api.api, api.env.clone(), Arc::new(Anybody)));
     let place = wanted.namespace.map_or(String::new(), |namespace| format!("namespaces/{namespace}/"));
     let mut uri = format!("/api/v1/{place}configmaps?watch=1&allowWatchBookmarks=true");
     match from {

@@ -1,39 +1,21 @@
-//! Makes requests: mostly of the right shape, many of them wrong in a place or two.
-
-use std::collections::BTreeMap;
+//! Requests that are mostly of the right shape, and many of them wrong in a place or two.
 
 use http::{Method, Request};
-use k8s_store::check::Random;
 use serde_json::{Map, Value, json};
 
 use super::{
-    documents::{Documents, Operation, anything},
+    documents::{Operation, anything},
+    forms::{self, CBOR, PROTOBUF},
+    maker::{Asked, Maker, escaped},
     words,
 };
 
-/// The objects of a collection that are remembered.
-const REMEMBERED: usize = 8;
 /// Deeper than this only what is required is made.
 const DEEP: usize = 9;
 
-/// Makes one request after the other.
-pub struct Maker<'a> {
-    documents: &'a Documents,
-    random: Random,
-    /// Objects that the server answered, by their collection.
-    known: BTreeMap<String, Vec<Value>>,
-    /// The last page's token.
-    token: String,
-}
-
 impl<'a> Maker<'a> {
-    /// The requests that follow from `seed`.
-    pub fn new(documents: &'a Documents, seed: u64) -> Self {
-        Self { documents, random: Random::new(seed), known: BTreeMap::new(), token: String::new() }
-    }
-
-    /// The next one, and the operation that it is of.
-    pub fn make(&mut self) -> (&'a Operation, Request<Vec<u8>>) {
+    /// The next one, of whatever operation and wrong in whatever way.
+    pub fn wild(&mut self) -> Asked<'a> {
         let operation = self.random.pick(&self.documents.operations);
         let base = self.remembered(operation);
         let name = match base.as_ref().and_then(|base| base["metadata"]["name"].as_str()) {
@@ -45,43 +27,30 @@ impl<'a> Maker<'a> {
         let piece = |text: &str| escaped(text).chars().take(16_500).collect::<String>();
         let path = operation.path.replace("{namespace}", &piece(&namespace)).replace("{name}", &piece(&name));
         let path = format!("{path}{}", self.query(operation));
+        let is_dry = path.contains("dryRun");
         let mut request = Request::builder().method(operation.method.clone()).uri(path);
         request =
             request.header("accept", self.accepted()).header("user-agent", *self.random.pick(&["one", "two/1.0"]));
         let body = if operation.media_types.is_empty() {
             Vec::new()
         } else {
-            let media_type = self.random.pick(&operation.media_types).clone();
+            let media_type = match self.random.below(12) {
+                0 => PROTOBUF.to_owned(),
+                1 => CBOR.to_owned(),
+                _ => self.random.pick(&operation.media_types).clone(),
+            };
             let body = self.body(operation, &media_type, base, &name);
             let odd_type = self.random.one_in(60);
             request = request.header("content-type", if odd_type { "application/x-odd" } else { media_type.as_str() });
             body
         };
-        (operation, request.body(body).expect("paths are escaped"))
-    }
-
-    /// Notes what the server answered to a good request.
-    pub fn learn(&mut self, operation: &Operation, answer: &[u8]) {
-        if operation.path.ends_with("/status") || operation.collection().ends_with("reviews") {
-            return;
-        }
-        let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return };
-        if let Some(token) = answer["metadata"]["continue"].as_str() {
-            self.token = token.to_owned();
-        }
-        let is_object = answer["metadata"]["uid"].is_string() && answer["kind"] == operation.kind.as_str();
-        if is_object && operation.method != Method::DELETE {
-            let known = self.known.entry(operation.collection().to_owned()).or_default();
-            if known.len() == REMEMBERED {
-                known.remove(0);
-            }
-            known.push(answer);
-        }
+        let request = request.body(body).expect("paths are escaped");
+        Asked { operation, name, is_dry, watches: false, request }
     }
 
     fn remembered(&mut self, operation: &Operation) -> Option<Value> {
-        let known = self.known.get(operation.collection()).filter(|known| !known.is_empty())?;
-        let wanted = operation.method != Method::POST && !self.random.one_in(4);
+        let known = self.known.objects(operation.collection());
+        let wanted = !known.is_empty() && operation.method != Method::POST && !self.random.one_in(4);
         wanted.then(|| self.random.pick(known).clone())
     }
 
@@ -106,6 +75,7 @@ impl<'a> Maker<'a> {
             "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json",
             "application/vnd.kubernetes.protobuf",
             "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json",
+            "application/cbor",
             "application/yaml",
             "text/odd;q=2,;;,",
         ];
@@ -178,7 +148,8 @@ impl<'a> Maker<'a> {
         for _ in 0..*self.random.pick(&[0, 0, 0, 1, 1, 3]) {
             self.spoil(&mut body);
         }
-        let mut text = serde_json::to_vec(&body).expect("values are JSON");
+        let encoded = forms::encode(&self.schemas, &body, media_type);
+        let mut text = encoded.unwrap_or_else(|| serde_json::to_vec(&body).expect("values are JSON"));
         if self.random.one_in(40) {
             self.spoil_text(&mut text);
         }
@@ -376,11 +347,4 @@ impl<'a> Maker<'a> {
             }
         }
     }
-}
-
-/// As a piece of a path or a query.
-fn escaped(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let piece = |byte: u8| if is_plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(piece).collect()
 }
