@@ -3,7 +3,7 @@
 use k8s::controllers::start::CONTROLLERS;
 
 /// Upstream's names of old, with today's.
-const ALIASES: [(&str, &str); 14] = [
+const ALIASES: [(&str, &str); 15] = [
     ("deployment", "deployment-controller"),
     ("replicaset", "replicaset-controller"),
     ("replicationcontroller", "replicationcontroller-controller"),
@@ -16,6 +16,7 @@ const ALIASES: [(&str, &str); 14] = [
     ("namespace", "namespace-controller"),
     ("serviceaccount", "serviceaccount-controller"),
     ("serviceaccount-token", "serviceaccount-token-controller"),
+    ("legacy-service-account-token-cleaner", "legacy-serviceaccount-token-cleaner-controller"),
     ("clusterrole-aggregation", "clusterrole-aggregation-controller"),
     ("root-ca-cert-publisher", "root-ca-certificate-publisher-controller"),
 ];

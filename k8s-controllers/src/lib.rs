@@ -17,6 +17,7 @@ pub mod endpoint_slice;
 pub mod endpoints;
 #[cfg(feature = "service")]
 pub mod garbage;
+pub mod legacy_token_cleaner;
 #[cfg(feature = "service")]
 pub mod namespace;
 pub mod node_ipam;

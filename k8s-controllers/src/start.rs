@@ -7,7 +7,8 @@ use k8s_core::{env::Task, registry::Kinds};
 use k8s_reconcile::{Client, Controller, Reconciler, controller::Running, metrics};
 
 use crate::{
-    cluster_role_aggregation, custom_kinds, deployment, disruption, endpoint_slice, endpoints, garbage, namespace,
+    cluster_role_aggregation, custom_kinds, deployment, disruption, endpoint_slice, endpoints, garbage,
+    legacy_token_cleaner, namespace,
     node_ipam::{self, Ledger, Range},
     node_lifecycle::{self, plan::Graces},
     pod_gc, policy_status, protection, replica_set, replication_controller, resource_quota, root_ca, service_account,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The names of the controllers, as `--controllers` has them, with the service account that each runs as.
-pub const CONTROLLERS: [(&str, &str); 22] = [
+pub const CONTROLLERS: [(&str, &str); 23] = [
     ("deployment-controller", "deployment-controller"),
     ("replicaset-controller", "replicaset-controller"),
     ("replicationcontroller-controller", "replication-controller"),
@@ -30,6 +31,7 @@ pub const CONTROLLERS: [(&str, &str); 22] = [
     ("namespace-controller", "namespace-controller"),
     ("serviceaccount-controller", "service-account-controller"),
     ("serviceaccount-token-controller", "service-account-token-controller"),
+    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher"),
     ("clusterrole-aggregation-controller", "clusterrole-aggregation-controller"),
     ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
@@ -55,6 +57,8 @@ pub struct Options {
     pub root_ca_pem: Option<String>,
     /// What makes the tokens that are kept in Secrets; without it there are none.
     pub token_issuer: Option<service_account_tokens::Issuer>,
+    /// How long a token in a Secret may go unused before it is marked, and how long it is marked before it is deleted.
+    pub token_clean_up_period: Duration,
     /// Where nodes' pod CIDRs come from; without it nobody is given any.
     pub node_cidrs: Option<NodeCidrs>,
     /// How long a node may be silent.
@@ -88,6 +92,7 @@ impl Options {
             workers: BTreeMap::new(),
             root_ca_pem: None,
             token_issuer: None,
+            token_clean_up_period: legacy_token_cleaner::plan::CLEAN_UP_PERIOD,
             node_cidrs: None,
             graces: Graces::default(),
         }
@@ -161,6 +166,9 @@ pub fn start(options: &Options, client_for: impl Fn(&str) -> Client) -> Controll
                 }
                 None => continue,
             },
+            "legacy-serviceaccount-token-cleaner-controller" => {
+                legacy_token_cleaner::controller(options.token_clean_up_period).start(client)
+            }
             "root-ca-certificate-publisher-controller" => match &options.root_ca_pem {
                 Some(pem) => root_ca::controller(pem.clone()).start(client),
                 None => continue,

@@ -50,6 +50,10 @@ struct Arguments {
     /// The key that signs tokens which are kept in Secrets, that of kube-apiserver; without it there are no such tokens
     #[arg(long, value_name = "FILE")]
     service_account_private_key_file: Option<PathBuf>,
+    /// How long a token in a Secret that came with its account may go unused before it is refused, and how long it is
+    /// then kept
+    #[arg(long, default_value = "8760h0m0s", value_name = "DURATION", value_parser = grace)]
+    legacy_service_account_token_clean_up_period: Duration,
     /// Each controller has a service account of its own; there is no other way
     #[arg(long, default_value = "true", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
     #[allow(dead_code, reason = "the parser lets nothing else through")]
@@ -202,7 +206,7 @@ impl NodeArguments {
     }
 }
 
-/// A duration that is longer than none: nobody is heard all the time.
+/// A duration that is longer than none: nobody is heard, and nothing is used, all the time.
 fn grace(text: &str) -> Result<Duration, String> {
     let GoDuration(grace) = text.parse()?;
     if grace.is_zero() { Err("must be longer than none".to_owned()) } else { Ok(grace) }
@@ -226,6 +230,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let key = arguments.service_account_private_key_file.as_deref().map(signing_key).transpose()?;
     options.token_issuer = key.map(|key| token_issuer(Arc::new(key)));
     options.node_cidrs = arguments.nodes.cidrs()?;
+    options.token_clean_up_period = arguments.legacy_service_account_token_clean_up_period;
     options.graces = Graces {
         monitor: arguments.nodes.node_monitor_grace_period,
         startup: arguments.nodes.node_startup_grace_period,

@@ -7,6 +7,7 @@ use k8s_core::{
     api::apimachinery::pkg::apis::meta::v1::ObjectMeta,
     doc,
     doc::Doc,
+    env::Timestamp,
     request::{ApiRequest, Caller, PatchKind, RequestBody, ResourceType, Target, Verb},
     status::{ApiError, ApiResult},
 };
@@ -18,7 +19,7 @@ mod keep;
 pub(super) use self::keep::{Mandatory, keep};
 
 use super::{Inner, OWN_NAME};
-use crate::auth::{PublishedAuthentication, bootstrap::policy, published::add, rbac};
+use crate::auth::{PublishedAuthentication, bootstrap::policy, published::add, rbac, token::legacy::day};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const AUTO_UPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
@@ -27,7 +28,7 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(60);
 /// How often something that others change at the same time is tried again.
 const ATTEMPTS: usize = 8;
 
-/// Namespaces, priority classes, the RBAC policy, what extension servers believe, flow control, the range of Services, and
+/// Namespaces, priority classes, the RBAC policy, what extension servers believe, since when tokens are tracked, flow control, the range of Services, and
 /// the Service by which pods reach the API server.
 pub async fn run(
     inner: &Inner,
@@ -42,6 +43,9 @@ pub async fn run(
     own.policy().await?;
     if let Some(published) = published {
         own.publish(published).await?;
+    }
+    if inner.tokens.is_some() {
+        own.token_tracking().await?;
     }
     own.flow_control().await?;
     own.service_range().await?;
@@ -69,6 +73,25 @@ struct Own<'a> {
 impl Own<'_> {
     async fn publish(&self, published: &PublishedAuthentication) -> ApiResult<()> {
         self.ensure("", "configmaps", "kube-system", published.config_map(), add).await
+    }
+
+    /// Says since which day the last uses of tokens in Secrets are noted. Without a day, or with one that has not come
+    /// yet, it is today.
+    async fn token_tracking(&self) -> ApiResult<()> {
+        let today = day(self.inner.env.now());
+        let wanted = doc!({
+            "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking"},
+            "data": {"since": today.as_str()}
+        });
+        let amend = |found: &mut Doc, _: &Doc| {
+            let since = found.str_at(&["data", "since"]);
+            let is_good = format!("{since}T00:00:00Z").parse::<Timestamp>().is_ok() && since <= today.as_str();
+            if !is_good {
+                found.set_at(&["data", "since"], today.as_str().into());
+            }
+            !is_good
+        };
+        self.ensure("", "configmaps", "kube-system", wanted, amend).await
     }
 
     async fn ask(&self, verb: Verb, target: Target, body: RequestBody) -> ApiResult<Doc> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use k8s_controllers::service_account_tokens;
+use k8s_controllers::{legacy_token_cleaner, service_account_tokens};
 use k8s_core::{
     doc,
     doc::Doc,
@@ -23,7 +23,7 @@ use crate::auth::{
     front_proxy::RequestHeaders,
     token::{
         ServiceAccountTokens, SigningKey,
-        legacy::{INVALID_SINCE, LAST_USED, LegacyClaims},
+        legacy::{INVALID_SINCE, LAST_USED, LegacyClaims, day},
     },
 };
 
@@ -182,4 +182,55 @@ async fn what_extension_servers_believe_is_published_again() {
     assert_eq!(api.get(path, "kube-system").await.unwrap(), again, "what is there is not written");
     let role = "roles/extension-apiserver-authentication-reader";
     assert_eq!(api.get(role, "kube-system").await.unwrap().str_at(&["rules", "0", "verbs", "0"]), "get");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_nobody_uses_is_refused_and_then_deleted() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let world = world(&paused()).await;
+    // Under its own account, so that its role is shown to be enough.
+    let caller = Caller::service_account("kube-system", "legacy-service-account-token-cleaner");
+    let client = Client::new(world.api.api.transport(caller), world.api.env.clone());
+    let _cleaner = legacy_token_cleaner::controller(3 * DAY).start(client);
+    let tracking = "configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    let since = world.api.get(tracking, "kube-system").await.unwrap().str_at(&["data", "since"]).to_owned();
+    assert_eq!(since, day(world.api.env.now()));
+    let names = ["by-hand", "mounted", "unused", "used"];
+    let of_cluster = doc!([{"name": "mounted"}, {"name": "unused"}, {"name": "used"}]);
+    let robot = doc!({"metadata": {"name": "robot"}, "secrets": of_cluster});
+    world.api.create("serviceaccounts", "default", robot).await.unwrap();
+    for name in names {
+        world.api.create("secrets", "default", asking(name, "robot")).await.unwrap();
+        world.token(name).await;
+    }
+    let (used, unused) = (world.token("used").await, world.token("unused").await);
+    let pod = doc!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "robot",
+        "containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "v", "secret": {"secretName": "mounted"}}]}});
+    world.api.create("pods", "default", pod).await.unwrap();
+
+    let mark = |secret: &Doc| secret.str_at(&["metadata", "labels", INVALID_SINCE]).to_owned();
+    let (mut marked, mut gone) = (None, None);
+    for today in 1..=12 {
+        world.api.env.sleep(DAY).await;
+        assert_eq!(world.who(&used).await, NAME, "day {today}");
+        match world.api.get("secrets/unused", "default").await {
+            Ok(secret) if mark(&secret).is_empty() => assert_eq!(marked, None),
+            Ok(_) if marked.is_none() => {
+                marked = Some(today);
+                assert_eq!(world.who(&unused).await, "", "what is marked is refused");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                assert!(error.is_not_found(), "{error}");
+                gone = gone.or(Some(today));
+            }
+        }
+        for name in ["by-hand", "mounted", "used"] {
+            let kept = world.api.get(&format!("secrets/{name}"), "default").await.unwrap();
+            assert_eq!(mark(&kept), "", "{name} on day {today}");
+        }
+    }
+    // A day counts as long as any of it is within the period, and every Secret is looked at once a day.
+    let (marked, gone) = (marked.unwrap(), gone.unwrap());
+    assert!((4..=6).contains(&marked) && (4..=6).contains(&(gone - marked)), "marked {marked}, gone {gone}");
 }
