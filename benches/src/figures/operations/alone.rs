@@ -1,12 +1,16 @@
 //! The API server alone, with an audit log of metadata and with requests taking turns, beside the same without either,
 //! and beside etcd: what requests cost without the controllers and nodes that act on what they write.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use k8s::{
     core::{
         doc::Doc,
-        request::{ApiRequest, RequestBody, ResourceType, Target, Verb},
+        request::{ApiRequest, Options, RequestBody, ResourceType, Target, Verb},
     },
     reconcile::Client,
 };
@@ -23,7 +27,7 @@ use super::{
         },
     },
     AIMS, ROUNDS, etcd,
-    load::{Load, OPERATIONS},
+    load::{LEASE, Load, OPERATIONS, Renewed},
 };
 
 /// Who asks: nobody whom fairness lets pass.
@@ -49,6 +53,7 @@ pub async fn measure(program: &Path, report: &mut Report) {
         report.add(format!("API server alone: {name}"), "us", aim, samples);
         report.add("  without audit and fairness", "us", Nothing, plain);
     }
+    custom(&all_on, &load, report).await;
     report.add("API server alone: watch event", "us", AtMost(2.0), load.watch_events(&all_on, ROUNDS).await);
     if let Some(etcd) = &etcd {
         for (name, samples) in etcd::OPERATIONS.into_iter().zip(theirs) {
@@ -58,6 +63,38 @@ pub async fn measure(program: &Path, report: &mut Report) {
     }
     drop((all_on, without, etcd));
     memory(program, report).await;
+}
+
+/// What the renewal of a custom object costs beside that of a lease of the same shape, round by round.
+async fn custom(server: &Server, load: &Load, report: &mut Report) {
+    const HOLD: Renewed = Renewed { group: "figures.example.com", kind: "Hold", plural: "holds" };
+    let fields = json!({"holderIdentity": {"type": "string"}, "leaseDurationSeconds": {"type": "integer", "minimum": 1},
+        "renewTime": {"type": "string", "format": "date-time"}});
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}});
+    let definition = json!({"metadata": {"name": format!("{}.{}", HOLD.plural, HOLD.group)}, "spec": {
+        "group": HOLD.group, "scope": "Namespaced", "names": {"kind": HOLD.kind, "plural": HOLD.plural},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}});
+    let client = server.client();
+    create(
+        &client,
+        Target::all(ResourceType::new("apiextensions.k8s.io", "v1", "customresourcedefinitions"), ""),
+        definition,
+    )
+    .await;
+    let holds = || Target::all(ResourceType::new(HOLD.group, "v1", HOLD.plural), "default");
+    let start = Instant::now();
+    while client.list_objects(holds(), Options::default()).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the custom kind is served");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (mut of_custom, mut ratios) = (Vec::new(), Vec::new());
+    for round in ROUNDS..2 * ROUNDS {
+        of_custom.push(load.renewals(server, &HOLD, round).await);
+        let of_lease = load.renewals(server, &LEASE, round).await;
+        ratios.extend(of_custom.last().map(|custom| custom / of_lease));
+    }
+    report.add("API server alone: renewal of a custom object", "us", Nothing, of_custom);
+    report.add("a custom object's renewal over a lease's", "x", AtMost(1.1), ratios);
 }
 
 /// What a stored pod holds, and how long it is.

@@ -11,9 +11,9 @@ use std::{
 use futures::{StreamExt, stream};
 use k8s::{
     core::{
-        api::api::{coordination::v1::Lease, core::v1::Pod},
+        api::api::core::v1::Pod,
         doc::Doc,
-        request::{ApiRequest, ApiResponse, Options, PatchKind, RequestBody, Target, Verb},
+        request::{ApiRequest, ApiResponse, Options, PatchKind, RequestBody, ResourceType, Target, Verb},
         resource::Resource,
     },
     reconcile::Client,
@@ -29,7 +29,7 @@ use super::super::{
 pub const OBJECTS: usize = 1000;
 /// Lists of all of them per round.
 pub const LISTS: usize = 20;
-/// Leases that are renewed again and again.
+/// Objects that are renewed again and again.
 const LEASES: usize = 50;
 /// Watchers for the cost of an event, and changes that each of them sees.
 pub const WATCHERS: usize = 200;
@@ -39,6 +39,19 @@ pub const CHANGES: usize = 100;
 /// less than.
 pub const OPERATIONS: [&str; 8] =
     ["create", "get", "list, per pod", "patch", "status patch", "delete", "renewal of a lease", "GET /readyz"];
+
+/// A kind whose objects are renewed; those of [`LEASE`] or of the same shape.
+pub struct Renewed {
+    /// Its group; its version is `v1`.
+    pub group: &'static str,
+    /// In the singular, as objects name it.
+    pub kind: &'static str,
+    /// As paths name it.
+    pub plural: &'static str,
+}
+
+/// What nodes renew.
+pub const LEASE: Renewed = Renewed { group: "coordination.k8s.io", kind: "Lease", plural: "leases" };
 
 /// Callers of a server.
 pub struct Load {
@@ -81,8 +94,37 @@ impl Load {
         samples[3].push(per(server, OBJECTS, many(&self.client, OBJECTS, change)).await);
         samples[4].push(per(server, OBJECTS, many(&self.client, OBJECTS, report_status)).await);
         samples[5].push(per(server, OBJECTS, many(&self.client, OBJECTS, delete)).await);
-        samples[6].push(leases(server, &self.client, round).await);
+        samples[6].push(self.renewals(server, &LEASE, round).await);
         samples[7].push(per(server, OBJECTS, self.http.many("/readyz", OBJECTS, CONCURRENCY)).await);
+    }
+
+    /// Objects that are renewed by a PUT of the whole, each by its holder, as nodes renew their leases; microseconds of
+    /// the server's CPU for each.
+    pub async fn renewals(&self, server: &Server, of: &Renewed, round: usize) -> f64 {
+        let (client, resource) = (&self.client, || ResourceType::new(of.group, "v1", of.plural));
+        let create = |number: usize| {
+            let doc = json!({
+                "apiVersion": format!("{}/v1", of.group), "kind": of.kind,
+                "metadata": {"name": format!("renewed-{round}-{number}"), "namespace": "default"},
+                "spec": {"holderIdentity": "figures", "leaseDurationSeconds": 40, "renewTime": renewal(0)},
+            });
+            let body = RequestBody::Doc(Doc::from_serialize(&doc).expect("a document"));
+            ApiRequest { verb: Verb::Create, target: Target::all(resource(), "default"), body, ..Default::default() }
+        };
+        let created: Vec<Doc> = stream::iter(0..LEASES)
+            .then(async |number| object(client.call(create(number)).await.expect("an object")))
+            .collect()
+            .await;
+        let holders = created.into_iter().map(|mut held| async move {
+            for second in 1..=OBJECTS / LEASES {
+                held.set_at(&["spec", "renewTime"], renewal(second).into());
+                let target = Target::one(resource(), "default", held.str_at(&["metadata", "name"]));
+                let body = RequestBody::Doc(held);
+                let request = ApiRequest { verb: Verb::Update, target, body, ..Default::default() };
+                held = object(client.call(request).await.expect("a renewed object"));
+            }
+        });
+        per(server, OBJECTS, stream::iter(holders).buffer_unordered(CONCURRENCY).collect::<()>()).await
     }
 
     /// The same changes with and without watchers: the difference is what the deliveries cost, in microseconds per
@@ -139,33 +181,6 @@ fn status_patch(number: usize) -> RequestBody {
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
     ]}});
     RequestBody::Patch(PatchKind::Strategic, Doc::from_serialize(&patch).expect("a document"))
-}
-
-/// Leases that are renewed by a PUT of the whole, each by its holder, as nodes do.
-async fn leases(server: &Server, client: &Client, round: usize) -> f64 {
-    let create = |number: usize| {
-        let doc = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": format!("lease-{round}-{number}"), "namespace": "default"},
-            "spec": {"holderIdentity": "figures", "leaseDurationSeconds": 40, "renewTime": renewal(0)},
-        });
-        let body = RequestBody::Doc(Doc::from_serialize(&doc).expect("a document"));
-        ApiRequest { verb: Verb::Create, target: Target::all(Lease::resource(), "default"), body, ..Default::default() }
-    };
-    let created: Vec<Doc> = stream::iter(0..LEASES)
-        .then(async |number| object(client.call(create(number)).await.expect("a lease")))
-        .collect()
-        .await;
-    let holders = created.into_iter().map(|mut lease| async move {
-        for second in 1..=OBJECTS / LEASES {
-            lease.set_at(&["spec", "renewTime"], renewal(second).into());
-            let target = Target::one(Lease::resource(), "default", lease.str_at(&["metadata", "name"]));
-            let body = RequestBody::Doc(lease);
-            let request = ApiRequest { verb: Verb::Update, target, body, ..Default::default() };
-            lease = object(client.call(request).await.expect("a renewed lease"));
-        }
-    });
-    per(server, OBJECTS, stream::iter(holders).buffer_unordered(CONCURRENCY).collect::<()>()).await
 }
 
 fn renewal(second: usize) -> String {
