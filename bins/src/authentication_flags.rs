@@ -350,7 +350,7 @@ mod tests {
         for (flags, said) in [
             (&["--oidc-issuer-url=https://idp"][..], "--oidc-client-id"),
             (&["--oidc-issuer-url=http://idp", "--oidc-client-id=k"], "--oidc-issuer-url http://idp"),
-            (&["--oidc-issuer-url=https://i", "--oidc-client-id=k", "--oidc-signing-algs=ES512"], "no \"ES512\""),
+            (&["--oidc-issuer-url=https://i", "--oidc-client-id=k", "--oidc-signing-algs=HS256"], "no \"HS256\""),
             (&["--requestheader-allowed-names=a"], "--requestheader-client-ca-file"),
             (&["--service-account-max-token-expiration=1m"], "from 1h to 2^32"),
             (&["--service-account-key-file=/nothing"], "--service-account-key-file /nothing"),
