@@ -62,7 +62,7 @@ pub async fn measure(program: &Path, report: &mut Report) {
         report.add("etcd: watch event", "us", Nothing, etcd::watch_events(etcd, ROUNDS).await);
     }
     drop((all_on, without, etcd));
-    memory(program, report).await;
+    stored(program, report).await;
 }
 
 /// What the renewal of a custom object costs beside that of a lease of the same shape, round by round.
@@ -94,19 +94,28 @@ async fn custom(server: &Server, load: &Load, report: &mut Report) {
         ratios.extend(of_custom.last().map(|custom| custom / of_lease));
     }
     report.add("API server alone: renewal of a custom object", "us", Nothing, of_custom);
-    report.add("a custom object's renewal over a lease's", "x", AtMost(1.1), ratios);
+    report.add("renewal of a custom object over a lease's", "x", AtMost(1.1), ratios);
 }
 
-/// What a stored pod holds, and how long it is.
-async fn memory(program: &Path, report: &mut Report) {
-    let (server, (client, _)) = start(program, true).await;
+/// What a stored pod holds, how long it is, and what others cost beside many of them.
+async fn stored(program: &Path, report: &mut Report) {
+    let (server, (client, load)) = start(program, true).await;
+    let mut beside_none = Vec::new();
+    for round in 0..ROUNDS {
+        beside_none.push(load.renewals(&server, &LEASE, round).await);
+    }
     let before = server.process().memory();
     many(&client, STORED, |number| pods::create(pod(&format!("pod-{number}")))).await;
     server.quiet().await;
     let held = (server.process().memory() - before) * 1024.0 / STORED as f64;
+    let mut ratios = Vec::new();
+    for (round, beside_none) in beside_none.into_iter().enumerate() {
+        ratios.push(load.renewals(&server, &LEASE, ROUNDS + round).await / beside_none);
+    }
     let served = server.http().read("/api/v1/namespaces/default/pods").await;
     report.add("memory per stored pod", "KiB", Nothing, vec![held]);
     report.add("length of a stored pod", "KiB", Nothing, vec![served as f64 / 1024.0 / STORED as f64]);
+    report.add("lease renewal beside 10,000 pods, over beside none", "x", AtMost(1.1), ratios);
 }
 
 /// A server that takes pods of [`USER`], who may do everything.
