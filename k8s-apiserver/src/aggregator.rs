@@ -9,6 +9,7 @@ mod conditions;
 mod discovered;
 mod entry;
 mod local;
+mod part;
 mod proxy;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,6 +28,7 @@ pub(crate) use self::{
     discovered::Discovered,
     entry::Entry,
     local::{follow, register},
+    part::Part,
     proxy::{Passing, connect, name_caller},
 };
 use crate::auth::Follower;

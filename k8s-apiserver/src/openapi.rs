@@ -36,7 +36,7 @@ use self::{
     operations::{Dialect, paths},
 };
 use crate::{
-    aggregator::Aggregator,
+    aggregator::{Aggregator, Part},
     discovery::Catalog,
     outer::{Accepted, tagged, takes_gzip},
 };
@@ -55,8 +55,15 @@ struct Kept {
     registry: Option<Arc<Registry>>,
     /// By the name that the index gives: `api/v1`, `apis/apps/v1`.
     documents: BTreeMap<String, Document>,
-    /// The version 2 document, in JSON and in protobuf.
-    whole: Option<[Document; 2]>,
+    whole: Option<Whole>,
+}
+
+/// The version 2 document.
+struct Whole {
+    json: Document,
+    protobuf: Document,
+    /// What other servers have added to it.
+    parts: Vec<Arc<Part>>,
 }
 
 /// One document, compressed.
@@ -115,8 +122,8 @@ impl OpenApi {
         Ok(answer)
     }
 
-    /// `/openapi/v2`: everything in one document, in JSON or protobuf.
-    pub(crate) fn v2(&self, head: &Head) -> ApiResult<Response<Body>> {
+    /// `/openapi/v2`: everything in one document, also what other servers have, in JSON or protobuf.
+    pub(crate) fn v2(&self, head: &Head, others: Option<&Aggregator>) -> ApiResult<Response<Body>> {
         let accepts = head.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let wants_protobuf = accepts.flat_map(|value| value.split(',')).any(|clause| {
             let media_type = clause.split(';').next().unwrap_or("").trim();
@@ -128,20 +135,24 @@ impl OpenApi {
         let document = {
             let mut kept = self.kept.lock();
             self.refresh(&mut kept);
-            let [json, protobuf] = kept.whole.get_or_insert_with(|| self.whole());
+            let parts = others.map_or_else(Vec::new, Aggregator::openapi_parts);
+            let is_stale = kept.whole.as_ref().is_some_and(|whole| !same(&whole.parts, &parts));
+            kept.whole.take_if(|_| is_stale);
+            let Whole { json, protobuf, .. } = kept.whole.get_or_insert_with(|| self.whole(parts));
             if wants_protobuf { protobuf.clone() } else { json.clone() }
         };
         document.answer(head)
     }
 
-    /// The version 2 document, in JSON and in protobuf.
-    fn whole(&self) -> [Document; 2] {
+    fn whole(&self, parts: Vec<Arc<Part>>) -> Whole {
         let shows: Vec<Arc<ResourceInfo>> = self.catalog.registry().iter().cloned().collect();
-        let document = self.document(Dialect::V2, &shows, &Definitions::new());
-        [
-            Document::new("application/json", &document.to_json(), shows.clone()),
-            Document::new(protobuf::MEDIA_TYPES[1], &protobuf::encode(&document), shows),
-        ]
+        let mut document = self.document(Dialect::V2, &shows, &Definitions::new());
+        parts.iter().for_each(|part| part.add_to(&mut document));
+        Whole {
+            json: Document::new("application/json", &document.to_json(), shows.clone()),
+            protobuf: Document::new(protobuf::MEDIA_TYPES[1], &protobuf::encode(&document), shows),
+            parts,
+        }
     }
 
     /// Makes anew the documents whose resources have changed.
@@ -211,7 +222,7 @@ impl Document {
 }
 
 /// Whether two lists are of the same entries. An entry that changed is another allocation.
-fn same(a: &[Arc<ResourceInfo>], b: &[Arc<ResourceInfo>]) -> bool {
+fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 

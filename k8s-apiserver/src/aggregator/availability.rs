@@ -16,7 +16,7 @@ use k8s_wire::{
     http1::{self, Answer},
 };
 
-use super::{Discovered, Entry, GROUP, conditions::Verdict, entry::Remote, proxy};
+use super::{Discovered, Entry, GROUP, Part, conditions::Verdict, entry::Remote, proxy};
 use crate::server::Inner;
 
 /// How often a server is looked at when nothing changes.
@@ -90,7 +90,18 @@ async fn check(inner: &Inner, entry: &Entry, remote: &Remote) -> Result<Discover
     let resources = get(inner, remote, &path).await.map_err(|why| failed(&path, &why))?;
     // What else it has to say is welcome and not needed.
     let openapi = get(inner, remote, "/openapi/v3").await.ok();
-    Ok(Discovered::new(entry, &resources, openapi.as_ref()))
+    let mut discovered = Discovered::new(entry, &resources, openapi.as_ref());
+    // The address of a document of version 3 has its digest: while that is the same, version 2 is, too.
+    let known = inner.aggregator.discovered(&entry.name);
+    let known = known.filter(|known| known.openapi.is_some() && known.openapi == discovered.openapi);
+    discovered.part = match known {
+        Some(known) => known.part.clone(),
+        None => {
+            let whole = get(inner, remote, "/openapi/v2").await.ok();
+            whole.and_then(|whole| Part::of(entry, &whole)).map(Arc::new)
+        }
+    };
+    Ok(discovered)
 }
 
 /// Asks a server for a document, as the aggregator itself.

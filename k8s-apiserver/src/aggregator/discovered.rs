@@ -1,10 +1,10 @@
 //! What another server said that it serves, and how that shows in the documents of the whole.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_core::{doc, doc::Doc};
 
-use super::{Entry, availability::by_group};
+use super::{Entry, Part, availability::by_group};
 use crate::aggregator::Aggregator;
 
 /// The documents of one version of one group.
@@ -14,6 +14,8 @@ pub(crate) struct Discovered {
     resources: Vec<Doc>,
     /// Where its OpenAPI document is, if it has one: `/openapi/v3/apis/GROUP/VERSION?hash=...`.
     pub openapi: Option<String>,
+    /// What its OpenAPI document of version 2 says, if it has one.
+    pub part: Option<Arc<Part>>,
 }
 
 impl Discovered {
@@ -24,7 +26,8 @@ impl Discovered {
         let url = openapi.map(|index| index.str_at(&["paths", &path, "serverRelativeURL"]).to_owned());
         let openapi =
             url.filter(|url| url.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('?')));
-        Self { resources: resources(entry, list.get("resources").map_or(&[][..], Doc::items)), openapi }
+        let resources = resources(entry, list.get("resources").map_or(&[][..], Doc::items));
+        Self { resources, openapi, part: None }
     }
 }
 
@@ -111,6 +114,12 @@ impl Aggregator {
                 None => all.push(doc!({"metadata": {"name": group}, "versions": Doc::Array(versions)})),
             }
         }
+    }
+
+    /// What other servers have to add to `/openapi/v2`, as last told.
+    pub(crate) fn openapi_parts(&self) -> Vec<Arc<Part>> {
+        let remotes = self.remotes();
+        remotes.iter().filter_map(|entry| self.discovered(&entry.name)?.part.clone()).collect()
     }
 
     /// Adds the OpenAPI documents of other servers to `/openapi/v3`.

@@ -153,7 +153,7 @@ impl Paths {
                 self.discovered(head, &document)
             }
             ["apis", group, version] => self.resources(head, group, version),
-            ["openapi", "v2"] => self.openapi.v2(head),
+            ["openapi", "v2"] => self.openapi.v2(head, self.others()),
             ["openapi", "v3"] => self.openapi.index(head, self.others()),
             ["openapi", "v3", rest @ ..] => self.openapi.v3(&rest.join("/"), head),
             [".well-known", "openid-configuration"] => self.issuer_document(),

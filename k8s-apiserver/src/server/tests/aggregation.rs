@@ -390,6 +390,13 @@ async fn documents_show_one_api() {
     let (code, document) = scene.get(url).await;
     assert_eq!(code, 200, "{url}");
     assert!(document.at(&["components", "schemas"]).is_some(), "{document}");
+    let (_, whole) = scene.get("/openapi/v2").await;
+    for path in [BOXES, "/api/v1/namespaces/{namespace}/pods"] {
+        let path = path.replace("/default/", "/{namespace}/");
+        let reference = whole.str_at(&["paths", &path, "get", "responses", "200", "schema", "$ref"]);
+        let name = reference.strip_prefix("#/definitions/").unwrap_or_else(|| panic!("{path}"));
+        assert!(whole.at(&["definitions", name]).is_some(), "{name}");
+    }
 
     let (_, services) = scene.get("/apis/apiregistration.k8s.io/v1/apiservices").await;
     let names = named(services.get("items"), &["metadata", "name"]);
