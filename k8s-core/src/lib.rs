@@ -32,4 +32,5 @@ pub mod status;
 pub mod strategy;
 pub mod structure;
 pub mod table;
+pub mod token_secret;
 pub mod toleration;

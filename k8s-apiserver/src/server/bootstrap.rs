@@ -10,6 +10,7 @@ use k8s_core::{
     env::Timestamp,
     request::{ApiRequest, Caller, PatchKind, RequestBody, ResourceType, Target, Verb},
     status::{ApiError, ApiResult},
+    token_secret::TRACKING,
 };
 use serde::Serialize;
 
@@ -80,7 +81,7 @@ impl Own<'_> {
     async fn token_tracking(&self) -> ApiResult<()> {
         let today = day(self.inner.env.now());
         let wanted = doc!({
-            "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking"},
+            "metadata": {"name": TRACKING},
             "data": {"since": today.as_str()}
         });
         let amend = |found: &mut Doc, _: &Doc| {

@@ -6,16 +6,13 @@ use k8s_core::{
     api::api::core::v1::{Pod, Secret, ServiceAccount},
     doc::Doc,
     env::Timestamp,
+    token_secret::{INVALID_SINCE, LAST_USED},
 };
 
 use crate::service_account_tokens::plan::account;
 
 /// How long a token may go unused, and how long it is then marked before it is deleted, unless somebody says otherwise.
 pub const CLEAN_UP_PERIOD: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The label with the day on which the token was last used.
-pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
-/// The label with the day from which on the token is refused.
-pub const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What is to be done.

@@ -7,21 +7,20 @@ use k8s_core::{
     request::Options,
     resource::Stored,
     status::ApiError,
+    token_secret::{INVALID_SINCE, TRACKING, TYPE},
 };
 use k8s_reconcile::{Controller, Cx, InformerScope, Next, Reconciler};
 
-use super::plan::{INVALID_SINCE, Plan, Times, may_be_due, mentions, plan};
-use crate::service_account_tokens::plan::{SECRET_TYPE, account};
+use super::plan::{Plan, Times, may_be_due, mentions, plan};
+use crate::service_account_tokens::plan::account;
 
-/// Where the API server says since when it notes uses.
-const TRACKING: (&str, &str) = ("kube-system", "kube-apiserver-legacy-service-account-token-tracking");
 /// How often each Secret is looked at, as upstream.
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// The controller, ready to start. `period` is how long a token may go unused, and how long it is then marked.
 pub fn controller(period: Duration) -> Controller<LegacyTokenCleaner> {
     Controller::new("legacy-serviceaccount-token-cleaner", LegacyTokenCleaner { period })
-        .scope(InformerScope::field("type", SECRET_TYPE))
+        .scope(InformerScope::field("type", TYPE))
         .workers(1)
 }
 
@@ -40,7 +39,7 @@ impl Reconciler for LegacyTokenCleaner {
             return Ok(Next::After(EVERY));
         };
         let (client, namespace) = (cx.client(), secret.namespace());
-        let tracking = client.namespaced::<ConfigMap>(TRACKING.0).find(TRACKING.1).await?;
+        let tracking = client.namespaced::<ConfigMap>("kube-system").find(TRACKING).await?;
         let since = tracking.as_ref().and_then(|map| map.data.as_ref()?.get("since"));
         let owner = client.namespaced::<ServiceAccount>(namespace).find(owner).await?;
         let times = Times { now, tracked_since: since.map_or("", String::as_str), period: self.period };

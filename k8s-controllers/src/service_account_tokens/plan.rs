@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_core::api::{
-    ByteString,
-    api::core::v1::{Secret, ServiceAccount},
+use k8s_core::{
+    api::{
+        ByteString,
+        api::core::v1::{Secret, ServiceAccount},
+    },
+    token_secret::{ACCOUNT_NAME, ACCOUNT_UID, TYPE},
 };
-
-/// The type of such Secrets.
-pub const SECRET_TYPE: &str = "kubernetes.io/service-account-token";
-/// The annotation that names the account.
-pub const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
-/// The annotation with the account's uid.
-pub const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +32,7 @@ pub enum Plan {
 pub fn account(secret: &Secret) -> Option<(&str, Option<&str>)> {
     let annotations = secret.metadata.annotations.as_ref()?;
     let said = |key| annotations.get(key).map(String::as_str).filter(|text| !text.is_empty());
-    (secret.type_.as_deref() == Some(SECRET_TYPE)).then_some((said(ACCOUNT_NAME)?, said(ACCOUNT_UID)))
+    (secret.type_.as_deref() == Some(TYPE)).then_some((said(ACCOUNT_NAME)?, said(ACCOUNT_UID)))
 }
 
 /// What is to be done with a Secret whose account is this one, if there is one. `authorities_pem` verify the API server.
@@ -79,7 +75,7 @@ mod tests {
 
     fn secret(annotations: Value, data: Value) -> Secret {
         from_value(json!({
-            "metadata": {"name": "s", "namespace": "n", "annotations": annotations}, "type": SECRET_TYPE, "data": data
+            "metadata": {"name": "s", "namespace": "n", "annotations": annotations}, "type": TYPE, "data": data
         }))
         .unwrap()
     }

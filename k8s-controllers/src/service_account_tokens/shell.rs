@@ -7,13 +7,14 @@ use k8s_core::{
     object::ObjectKey,
     resource::Stored,
     status::{ApiError, ApiResult},
+    token_secret,
 };
 use k8s_reconcile::{
     Controller, Cx, InformerScope, Next, Reconciler,
     informer::{Delta, DynamicInformer},
 };
 
-use super::plan::{Plan, SECRET_TYPE, account, fill, plan};
+use super::plan::{Plan, account, fill, plan};
 
 /// Makes the token of a Secret: given its namespace, the account's name and uid, and the Secret's name.
 pub type Issuer = Arc<dyn Fn(&str, &str, &str, &str) -> ApiResult<String> + Send + Sync>;
@@ -21,7 +22,7 @@ pub type Issuer = Arc<dyn Fn(&str, &str, &str, &str) -> ApiResult<String> + Send
 /// The controller, ready to start. `authorities_pem` are published beside each token.
 pub fn controller(issuer: Issuer, authorities_pem: Option<String>) -> Controller<ServiceAccountTokens> {
     Controller::new("serviceaccount-token-controller", ServiceAccountTokens { issuer, authorities_pem })
-        .scope(InformerScope::field("type", SECRET_TYPE))
+        .scope(InformerScope::field("type", token_secret::TYPE))
         .watches::<ServiceAccount>(InformerScope::all(), secrets_of_account)
 }
 

@@ -15,6 +15,7 @@ use k8s_core::{
     object::{Object, ObjectKey},
     request::{Caller, PatchKind, RequestBody, ResourceType, Target, Verb},
     status::{ApiError, ApiResult},
+    token_secret::{INVALID_SINCE, LAST_USED, TYPE},
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +24,6 @@ use crate::server::Inner;
 
 /// The `iss` of these tokens, whoever signs them.
 pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
-/// The day on which the token was last used, in UTC.
-pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
-/// The day from which on the token is refused.
-pub const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 /// Of whom a token in a Secret is to be.
 #[derive(Debug, Clone, Copy)]
@@ -117,14 +114,13 @@ impl Secrets {
 impl Kept {
     /// What a Secret holds, if it is one of tokens.
     fn of(object: &Object) -> Option<Self> {
-        const TYPE: &[u8] = b"kubernetes.io/service-account-token";
         let json = object.stored_json();
         // Most Secrets are of other types: they are not parsed.
-        if object.meta.deleted.is_some() || !json.windows(TYPE.len()).any(|window| window == TYPE) {
+        if object.meta.deleted.is_some() || !json.windows(TYPE.len()).any(|window| window == TYPE.as_bytes()) {
             return None;
         }
         let secret = Doc::parse(json).ok()?;
-        if secret.str_at(&["type"]).as_bytes() != TYPE {
+        if secret.str_at(&["type"]) != TYPE {
             return None;
         }
         let token = STANDARD.decode(secret.str_at(&["data", "token"])).ok()?;

@@ -10,6 +10,7 @@ use k8s_core::{
     env::Env,
     request::{Caller, Options, PatchKind},
     status::ApiResult,
+    token_secret::{INVALID_SINCE, LAST_USED},
 };
 use k8s_reconcile::Client;
 use k8s_store::Memory;
@@ -23,7 +24,7 @@ use crate::auth::{
     front_proxy::RequestHeaders,
     token::{
         ServiceAccountTokens, SigningKey,
-        legacy::{INVALID_SINCE, LAST_USED, LegacyClaims, day},
+        legacy::{LegacyClaims, day},
     },
 };
 

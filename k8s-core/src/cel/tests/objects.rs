@@ -4,6 +4,7 @@ use super::{check_with, dynamic, outcome_of};
 use crate::{
     cel::{Activation, Budget, Declarations, EvalError, Fields, Program, Type, Value, escape},
     doc,
+    doc::Doc,
     schema::{Schema, Schemas},
 };
 
@@ -60,7 +61,6 @@ fn widgets() -> Schema {
 #[test]
 fn schemas_say_types_and_fields() {
     let schema = widgets();
-    let declared = Declarations::new().variable_of("self", Type::of_schema(&schema));
     let object = doc!({"metadata": {"name": "w"}, "spec": {"name": "n", "replicas": 3.0, "ratio": 2, "a-b": "dash",
         "namespace": "ns", "maybe": null, "tags": ["x"], "labels": {"k": "v"}, "any": {"deep": 1}}});
     let table = [
@@ -84,19 +84,12 @@ fn schemas_say_types_and_fields() {
         ("self.spec.replicas == null", "compile: found no matching overload for '_==_' applied to '(int, null)'"),
         ("self.spec == null", "false"),
     ];
-    check_with(&table, |source| {
-        let program = match Program::compile(source, &declared) {
-            Ok(program) => program,
-            Err(why) => return format!("compile: {}", why.issues()[0].message),
-        };
-        let variables = Activation::new().bind("self", Value::of_node(&object, schema.root()));
-        super::shown(program.evaluate(&variables, &mut Budget::new(1_000_000)))
-    });
+    check_object(&table, &schema, &object);
 }
 
 #[test]
 fn sets_and_maps_are_added_to_and_compared_as_their_schemas_say() {
-    let list = |kind: &str, items: doc::Doc| doc!({"type": "array", "x-kubernetes-list-type": kind, "x-kubernetes-list-map-keys": ["k"], "items": items});
+    let list = |kind: &str, items: Doc| doc!({"type": "array", "x-kubernetes-list-type": kind, "x-kubernetes-list-map-keys": ["k"], "items": items});
     let pair = || doc!({"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}});
     let text = || doc!({"type": "string"});
     let schema = Schema::structural(&doc!({"type": "object", "properties": {
@@ -104,7 +97,6 @@ fn sets_and_maps_are_added_to_and_compared_as_their_schemas_say() {
         "map": list("map", pair()), "other": list("map", pair())}}));
     let object = doc!({"set": ["a", "b"], "same": ["b", "a"], "plain": ["b", "a"],
         "map": [{"k": "a", "v": 1}, {"k": "b", "v": 2}], "other": [{"k": "b", "v": 2}, {"k": "a", "v": 1}]});
-    let declared = Declarations::new().variable_of("self", Type::of_schema(&schema));
     let table = [
         ("self.set == self.same", "true"),
         ("self.set == ['b', 'a']", "true"),
@@ -122,14 +114,7 @@ fn sets_and_maps_are_added_to_and_compared_as_their_schemas_say() {
         ("self.map + dyn([{'k': 'b', 'v': 7}])", "[{k: a, v: 1}, {k: b, v: 7}]"),
         ("self.map != dyn(self.other.filter(x, x.k == 'b'))", "true"),
     ];
-    check_with(&table, |source| {
-        let program = match Program::compile(source, &declared) {
-            Ok(program) => program,
-            Err(why) => return format!("compile: {}", why.issues()[0].message),
-        };
-        let variables = Activation::new().bind("self", Value::of_node(&object, schema.root()));
-        super::shown(program.evaluate(&variables, &mut Budget::new(1_000_000)))
-    });
+    check_object(&table, &schema, &object);
 }
 
 #[test]
@@ -191,4 +176,17 @@ fn names_are_escaped() {
             assert_eq!(crate::cel::escape::unescape(escaped).as_deref(), Some(name));
         }
     }
+}
+
+/// The expressions about an object as its schema has it, and what each comes to.
+fn check_object(table: &[(&str, &str)], schema: &Schema, object: &Doc) {
+    let declared = Declarations::new().variable_of("self", Type::of_schema(schema));
+    check_with(table, |source| {
+        let program = match Program::compile(source, &declared) {
+            Ok(program) => program,
+            Err(why) => return format!("compile: {}", why.issues()[0].message),
+        };
+        let variables = Activation::new().bind("self", Value::of_node(object, schema.root()));
+        super::shown(program.evaluate(&variables, &mut Budget::new(1_000_000)))
+    });
 }
